@@ -1,0 +1,49 @@
+# havre: `make quickstart` runs the main job, `make test` the tests. `make help` lists the rest.
+SHELL := /bin/bash
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?=
+
+.PHONY: help quickstart install dev format lint types arrows check unit test clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.installed: pyproject.toml constraints.txt scripts/bootstrap
+	@scripts/bootstrap $(VENV)
+	@$(BIN)/uv pip install --python $(BIN)/python -q -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	@$(BIN)/uv pip install --python $(BIN)/python -q -c constraints.txt --group dev
+	@touch $@
+
+install: $(VENV)/.installed  ## a virtual environment with havre in it
+
+dev: $(VENV)/.dev  ## the same, with what the tests need
+
+quickstart: install  ## serve a real model and predict with it
+	@$(BIN)/havre quickstart
+
+format: dev  ## rewrite the code in the house format
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+lint: dev
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+types: dev
+	@$(BIN)/mypy
+
+arrows: dev
+	@$(BIN)/lint-imports
+
+unit: dev
+	@$(BIN)/pytest -n auto tests/unit tests/contract
+
+check: lint types arrows unit  ## format, lint, types, import arrows, unit and contract tests
+
+test: dev check  ## everything
+	@$(BIN)/pytest -n auto tests/integration tests/e2e
+
+clean:
+	@rm -rf $(VENV) build dist

@@ -1,0 +1,1 @@
+"""The HTTP edge: OCI Data Science's public API, thin."""

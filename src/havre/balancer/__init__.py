@@ -1,0 +1,1 @@
+"""Who gets traffic: routes to Envoy resources, published and confirmed."""

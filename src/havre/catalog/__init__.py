@@ -1,0 +1,1 @@
+"""Models at rest: artifact bytes by digest, safe unpacking, manifests."""

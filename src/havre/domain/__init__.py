@@ -1,0 +1,1 @@
+"""Nouns, states and rules. Standard library only; no I/O and no clock."""

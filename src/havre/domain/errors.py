@@ -1,0 +1,134 @@
+"""Everything havre can refuse or fail, in one tree, with stable codes and no HTTP.
+
+HavreError
+├── Refused                     the caller's fault: nothing was changed
+│   ├── InvalidParameter        a field is wrong; the message says which and how to mend it
+│   ├── MissingParameter
+│   ├── CannotParse             the body is not what its content type says
+│   ├── LimitExceeded           asked for more than the machine or a limit allows
+│   ├── RelatedNotFound         an id inside the body names nothing
+│   ├── NotFound                the id in the path names nothing
+│   ├── Conflict                permanent refusal in the present state
+│   ├── IncorrectState          transient refusal: trying again later may work
+│   ├── RetryTokenInvalid       a retry token was used before for another request
+│   ├── EtagMismatch
+│   ├── NotAuthenticated
+│   ├── TooLarge
+│   ├── NotImplementedHere      a known operation that this server does not have
+│   └── SettingInvalid
+├── ModelFault                  the fault of the model's artifact, score.py or environment
+│   ├── ArtifactInvalid
+│   ├── EnvironmentFault
+│   └── LoadFault
+└── SystemFault                 ours or the machine's: disk full, database locked, Envoy gone
+    ├── Unavailable             nothing was changed; what runs, runs on
+    └── EngineFault
+"""
+
+from collections.abc import Sequence
+
+
+class HavreError(Exception):
+    """Base of the tree. ``code`` is stable and reaches clients; the text says what to do."""
+
+    code = "InternalServerError"
+
+    @property
+    def message(self) -> str:
+        return str(self)
+
+
+class Refused(HavreError):
+    code = "InvalidParameter"
+
+
+class InvalidParameter(Refused):
+    """One or several fields are wrong; all problems are told at once."""
+
+    code = "InvalidParameter"
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("; ".join(self.problems))
+
+
+class MissingParameter(InvalidParameter):
+    code = "MissingParameter"
+
+
+class CannotParse(Refused):
+    code = "CannotParseRequest"
+
+
+class LimitExceeded(Refused):
+    code = "LimitExceeded"
+
+
+class RelatedNotFound(Refused):
+    code = "RelatedResourceNotAuthorizedOrNotFound"
+
+
+class NotFound(Refused):
+    code = "NotAuthorizedOrNotFound"
+
+
+class Conflict(Refused):
+    code = "Conflict"
+
+
+class IncorrectState(Refused):
+    code = "IncorrectState"
+
+
+class RetryTokenInvalid(Refused):
+    code = "InvalidatedRetryToken"
+
+
+class EtagMismatch(Refused):
+    code = "NoEtagMatch"
+
+
+class NotAuthenticated(Refused):
+    code = "NotAuthenticated"
+
+
+class TooLarge(Refused):
+    code = "PayloadTooLarge"
+
+
+class NotImplementedHere(Refused):
+    code = "MethodNotImplemented"
+
+
+class SettingInvalid(Refused):
+    code = "InvalidParameter"
+
+
+class ModelFault(HavreError):
+    """What the owner of the model must mend; the text is the work request's last log line."""
+
+    code = "ModelFault"
+
+
+class ArtifactInvalid(ModelFault):
+    code = "InvalidArtifact"
+
+
+class EnvironmentFault(ModelFault):
+    code = "EnvironmentFailed"
+
+
+class LoadFault(ModelFault):
+    code = "ModelLoadFailed"
+
+
+class SystemFault(HavreError):
+    code = "InternalServerError"
+
+
+class Unavailable(SystemFault):
+    code = "ServiceUnavailable"
+
+
+class EngineFault(SystemFault):
+    code = "InternalServerError"

@@ -1,0 +1,1 @@
+"""Inference environments: resolve, build, cache, publish."""

@@ -1,0 +1,116 @@
+"""Where everything of a home lies. The layout is documented in docs/reference/home.md.
+
+Sockets live in a run folder that is elsewhere (under the system's temporary folder) when the home
+is so deep that a socket's path would not fit the kernel's 107 bytes.
+"""
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+SOCKET_PATH_LIMIT = 107
+LONGEST_SOCKET_NAME = len("/i/") + 12 + len(".sock")
+
+
+def default_home() -> Path:
+    """``$HAVRE_HOME``, else ``/var/lib/havre`` for root and ``~/.havre`` for everyone else."""
+    if stated := os.environ.get("HAVRE_HOME"):
+        return Path(stated).expanduser().absolute()
+    return Path("/var/lib/havre") if os.geteuid() == 0 else Path.home() / ".havre"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folders and files of one home; nothing here creates them but ``make``."""
+
+    root: Path
+
+    @property
+    def run(self) -> Path:
+        inside = self.root / "run"
+        if len(str(inside)) + LONGEST_SOCKET_NAME <= SOCKET_PATH_LIMIT:
+            return inside
+        digest = hashlib.sha256(str(self.root).encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"havre-{os.geteuid()}-{digest}"
+
+    @property
+    def api_socket(self) -> Path:
+        return self.run / "api.sock"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        return self.run / "supervisor.sock"
+
+    @property
+    def admin_socket(self) -> Path:
+        """Envoy's admin interface."""
+        return self.run / "envoy.sock"
+
+    @property
+    def instance_sockets(self) -> Path:
+        return self.run / "i"
+
+    @property
+    def processes(self) -> Path:
+        """The supervisor's record of each process: what adoption compares."""
+        return self.root / "processes"
+
+    @property
+    def server_file(self) -> Path:
+        """Host, port and URL in force."""
+        return self.root / "server.json"
+
+    @property
+    def database(self) -> Path:
+        return self.root / "havre.sqlite3"
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys"
+
+    @property
+    def artifacts(self) -> Path:
+        """Artifact bytes by digest."""
+        return self.root / "artifacts"
+
+    @property
+    def unpacked(self) -> Path:
+        """Unpacked artifacts by digest, read-only."""
+        return self.root / "unpacked"
+
+    @property
+    def environments(self) -> Path:
+        return self.root / "environments"
+
+    @property
+    def instances(self) -> Path:
+        """A folder per instance: its spec, state and temporary files."""
+        return self.root / "instances"
+
+    @property
+    def envoy(self) -> Path:
+        """The load balancer's bootstrap and the files it watches."""
+        return self.root / "envoy"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def make(self) -> None:
+        """Create the folders, readable by their owner only. Raises OSError."""
+        for folder in (
+            self.root,
+            self.run,
+            self.instance_sockets,
+            self.processes,
+            self.keys,
+            self.artifacts,
+            self.unpacked,
+            self.environments,
+            self.instances,
+            self.envoy,
+            self.logs,
+        ):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)

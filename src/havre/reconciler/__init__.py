@@ -1,0 +1,1 @@
+"""Makes what is wanted true: load, plan, apply, record."""

@@ -1,0 +1,178 @@
+"""The one table of settings: name, type, default, help.
+
+A setting comes from, first hit wins: a flag of the command, the environment (``HAVRE_<NAME>``),
+``havre.toml`` in the home folder, the default here. The reference page and its test are derived
+from this table.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from havre.domain.errors import SettingInvalid
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table; ``kind`` is how its text is read."""
+
+    name: str
+    kind: type[str] | type[int] | type[float] | type[bool] | type[list]  # type: ignore[type-arg]
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("host", str, "127.0.0.1", "Address the load balancer listens on."),
+    Setting("port", int, 8080, "Port the load balancer listens on; 0 lets the system pick one."),
+    Setting("auth", str, "off", "Who may call: off (loopback only).", ("off",)),
+    Setting(
+        "database_url",
+        str,
+        "",
+        "SQLAlchemy URL of the database; empty: SQLite in the home folder. "
+        "PostgreSQL: postgresql+psycopg://user:password@host/name.",
+    ),
+    Setting("region", str, "us-ashburn-1", "Region name written into OCI configuration files."),
+    Setting(
+        "default_environment",
+        str,
+        "",
+        "Slug of the environment for artifacts that name none; empty: General Machine Learning on "
+        "Python 3.8, or on the nearest Python this machine has.",
+    ),
+    Setting(
+        "python_paths",
+        list,
+        [],
+        "Folders to search for Python interpreters, before PATH and pyenv (colon-separated).",
+    ),
+    Setting("balancer_threads", int, 0, "Worker threads of the load balancer; 0: one per core."),
+    Setting(
+        "queue_per_copy",
+        int,
+        8,
+        "Requests an instance holds per copy, waiting ones included; more are answered 429.",
+    ),
+    Setting("predict_timeout_s", float, 58.0, "Seconds a predict call may take."),
+    Setting("stream_idle_s", float, 60.0, "Seconds a streamed answer may pause."),
+    Setting("stream_total_s", float, 300.0, "Seconds a streamed answer may take in all."),
+    Setting("start_timeout_s", float, 300.0, "Seconds an instance may take to load its model."),
+    Setting("drain_timeout_s", float, 60.0, "Seconds requests in flight get before a stop."),
+    Setting(
+        "capacity",
+        str,
+        "overcommit",
+        "overcommit: shapes are limits, copies may exceed the machine's threads up to "
+        "overcommit_factor; strict: a shape must fit what is free.",
+        ("overcommit", "strict"),
+    ),
+    Setting(
+        "overcommit_factor",
+        float,
+        64.0,
+        "Copies allowed per hardware thread of the machine, over all deployments.",
+    ),
+    Setting("log_level", str, "info", "How much is logged.", ("debug", "info", "warning", "error")),
+)
+
+_BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings in force. Fields are the names of the table."""
+
+    host: str
+    port: int
+    auth: str
+    database_url: str
+    region: str
+    default_environment: str
+    python_paths: list[str]
+    balancer_threads: int
+    queue_per_copy: int
+    predict_timeout_s: float
+    stream_idle_s: float
+    stream_total_s: float
+    start_timeout_s: float
+    drain_timeout_s: float
+    capacity: str
+    overcommit_factor: float
+    log_level: str
+
+
+def load_settings(
+    home: Path,
+    *,
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Read the settings of a home.
+
+    Raises SettingInvalid naming the setting, the value and where it came from.
+    """
+    environ = os.environ if environ is None else environ
+    stored = _read_toml(home / "havre.toml")
+    values: dict[str, Any] = {}
+    for setting in SETTINGS:
+        variable = f"HAVRE_{setting.name.upper()}"
+        if flags and flags.get(setting.name) is not None:
+            values[setting.name] = _parse(setting, flags[setting.name], "the command line")
+        elif variable in environ:
+            values[setting.name] = _parse(setting, environ[variable], variable)
+        elif setting.name in stored:
+            values[setting.name] = _parse(setting, stored[setting.name], "havre.toml")
+        else:
+            values[setting.name] = setting.default
+    return Settings(**values)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingInvalid(f"{path} is not valid TOML: {error}") from error
+    if unknown := sorted(set(table) - set(_BY_NAME)):
+        raise SettingInvalid(
+            f"{path} sets {', '.join(unknown)}, which havre does not know; "
+            f"known settings are {', '.join(sorted(_BY_NAME))}"
+        )
+    return table
+
+
+def _parse(setting: Setting, value: Any, source: str) -> Any:
+    try:
+        parsed = _read_as(setting.kind, value)
+    except ValueError as error:
+        kind = setting.kind.__name__
+        raise SettingInvalid(
+            f"{setting.name} from {source} must be {kind}, not {value!r}"
+        ) from error
+    if setting.choices and parsed not in setting.choices:
+        choices = ", ".join(setting.choices)
+        raise SettingInvalid(
+            f"{setting.name} from {source} must be one of {choices}, not {value!r}"
+        )
+    if setting.kind in (int, float) and parsed < 0:
+        raise SettingInvalid(f"{setting.name} from {source} must not be negative, not {value!r}")
+    return parsed
+
+
+def _read_as(kind: type, value: Any) -> Any:
+    if kind is bool:
+        text = str(value).strip().lower()
+        if text not in {"true", "false", "1", "0", "yes", "no"}:
+            raise ValueError(text)
+        return text in {"true", "1", "yes"}
+    if kind is list:
+        if isinstance(value, list):
+            return [str(item) for item in value]
+        return [part for part in str(value).split(os.pathsep) if part]
+    return kind(value)

@@ -1,0 +1,1 @@
+"""Durable state: what is wanted, and the smallest record of what was done."""
