@@ -1,0 +1,31 @@
+"""The contract of a load balancer: the routes it serves, changed without losing a request."""
+
+from typing import Protocol
+
+from havre.domain.route import Route
+
+
+class Balancer(Protocol):
+    def publish(self, route: Route) -> None:
+        """Make this the route of its deployment; return when it is confirmed live.
+
+        New endpoints are warm before traffic goes to them; the endpoints of the route it replaces
+        finish the requests they have. Concurrent calls for different deployments are published
+        together. Raises Unavailable when it could not be confirmed in time: the change may or may
+        not be live, and publishing again is right.
+        """
+
+    def withdraw(self, deployment_id: str) -> None:
+        """Route the deployment nowhere (404 from now on); return when confirmed. Idempotent."""
+
+    def current(self, deployment_id: str) -> Route | None:
+        """The route last confirmed live, also by an earlier control plane of this home."""
+
+    def deployments(self) -> set[str]:
+        """Every deployment that has a route."""
+
+    def active_requests(self, instance_id: str) -> int:
+        """Requests the balancer has in flight to the instance, routed to it or not any more."""
+
+    def retire(self, deployment_id: str) -> None:
+        """Forget what was routed before the current route, once drained."""
