@@ -1,0 +1,173 @@
+"""An engine without processes, for tests: time is moved by hand and trouble is scripted.
+
+By default an instance is READY as soon as it is started. A `Script` for its revision or its id says
+otherwise; `break_engine` makes every call fail as an engine that cannot be reached does.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from havre.domain.errors import EngineFault
+from havre.domain.instance import InstanceSpec, InstanceStatus
+from havre.domain.states import InstancePhase
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What an instance does, in seconds since its start; None is never.
+
+    ``fails_with`` is the reason that loading the model ends with, at ``ready_after_s``.
+    ``drain_s`` is how long its busy copies stay busy once it is asked to drain; None: for ever.
+    ``start_fault`` makes `start` itself raise EngineFault with this text.
+    """
+
+    ready_after_s: float | None = 0.0
+    fails_with: str = ""
+    degrades_after_s: float | None = None
+    dies_after_s: float | None = None
+    drain_s: float | None = 0.0
+    start_fault: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Run:
+    spec: InstanceSpec
+    script: Script
+    started_at: float
+    busy: int = 0
+    draining_since: float | None = None
+    killed: str = ""
+
+
+class FakeEngine:
+    """Implements `Engine`. ``calls`` lists what was asked, oldest first, as (verb, instance id)."""
+
+    def __init__(self, *, sockets: Path = Path("/nonexistent")) -> None:
+        self.now = 0.0
+        self.calls: list[tuple[str, str]] = []
+        self._sockets = sockets
+        self._scripts: dict[str, Script] = {}
+        self._runs: dict[str, _Run] = {}
+        self._fault = ""
+        self._lock = threading.Lock()
+
+    # The scripting side.
+
+    def script(self, name: str, script: Script) -> None:
+        """Follow the script for every later start of this revision or this instance id."""
+        with self._lock:
+            self._scripts[name] = script
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        with self._lock:
+            self.now += seconds
+
+    def occupy(self, instance_id: str, copies: int) -> None:
+        """Make so many copies of a running instance busy until they are drained or set anew."""
+        with self._lock:
+            self._runs[instance_id].busy = copies
+
+    def kill(self, instance_id: str, reason: str = "killed by signal 9") -> None:
+        """The instance dies now."""
+        with self._lock:
+            self._runs[instance_id].killed = reason
+
+    @contextmanager
+    def break_engine(self, reason: str = "the engine cannot be reached") -> Iterator[None]:
+        """Every call inside raises EngineFault."""
+        self._fault = reason
+        try:
+            yield
+        finally:
+            self._fault = ""
+
+    # The engine.
+
+    def start(self, spec: InstanceSpec) -> None:
+        with self._lock:
+            self._record("start", spec.id)
+            run = self._runs.get(spec.id)
+            if run is not None and self._phase(run)[0] is not InstancePhase.FAILED:
+                return
+            script = self._scripts.get(spec.id) or self._scripts.get(spec.revision) or Script()
+            if script.start_fault:
+                raise EngineFault(script.start_fault)
+            self._runs[spec.id] = _Run(spec, script, self.now)
+
+    def inspect(self, instance_id: str) -> InstanceStatus:
+        with self._lock:
+            self._check_reachable()
+            return self._status(instance_id)
+
+    def instances(self) -> list[InstanceStatus]:
+        with self._lock:
+            self._check_reachable()
+            return [self._status(instance_id) for instance_id in self._runs]
+
+    def drain(self, instance_id: str) -> None:
+        with self._lock:
+            self._record("drain", instance_id)
+            run = self._runs.get(instance_id)
+            if run is not None and run.draining_since is None:
+                run.draining_since = self.now
+
+    def stop(self, instance_id: str) -> None:
+        with self._lock:
+            self._record("stop", instance_id)
+            self._runs.pop(instance_id, None)
+
+    def _record(self, verb: str, instance_id: str) -> None:
+        self._check_reachable()
+        self.calls.append((verb, instance_id))
+
+    def _check_reachable(self) -> None:
+        if self._fault:
+            raise EngineFault(self._fault)
+
+    def _status(self, instance_id: str) -> InstanceStatus:
+        socket = self._sockets / f"{instance_id}.sock"
+        run = self._runs.get(instance_id)
+        if run is None:
+            return InstanceStatus(instance_id, "", "", InstancePhase.GONE, socket)
+        phase, reason = self._phase(run)
+        serves = phase in (InstancePhase.READY, InstancePhase.DEGRADED)
+        return InstanceStatus(
+            id=instance_id,
+            deployment_id=run.spec.deployment_id,
+            revision=run.spec.revision,
+            phase=phase,
+            socket=socket,
+            copies=run.spec.copies,
+            copies_ready=run.spec.copies if serves else 0,
+            copies_busy=self._busy(run) if serves else 0,
+            pid=0 if phase is InstancePhase.FAILED else 1_000_000_000,
+            reason=reason,
+            notes=run.script.notes if serves else (),
+        )
+
+    def _phase(self, run: _Run) -> tuple[InstancePhase, str]:
+        age, script = self.now - run.started_at, run.script
+        if run.killed:
+            return InstancePhase.FAILED, run.killed
+        if script.dies_after_s is not None and age >= script.dies_after_s:
+            return InstancePhase.FAILED, "killed by signal 9"
+        if script.ready_after_s is None or age < script.ready_after_s:
+            if age > run.spec.start_timeout_s:
+                seconds = f"{run.spec.start_timeout_s:g}"
+                return InstancePhase.FAILED, f"did not become ready within {seconds} s"
+            return InstancePhase.STARTING, ""
+        if script.fails_with:
+            return InstancePhase.FAILED, script.fails_with
+        if script.degrades_after_s is not None and age >= script.degrades_after_s:
+            return InstancePhase.DEGRADED, "its keeper is dead; its copies serve on"
+        return InstancePhase.READY, ""
+
+    def _busy(self, run: _Run) -> int:
+        if run.draining_since is None or run.script.drain_s is None:
+            return run.busy
+        return 0 if self.now - run.draining_since >= run.script.drain_s else run.busy

@@ -1,0 +1,176 @@
+"""One suite over every engine."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from havre.domain.instance import InstanceSpec, InstanceStatus
+from havre.domain.states import InstancePhase
+from havre.engines.base import Engine
+from havre.engines.fake import FakeEngine, Script
+
+DEPLOYMENT = "ocid1.datasciencemodeldeployment.oc1.iad.contract"
+
+
+class Bench(Protocol):
+    """An engine on the bench, and how to get instances of every kind from it."""
+
+    engine: Engine
+
+    def good(self, instance_id: str) -> InstanceSpec: ...
+
+    def failing(self, instance_id: str) -> InstanceSpec:
+        """Its model fails to load with a reason that contains "no such model"."""
+
+    def stuck(self, instance_id: str) -> InstanceSpec:
+        """Its model never finishes loading."""
+
+    def pass_time(self) -> None: ...
+
+
+class FakeBench:
+    def __init__(self) -> None:
+        self._fake = FakeEngine()
+        self._fake.script("slow", Script(ready_after_s=0.2))
+        self._fake.script("failing", Script(ready_after_s=0.2, fails_with="no such model"))
+        self._fake.script("stuck", Script(ready_after_s=None))
+        self.engine: Engine = self._fake
+
+    def good(self, instance_id: str) -> InstanceSpec:
+        return self._spec(instance_id, "slow")
+
+    def failing(self, instance_id: str) -> InstanceSpec:
+        return self._spec(instance_id, "failing")
+
+    def stuck(self, instance_id: str) -> InstanceSpec:
+        return self._spec(instance_id, "stuck")
+
+    def pass_time(self) -> None:
+        self._fake.advance(0.1)
+
+    def _spec(self, instance_id: str, revision: str) -> InstanceSpec:
+        return InstanceSpec(
+            id=instance_id,
+            deployment_id=DEPLOYMENT,
+            revision=revision,
+            artifact=Path("/artifact"),
+            interpreter=Path("/python"),
+            copies=2,
+            cpus=2.0,
+            memory_bytes=1 << 30,
+            environment={},
+        )
+
+
+@pytest.fixture(params=["fake"])
+def bench(request: pytest.FixtureRequest) -> Bench:
+    return FakeBench()
+
+
+def wait_for(bench: Bench, instance_id: str, *phases: InstancePhase) -> InstanceStatus:
+    deadline = time.monotonic() + 30
+    while (status := bench.engine.inspect(instance_id)).phase not in phases:
+        assert time.monotonic() < deadline, status
+        bench.pass_time()
+    return status
+
+
+def test_an_id_never_started_is_gone(bench: Bench) -> None:
+    status = bench.engine.inspect("neverstarted")
+    assert (status.id, status.phase, status.pid) == ("neverstarted", InstancePhase.GONE, 0)
+    assert bench.engine.instances() == []
+
+
+def test_an_instance_starts_serves_and_stops(bench: Bench) -> None:
+    spec = bench.good("goodgoodgood")
+    bench.engine.start(spec)
+    assert bench.engine.inspect(spec.id).phase is not InstancePhase.GONE
+    status = wait_for(bench, spec.id, InstancePhase.READY, InstancePhase.FAILED)
+    assert status.phase is InstancePhase.READY, status.reason
+    assert (status.deployment_id, status.revision) == (DEPLOYMENT, spec.revision)
+    assert (status.copies, status.copies_ready, status.copies_busy) == (2, 2, 0)
+    assert status.pid > 0
+    assert [(row.id, row.phase) for row in bench.engine.instances()] == [
+        (spec.id, InstancePhase.READY)
+    ]
+    bench.engine.stop(spec.id)
+    assert bench.engine.inspect(spec.id).phase is InstancePhase.GONE
+    assert bench.engine.instances() == []
+
+
+def test_starting_twice_changes_nothing(bench: Bench) -> None:
+    spec = bench.good("twicetwiceaa")
+    bench.engine.start(spec)
+    first = wait_for(bench, spec.id, InstancePhase.READY)
+    bench.engine.start(spec)
+    again = bench.engine.inspect(spec.id)
+    assert (again.pid, again.phase) == (first.pid, InstancePhase.READY)
+
+
+def test_a_model_that_does_not_load_fails_with_its_reason(bench: Bench) -> None:
+    spec = bench.failing("failingaaaaa")
+    bench.engine.start(spec)
+    status = wait_for(bench, spec.id, InstancePhase.FAILED, InstancePhase.READY)
+    assert status.phase is InstancePhase.FAILED
+    assert "no such model" in status.reason
+    assert status.copies_ready == 0
+    assert [row.id for row in bench.engine.instances()] == [spec.id], "failed ones are leftovers"
+
+
+def test_one_that_failed_starts_afresh(bench: Bench) -> None:
+    spec = bench.failing("afreshafresh")
+    bench.engine.start(spec)
+    wait_for(bench, spec.id, InstancePhase.FAILED)
+    bench.engine.start(bench.good(spec.id))
+    assert wait_for(bench, spec.id, InstancePhase.READY).copies_ready == 2
+
+
+def test_one_that_was_stopped_starts_afresh(bench: Bench) -> None:
+    spec = bench.good("stoppedagain")
+    bench.engine.start(spec)
+    wait_for(bench, spec.id, InstancePhase.READY)
+    bench.engine.stop(spec.id)
+    bench.engine.start(spec)
+    wait_for(bench, spec.id, InstancePhase.READY)
+
+
+def test_one_that_loads_for_ever_fails_at_its_time_limit(bench: Bench) -> None:
+    spec = replace(bench.stuck("stuckstuckaa"), start_timeout_s=0.5)
+    bench.engine.start(spec)
+    assert bench.engine.inspect(spec.id).phase is InstancePhase.STARTING
+    status = wait_for(bench, spec.id, InstancePhase.FAILED)
+    assert "0.5 s" in status.reason
+
+
+def test_one_can_be_stopped_while_it_loads(bench: Bench) -> None:
+    spec = bench.stuck("stopsloading")
+    bench.engine.start(spec)
+    bench.engine.stop(spec.id)
+    assert bench.engine.inspect(spec.id).phase is InstancePhase.GONE
+
+
+def test_draining_and_stopping_the_unknown_is_fine(bench: Bench) -> None:
+    bench.engine.drain("neverstarted")
+    bench.engine.stop("neverstarted")
+    bench.engine.stop("neverstarted")
+
+
+def test_a_drained_idle_instance_has_nothing_busy(bench: Bench) -> None:
+    spec = bench.good("drainsdrains")
+    bench.engine.start(spec)
+    wait_for(bench, spec.id, InstancePhase.READY)
+    bench.engine.drain(spec.id)
+    assert bench.engine.inspect(spec.id).copies_busy == 0
+
+
+def test_instances_do_not_touch_each_other(bench: Bench) -> None:
+    for instance_id in ("firstfirstaa", "secondsecond"):
+        bench.engine.start(bench.good(instance_id))
+    for instance_id in ("firstfirstaa", "secondsecond"):
+        wait_for(bench, instance_id, InstancePhase.READY)
+    bench.engine.stop("firstfirstaa")
+    assert bench.engine.inspect("secondsecond").phase is InstancePhase.READY
+    assert [row.id for row in bench.engine.instances()] == ["secondsecond"]
