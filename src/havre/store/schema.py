@@ -1,0 +1,243 @@
+"""The tables. One class per noun of the API, and the reconciler's own records.
+
+Every resource row carries its etag as a counter. JSON columns hold what the API only stores and
+echoes; whatever is filtered, sorted or decided on has a column of its own.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
+
+from havre.domain.states import (
+    DeploymentState,
+    ModelState,
+    ProjectState,
+    VersionSetState,
+    WorkRequestState,
+)
+
+BIG_ID = BigInteger().with_variant(Integer, "sqlite")
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment with its zone, also on SQLite, which has none."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(
+        self,
+        value: datetime | None,
+        dialect: Dialect,  # noqa: ARG002
+    ) -> datetime | None:
+        if value is None:
+            return None
+        return value.astimezone(UTC)
+
+    def process_result_value(
+        self,
+        value: datetime | None,
+        dialect: Dialect,  # noqa: ARG002
+    ) -> datetime | None:
+        if value is None or value.tzinfo is not None:
+            return value
+        return value.replace(tzinfo=UTC)
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {  # noqa: RUF012
+        datetime: UtcDateTime(),
+        dict[str, Any]: JSON(),
+        list[Any]: JSON(),
+    }
+
+
+class Resource:
+    """The columns every resource of the API has."""
+
+    id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    compartment_id: Mapped[str] = mapped_column(String(255))
+    created_by: Mapped[str] = mapped_column(String(255))
+    time_created: Mapped[datetime]
+    freeform_tags: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    defined_tags: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    version: Mapped[int] = mapped_column(default=1)  # the etag
+
+    @declared_attr.directive
+    @classmethod
+    def __table_args__(cls) -> tuple[Index, ...]:
+        """Every list is of one compartment and in order of time unless asked otherwise."""
+        name = f"ix_{cls.__tablename__}_listing"  # type: ignore[attr-defined]
+        return (Index(name, "compartment_id", "time_created", "id"),)
+
+
+class Project(Resource, Base):
+    __tablename__ = "projects"
+
+    display_name: Mapped[str] = mapped_column(String(255))
+    description: Mapped[str | None] = mapped_column(Text)
+    lifecycle_state: Mapped[str] = mapped_column(String(32), default=ProjectState.ACTIVE)
+
+
+class VersionSet(Resource, Base):
+    __tablename__ = "version_sets"
+
+    project_id: Mapped[str] = mapped_column(String(255), index=True)
+    name: Mapped[str] = mapped_column(String(255))
+    description: Mapped[str | None] = mapped_column(Text)
+    lifecycle_state: Mapped[str] = mapped_column(String(32), default=VersionSetState.ACTIVE)
+    time_updated: Mapped[datetime]
+    last_version: Mapped[int] = mapped_column(default=0)
+
+
+class Model(Resource, Base):
+    __tablename__ = "models"
+
+    project_id: Mapped[str] = mapped_column(String(255), index=True)
+    display_name: Mapped[str] = mapped_column(String(255))
+    description: Mapped[str | None] = mapped_column(Text)
+    lifecycle_state: Mapped[str] = mapped_column(String(32), default=ModelState.ACTIVE)
+    lifecycle_details: Mapped[str | None] = mapped_column(Text)
+    custom_metadata: Mapped[list[Any]] = mapped_column(default=list)
+    defined_metadata: Mapped[list[Any]] = mapped_column(default=list)
+    input_schema: Mapped[str | None] = mapped_column(Text)
+    output_schema: Mapped[str | None] = mapped_column(Text)
+    version_set_id: Mapped[str | None] = mapped_column(String(255), index=True)
+    version_id: Mapped[int | None]
+    version_label: Mapped[str | None] = mapped_column(String(255))
+    retention_setting: Mapped[dict[str, Any] | None]
+    backup_setting: Mapped[dict[str, Any] | None]
+    provenance: Mapped[dict[str, Any] | None]  # None until it is set: the API answers 404
+
+
+class Artifact(Base):
+    """Bytes that belong to a model: its artifact, or that of one metadata entry."""
+
+    __tablename__ = "artifacts"
+    __table_args__ = (UniqueConstraint("model_id", "slot"),)
+
+    id: Mapped[int] = mapped_column(BIG_ID, primary_key=True, autoincrement=True)
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"), index=True)
+    slot: Mapped[str] = mapped_column(String(300))  # "model", "custom/KEY" or "defined/KEY"
+    digest: Mapped[str] = mapped_column(String(64), index=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    md5: Mapped[str] = mapped_column(String(32))  # base64, as in content-md5
+    file_name: Mapped[str] = mapped_column(String(255))
+    time_created: Mapped[datetime]
+
+
+class Deployment(Resource, Base):
+    """A deployment: what is wanted of it, and what the reconciler has achieved.
+
+    ``spec`` is the wanted DeploymentSpec; ``serving_spec`` the one that last became ACTIVE, which
+    goes on serving if the wanted one fails. ``work_request_id`` is the change under way, if any.
+    """
+
+    __tablename__ = "deployments"
+
+    project_id: Mapped[str] = mapped_column(String(255), index=True)
+    display_name: Mapped[str] = mapped_column(String(255))
+    description: Mapped[str | None] = mapped_column(Text)
+    lifecycle_state: Mapped[str] = mapped_column(String(32), default=DeploymentState.CREATING)
+    lifecycle_details: Mapped[str | None] = mapped_column(Text)
+    configuration: Mapped[dict[str, Any]]  # as the API echoes it
+    serving_configuration: Mapped[dict[str, Any] | None]
+    category_log_details: Mapped[dict[str, Any] | None]
+    model_id: Mapped[str] = mapped_column(String(255), index=True)
+    spec: Mapped[dict[str, Any]]
+    serving_spec: Mapped[dict[str, Any] | None]
+    work_request_id: Mapped[str | None] = mapped_column(String(255))
+    current_instances: Mapped[int] = mapped_column(default=0)
+
+
+class Revision(Base):
+    """What one revision of a deployment was started from, settled once and kept."""
+
+    __tablename__ = "revisions"
+    __table_args__ = (UniqueConstraint("deployment_id", "revision"),)
+
+    id: Mapped[int] = mapped_column(BIG_ID, primary_key=True, autoincrement=True)
+    deployment_id: Mapped[str] = mapped_column(ForeignKey("deployments.id"), index=True)
+    revision: Mapped[str] = mapped_column(String(12))
+    spec: Mapped[dict[str, Any]]
+    environment: Mapped[str] = mapped_column(String(64))  # digest of the built environment
+    interpreter: Mapped[str] = mapped_column(Text)
+    python_version: Mapped[str] = mapped_column(String(32))
+    artifact_folder: Mapped[str] = mapped_column(Text)
+    time_created: Mapped[datetime]
+
+
+class InstanceRecord(Base):
+    """The smallest handle on an instance; what it is now is asked of the engine."""
+
+    __tablename__ = "instances"
+
+    id: Mapped[str] = mapped_column(String(12), primary_key=True)
+    deployment_id: Mapped[str] = mapped_column(ForeignKey("deployments.id"), index=True)
+    revision: Mapped[str] = mapped_column(String(12))
+    time_created: Mapped[datetime]
+
+
+class WorkRequest(Base):
+    __tablename__ = "work_requests"
+
+    id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    compartment_id: Mapped[str] = mapped_column(String(255), index=True)
+    operation: Mapped[str] = mapped_column(String(64))
+    status: Mapped[str] = mapped_column(String(32), default=WorkRequestState.ACCEPTED)
+    percent_complete: Mapped[float] = mapped_column(default=0.0)
+    resource_id: Mapped[str] = mapped_column(String(255), index=True)
+    resource_kind: Mapped[str] = mapped_column(String(64))
+    resource_uri: Mapped[str] = mapped_column(String(300))
+    time_accepted: Mapped[datetime] = mapped_column(index=True)
+    time_started: Mapped[datetime | None]
+    time_finished: Mapped[datetime | None]
+    version: Mapped[int] = mapped_column(default=1)
+
+
+class WorkRequestLog(Base):
+    __tablename__ = "work_request_logs"
+    __table_args__ = (Index("ix_work_request_logs_order", "work_request_id", "id"),)
+
+    id: Mapped[int] = mapped_column(BIG_ID, primary_key=True, autoincrement=True)
+    work_request_id: Mapped[str] = mapped_column(ForeignKey("work_requests.id"))
+    message: Mapped[str] = mapped_column(Text)
+    timestamp: Mapped[datetime]
+
+
+class WorkRequestError(Base):
+    __tablename__ = "work_request_errors"
+    __table_args__ = (Index("ix_work_request_errors_order", "work_request_id", "id"),)
+
+    id: Mapped[int] = mapped_column(BIG_ID, primary_key=True, autoincrement=True)
+    work_request_id: Mapped[str] = mapped_column(ForeignKey("work_requests.id"))
+    code: Mapped[str] = mapped_column(String(64))
+    message: Mapped[str] = mapped_column(Text)
+    timestamp: Mapped[datetime]
+
+
+class RetryToken(Base):
+    """A create call already answered: the same token within 24 hours gets the same answer."""
+
+    __tablename__ = "retry_tokens"
+
+    token: Mapped[str] = mapped_column(String(64), primary_key=True)
+    operation: Mapped[str] = mapped_column(String(64), primary_key=True)
+    request_digest: Mapped[str] = mapped_column(String(64))
+    resource_id: Mapped[str] = mapped_column(String(255))
+    work_request_id: Mapped[str | None] = mapped_column(String(255))
+    time_created: Mapped[datetime] = mapped_column(index=True)
