@@ -35,10 +35,14 @@ def test_migrating_twice_changes_nothing(database):
 
 
 def test_a_unit_of_work_that_raises_leaves_nothing(database):
-    with pytest.raises(RuntimeError), database.write() as session:
-        session.add(project("lost"))
-        session.flush()
-        raise RuntimeError
+    def fail_halfway() -> None:
+        with database.write() as session:
+            session.add(project("lost"))
+            session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
     with database.read() as session:
         assert session.get(Project, "lost") is None
 

@@ -144,7 +144,8 @@ class Deployment(Resource, Base):
     """A deployment: what is wanted of it, and what the reconciler has achieved.
 
     ``spec`` is the wanted DeploymentSpec; ``serving_spec`` the one that last became ACTIVE, which
-    goes on serving if the wanted one fails. ``work_request_id`` is the change under way, if any.
+    goes on serving if the wanted one fails. ``target_state`` is ACTIVE, INACTIVE or DELETED.
+    ``work_request_id`` is the change under way, if any.
     """
 
     __tablename__ = "deployments"
@@ -160,6 +161,7 @@ class Deployment(Resource, Base):
     model_id: Mapped[str] = mapped_column(String(255), index=True)
     spec: Mapped[dict[str, Any]]
     serving_spec: Mapped[dict[str, Any] | None]
+    target_state: Mapped[str] = mapped_column(String(32), default=DeploymentState.ACTIVE)
     work_request_id: Mapped[str | None] = mapped_column(String(255))
     current_instances: Mapped[int] = mapped_column(default=0)
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
+
 revision: str = "0001"
 down_revision: str | None = None
 branch_labels: str | Sequence[str] | None = None
@@ -25,6 +26,7 @@ def upgrade() -> None:
         sa.Column("model_id", sa.String(length=255), nullable=False),
         sa.Column("spec", sa.JSON(), nullable=False),
         sa.Column("serving_spec", sa.JSON(), nullable=True),
+        sa.Column("target_state", sa.String(length=32), nullable=False),
         sa.Column("work_request_id", sa.String(length=255), nullable=True),
         sa.Column("current_instances", sa.Integer(), nullable=False),
         sa.Column("id", sa.String(length=255), nullable=False),

@@ -1,0 +1,111 @@
+"""Work requests: the receipt of a long operation. Every change of one goes through here.
+
+Each function works inside the caller's transaction, so that a state and its log line are recorded
+together or not at all. The moment is an argument.
+"""
+
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from havre.domain.errors import NotFound
+from havre.domain.ocid import Kind, new_ocid
+from havre.domain.states import FINISHED, Operation, WorkRequestState, move
+from havre.store.schema import WorkRequest, WorkRequestError, WorkRequestLog
+
+ALMOST_DONE = 99.0
+"""Clients stop waiting at 100, so that only a finished work request may say so."""
+
+
+def accept(
+    session: Session,
+    operation: Operation,
+    *,
+    resource_id: str,
+    resource_kind: str,
+    resource_uri: str,
+    compartment_id: str,
+    now: datetime,
+) -> WorkRequest:
+    """A new work request, ACCEPTED, with its first log line."""
+    request = WorkRequest(
+        id=new_ocid(Kind.WORK_REQUEST),
+        compartment_id=compartment_id,
+        operation=operation,
+        status=WorkRequestState.ACCEPTED,
+        percent_complete=0.0,
+        resource_id=resource_id,
+        resource_kind=resource_kind,
+        resource_uri=resource_uri,
+        time_accepted=now,
+    )
+    session.add(request)
+    session.flush()
+    log(session, request.id, "Accepted.", now=now)
+    return request
+
+
+def log(session: Session, work_request_id: str, message: str, *, now: datetime) -> None:
+    session.add(WorkRequestLog(work_request_id=work_request_id, message=message, timestamp=now))
+
+
+def start(session: Session, work_request_id: str, *, now: datetime) -> None:
+    """ACCEPTED becomes IN_PROGRESS; anything later stays as it is."""
+    request = _get(session, work_request_id)
+    if request.status == WorkRequestState.ACCEPTED:
+        _move(request, WorkRequestState.IN_PROGRESS)
+        request.time_started = now
+
+
+def advance(session: Session, work_request_id: str, percent: float) -> None:
+    """Raise the progress; it never falls and reaches 100 only when finished."""
+    request = _get(session, work_request_id)
+    if WorkRequestState(request.status) not in FINISHED:
+        request.percent_complete = max(request.percent_complete, min(percent, ALMOST_DONE))
+
+
+def cancel(session: Session, work_request_id: str) -> None:
+    """Ask for the end of an unfinished work request: CANCELING."""
+    _move(_get(session, work_request_id), WorkRequestState.CANCELING)
+
+
+def succeed(session: Session, work_request_id: str, message: str, *, now: datetime) -> None:
+    _finish(session, work_request_id, WorkRequestState.SUCCEEDED, message, now)
+
+
+def end_canceled(session: Session, work_request_id: str, message: str, *, now: datetime) -> None:
+    _finish(session, work_request_id, WorkRequestState.CANCELED, message, now)
+
+
+def fail(session: Session, work_request_id: str, code: str, reason: str, *, now: datetime) -> None:
+    """FAILED, with the reason as its last log line (clients show that) and as an error entry."""
+    session.add(
+        WorkRequestError(work_request_id=work_request_id, code=code, message=reason, timestamp=now)
+    )
+    _finish(session, work_request_id, WorkRequestState.FAILED, reason, now)
+
+
+def _finish(
+    session: Session, work_request_id: str, state: WorkRequestState, message: str, now: datetime
+) -> None:
+    request = _get(session, work_request_id)
+    if request.status == WorkRequestState.ACCEPTED and state is WorkRequestState.SUCCEEDED:
+        start(session, work_request_id, now=now)
+    _move(request, state)
+    request.time_started = request.time_started or now
+    request.time_finished = now
+    if state is WorkRequestState.SUCCEEDED:
+        request.percent_complete = 100.0
+    log(session, work_request_id, message, now=now)
+
+
+def _move(request: WorkRequest, to: WorkRequestState) -> None:
+    request.status = move(WorkRequestState(request.status), to)
+    request.version += 1
+
+
+def _get(session: Session, work_request_id: str) -> WorkRequest:
+    request = session.get(WorkRequest, work_request_id)
+    if request is None:
+        raise NotFound(f"work request {work_request_id} does not exist")
+    return request
