@@ -1,9 +1,23 @@
-"""What the supervisor and its clients say to each other: the nouns, as JSON, a line each."""
+"""What the supervisor and its clients say to each other: the nouns, as JSON, a line each.
 
+A request is an object with ``op``; the answer has ``ok``, and ``error`` (a sentence) when it is
+false. `shutdown` answers ``progress`` lines first; `watch` answers ``event`` lines for ever.
+"""
+
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
+
+CONTROL_PLANE = "control-plane"
+BALANCER = "envoy"
+STOP_ORDER = (CONTROL_PLANE, BALANCER)
+"""Who is stopped first when a home shuts down; everything else follows, all at once."""
+
+LINE_LIMIT = 4 * 1024 * 1024
+"""Bytes in one line of the protocol."""
 
 
 class Restart(StrEnum):
@@ -33,6 +47,12 @@ class ProcessSpec:
     listen: tuple[str, ...] = ()
     restart: Restart = Restart.NEVER
     stop_grace_s: float = 10.0
+
+    @property
+    def digest(self) -> str:
+        """Sixteen hex digits over every field: the same digest, the same process."""
+        text = json.dumps(self.to_json(), sort_keys=True).encode()
+        return hashlib.sha256(text).hexdigest()[:16]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -66,3 +86,8 @@ class ProcessStatus:
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "ProcessStatus":
         return cls(**{**stored, "phase": Phase(stored["phase"])})
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """One line of the protocol."""
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,175 @@
+"""``python -m havre.supervisor``: the program behind `havre up`.
+
+With ``--end`` it takes over what an earlier supervisor left behind only to stop it, in order.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import resource
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import havre
+from havre.domain.errors import HavreError, IncorrectState, SystemFault
+from havre.home import Home
+from havre.supervisor import port
+from havre.supervisor.identity import identify
+from havre.supervisor.protocol import BALANCER
+from havre.supervisor.supervisor import Supervisor
+
+PR_SET_CHILD_SUBREAPER = 36
+WANTED_DESCRIPTORS = 65536
+WILDCARD = "0.0.0.0"
+
+
+def main() -> int:
+    options = _parse_options()
+    home = Home(Path(options.home).absolute())
+    try:
+        home.make()
+        _check_private(home)
+        with _lock(home):
+            return _supervise(home, options)
+    except HavreError as error:
+        print(f"havre: {error}", file=sys.stderr, flush=True)
+    except OSError as error:
+        print(f"havre: the supervisor cannot run: {error}", file=sys.stderr, flush=True)
+    return 1
+
+
+def _parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m havre.supervisor", description=__doc__)
+    parser.add_argument("--home", required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--end", action="store_true", help="stop what was left behind, and exit")
+    parser.add_argument("--foreground", action="store_true", help="tell on standard error, too")
+    return parser.parse_args()
+
+
+def _supervise(home: Home, options: argparse.Namespace) -> int:
+    _become_subreaper()
+    _raise_descriptor_limit()
+    os.chdir(home.root)
+    supervisor = Supervisor(home, tell=_Journal(home, is_aloud=options.foreground))
+    supervisor.adopt()
+    if options.end:
+        supervisor.begin_shutdown()
+        return supervisor.run()
+    earlier = _read_server_file(home)
+    with _take_port(earlier if supervisor.is_running(BALANCER) else None, options) as reservation:
+        number = reservation.getsockname()[1]
+        about = _describe(options.host, number)
+        _write_server_file(home, about)
+        # With another port than before, the load balancer needs new files first.
+        if earlier is None or (earlier["host"], earlier["port"]) == (options.host, number):
+            supervisor.revive()
+        supervisor.listen(about)
+        return supervisor.run()
+
+
+def _check_private(home: Home) -> None:
+    """The run folder may lie in a folder that others write to: it must be ours alone."""
+    stat = home.run.lstat()
+    if stat.st_uid != os.geteuid() or stat.st_mode & 0o077:
+        raise SystemFault(
+            f"{home.run} is open to other users; remove it, or make it yours with mode 0700"
+        )
+
+
+@contextmanager
+def _lock(home: Home) -> Iterator[None]:
+    """One supervisor per home. The lock goes with the process, however it ends."""
+    with open(home.root / "supervisor.lock", "a", opener=_open_private) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise IncorrectState(f"a supervisor of {home.root} runs already") from error
+        yield
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _take_port(serving: dict[str, Any] | None, options: argparse.Namespace) -> socket.socket:
+    """``serving`` describes the server whose load balancer was adopted alive."""
+    if serving is None:
+        return port.reserve(options.host, options.port)
+    if options.host != serving["host"] or options.port not in (0, serving["port"]):
+        raise IncorrectState(
+            f"the load balancer of this home still serves {serving['url']}; "
+            "stop it with `havre down` before moving to another address"
+        )
+    return port.join(serving["host"], serving["port"])
+
+
+def _describe(host: str, number: int) -> dict[str, Any]:
+    myself = identify(os.getpid())
+    assert myself is not None
+    reachable = "127.0.0.1" if host == WILDCARD else host
+    return {
+        "host": host,
+        "port": number,
+        "url": f"http://{reachable}:{number}",
+        "version": havre.__version__,
+        "supervisor": asdict(myself),
+    }
+
+
+def _read_server_file(home: Home) -> dict[str, Any] | None:
+    try:
+        described = json.loads(home.server_file.read_bytes())
+        return described if {"host", "port", "url"} <= set(described) else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _write_server_file(home: Home, about: dict[str, Any]) -> None:
+    beside = home.server_file.with_suffix(".new")
+    beside.write_text(json.dumps(about))
+    beside.rename(home.server_file)
+
+
+def _become_subreaper() -> None:
+    """Processes whose parent died become our children, not those of the machine's first one."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "cannot become the parent of orphans")
+
+
+def _raise_descriptor_limit() -> None:
+    """For ourselves and, inherited, for the load balancer: it needs two per connection."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(WANTED_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class _Journal:
+    """The supervisor's own log: a sentence a line. A full disk or a closed terminal costs lines."""
+
+    def __init__(self, home: Home, *, is_aloud: bool) -> None:
+        self._path = home.logs / "supervisor.log"
+        self._is_aloud = is_aloud
+
+    def __call__(self, sentence: str) -> None:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        with contextlib.suppress(OSError), open(self._path, "a", opener=_open_private) as file:
+            file.write(f"{stamp} {sentence}\n")
+        if self._is_aloud:
+            with contextlib.suppress(OSError):
+                print(f"havre: {sentence}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

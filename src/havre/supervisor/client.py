@@ -1,0 +1,125 @@
+"""The other side of the supervisor's socket: what the control plane and the commands call."""
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from havre.domain.errors import EngineFault
+from havre.supervisor.protocol import ProcessSpec, ProcessStatus, encode
+
+TIMEOUT_S = 10.0
+
+
+class Supervisor:
+    """Speaks to the supervisor of one home, over a connection per call: safe from any thread.
+
+    Every method raises EngineFault when the supervisor cannot be reached or refuses.
+    """
+
+    def __init__(self, socket_path: Path) -> None:
+        self._path = socket_path
+
+    def ping(self) -> dict[str, Any]:
+        """What the server file says: host, port, url, version, supervisor; ``shutting_down``."""
+        about: dict[str, Any] = self._call({"op": "ping"})["about"]
+        return about
+
+    def start(self, spec: ProcessSpec) -> ProcessStatus:
+        """Start a process, or find it running from the same specification.
+
+        Refused when one of this name runs from another specification, or left processes behind.
+        """
+        return ProcessStatus.from_json(
+            self._call({"op": "start", "spec": spec.to_json()})["status"]
+        )
+
+    def stop(self, name: str, *, grace_s: float | None = None) -> None:
+        """End a process and its group, and forget it; returns when nothing of it runs.
+
+        ``grace_s`` are the seconds between SIGTERM and SIGKILL; by default the specification's.
+        An unknown name is fine.
+        """
+        # Without a time limit: the supervisor itself gives up on what even SIGKILL does not end.
+        self._call({"op": "stop", "name": name, "grace_s": grace_s}, timeout_s=None)
+
+    def inspect(self, name: str) -> ProcessStatus | None:
+        """None for a name that was never started or was stopped."""
+        status = self._call({"op": "inspect", "name": name})["status"]
+        return None if status is None else ProcessStatus.from_json(status)
+
+    def list(self) -> list[ProcessStatus]:
+        statuses = self._call({"op": "list"})["statuses"]
+        return [ProcessStatus.from_json(status) for status in statuses]
+
+    def watch(self) -> Iterator[ProcessStatus]:
+        """The status of every process now, then one at each change, for ever.
+
+        A stopped process is told once more, EXITED. Raises EngineFault when the supervisor ends.
+        """
+        with self._connect(timeout_s=None) as stream:
+            _send(stream, {"op": "watch"})
+            while True:
+                yield ProcessStatus.from_json(_receive(stream)["event"])
+
+    def shutdown(
+        self, on_progress: Callable[[str], None] = lambda _: None, *, exit_code: int = 0
+    ) -> None:
+        """Stop everything and the supervisor itself; returns when it is done.
+
+        ``exit_code`` is what the supervisor's program ends with. ``on_progress`` takes a sentence
+        for each process that is stopped.
+        """
+        with self._connect(timeout_s=None) as stream:
+            _send(stream, {"op": "shutdown", "exit_code": exit_code})
+            while "progress" in (answer := _receive(stream)):
+                on_progress(answer["progress"])
+            _check(answer)
+
+    def _call(
+        self, request: dict[str, Any], *, timeout_s: float | None = TIMEOUT_S
+    ) -> dict[str, Any]:
+        with self._connect(timeout_s=timeout_s) as stream:
+            _send(stream, request)
+            return _check(_receive(stream))
+
+    @contextmanager
+    def _connect(self, *, timeout_s: float | None) -> Iterator[BinaryIO]:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(timeout_s)
+            try:
+                connection.connect(str(self._path))
+            except OSError as error:
+                raise EngineFault(
+                    f"the supervisor at {self._path} cannot be reached ({error}); "
+                    "start it with `havre up`"
+                ) from error
+            with connection.makefile("rwb") as stream:
+                yield stream  # type: ignore[misc]
+
+
+def _send(stream: BinaryIO, request: dict[str, Any]) -> None:
+    try:
+        stream.write(encode(request))
+        stream.flush()
+    except OSError as error:
+        raise EngineFault(f"the supervisor broke off: {error}") from error
+
+
+def _receive(stream: BinaryIO) -> dict[str, Any]:
+    try:
+        line = stream.readline()
+    except OSError as error:
+        raise EngineFault(f"the supervisor did not answer: {error}") from error
+    if not line.endswith(b"\n"):
+        raise EngineFault("the supervisor ended")
+    answer: dict[str, Any] = json.loads(line)
+    return answer
+
+
+def _check(answer: dict[str, Any]) -> dict[str, Any]:
+    if not answer["ok"]:
+        raise EngineFault(answer["error"])
+    return answer

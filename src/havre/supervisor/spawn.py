@@ -1,0 +1,149 @@
+"""Starts one process: its own session, exactly the descriptors it was promised, nothing inherited.
+
+The child waits after the fork until its record is on disk. Were the supervisor killed in between,
+the child would read the end of the pipe and go: no process exists that no record names.
+
+A fork is safe here, and only here: the supervisor has a single thread.
+"""
+
+import fcntl
+import json
+import os
+import signal
+import socket
+import stat
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NoReturn
+
+from havre.supervisor.protocol import ProcessSpec
+
+BACKLOG = 1024
+FIRST_LISTENER = 3
+
+
+class SpawnFault(Exception):
+    """The process could not be started; the text names the step and the cause."""
+
+
+def spawn(spec: ProcessSpec, *, before_exec: Callable[[int], None]) -> int:
+    """Start the process and return its pid, once its program was executed.
+
+    ``before_exec`` is called with the pid while the child waits; if it raises, the child ends.
+    Raises SpawnFault or OSError; nothing runs then.
+    """
+    with ExitStack() as kept:
+        log = os.open(spec.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY, 0o600)
+        kept.callback(os.close, log)
+        listeners = [kept.enter_context(_listen(Path(path))) for path in spec.listen]
+        go_reader, go_writer = os.pipe()
+        kept.callback(os.close, go_reader)
+        fault_reader, fault_writer = os.pipe()
+        kept.callback(os.close, fault_reader)
+        # Blocked until the child has its own handlers: a signal to it must not wake our loop.
+        blocked = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
+        try:
+            pid = os.fork()
+            if pid == 0:
+                os.close(go_writer)
+                _become(spec, log, [sock.fileno() for sock in listeners], go_reader, fault_writer)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        os.close(fault_writer)
+        return _release(spec, pid, go_writer, fault_reader, before_exec)
+
+
+def _release(
+    spec: ProcessSpec,
+    pid: int,
+    go_writer: int,
+    fault_reader: int,
+    before_exec: Callable[[int], None],
+) -> int:
+    try:
+        before_exec(pid)
+        os.write(go_writer, b"g")
+    except BaseException:
+        os.close(go_writer)
+        os.waitpid(pid, 0)
+        raise
+    os.close(go_writer)
+    with os.fdopen(fault_reader, "rb", closefd=False) as reader:
+        fault = reader.read()
+    if not fault:
+        return pid
+    os.waitpid(pid, 0)
+    step, reason = json.loads(fault)
+    raise SpawnFault(f"{spec.name} did not start: {step}: {reason}")
+
+
+def _listen(path: Path) -> socket.socket:
+    """A listening Unix socket, 0600. One left by an earlier life gives way; no other file does."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise SpawnFault(f"{path} is in the way: it is not a socket")
+        path.unlink()
+    except FileNotFoundError:
+        pass
+    listener = socket.socket(socket.AF_UNIX)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise SpawnFault(f"cannot listen on {path}: {error}") from error
+    finally:
+        os.umask(mask)
+    return listener
+
+
+def _become(
+    spec: ProcessSpec, log: int, listeners: list[int], go_reader: int, fault_writer: int
+) -> NoReturn:
+    """The child's side. Ends in the program, or in an exit: it never returns."""
+    step = "preparing"
+    try:
+        _forget_signals()
+        os.setsid()
+        if os.read(go_reader, 1) != b"g":
+            os._exit(0)
+        _arrange_descriptors(log, listeners, fault_writer)
+        fault_writer = FIRST_LISTENER + len(listeners)
+        os.umask(0o077)
+        step = f"entering {spec.folder}"
+        os.chdir(spec.folder)
+        step = f"executing {spec.argv[0]}"
+        os.execve(spec.argv[0], spec.argv, dict(spec.environment))
+    except BaseException as error:
+        os.write(fault_writer, json.dumps([step, str(error)]).encode())
+    finally:
+        os._exit(127)
+
+
+def _forget_signals() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        try:
+            signal.signal(number, signal.SIG_DFL)
+        except OSError:
+            continue  # two real-time signals belong to the C library
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _arrange_descriptors(log: int, listeners: list[int], fault_writer: int) -> None:
+    """0 to 2, the listeners from 3 on, and the fault pipe, which the program does not get."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    wanted = [null, log, log, *listeners, fault_writer]
+    # First out of the way of every target number, then into place.
+    beyond = len(wanted) + 64
+    moved = [_duplicate_beyond(descriptor, beyond) for descriptor in wanted]
+    for target, descriptor in enumerate(moved):
+        os.dup2(descriptor, target, inheritable=target < len(wanted) - 1)
+    os.closerange(len(wanted), os.sysconf("SC_OPEN_MAX"))
+
+
+def _duplicate_beyond(descriptor: int, lowest: int) -> int:
+
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, lowest)

@@ -1,0 +1,192 @@
+"""One supervised process: its life from the start (or the adoption) to the end of its group."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from havre.supervisor import group, records
+from havre.supervisor.backoff import HEALTHY_AFTER_S, Backoff
+from havre.supervisor.identity import Identity, boot_id, identify, open_pidfd
+from havre.supervisor.protocol import Phase, ProcessSpec, ProcessStatus, Restart
+from havre.supervisor.records import Record
+from havre.supervisor.spawn import SpawnFault, spawn
+
+STOP_FAULT_S = 20.0
+"""Seconds after SIGKILL from which a stop says that it does not succeed."""
+
+
+class Supervised:
+    """The supervisor's side of one process. All times are monotonic seconds, given by the caller.
+
+    ``pidfd`` is open while an adopted process runs: the supervisor is not its parent, so it learns
+    of its death from this descriptor. ``tell`` takes a sentence for the supervisor's log.
+    """
+
+    def __init__(self, spec: ProcessSpec, folder: Path, tell: Callable[[str], None]) -> None:
+        self.spec = spec
+        self.identity = Identity(0, 0, boot_id())
+        self.phase = Phase.EXITED
+        self.exit_code: int | None = None
+        self.restarts = 0
+        self.adopted = False
+        self.pidfd: int | None = None
+        self.retry_at: float | None = None
+        self.kill_at: float | None = None
+        self._folder = folder
+        self._tell = tell
+        self._backoff = Backoff()
+        self._started_at = 0.0
+        self._group_is_gone = True
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def is_stopping(self) -> bool:
+        return self.kill_at is not None
+
+    @property
+    def may_lose_its_group(self) -> bool:
+        """Whether orphans live whose end nobody tells us: they are not our descendants."""
+        return self.adopted and self.phase is Phase.EXITED and not self._group_is_gone
+
+    def status(self) -> ProcessStatus:
+        return ProcessStatus(
+            name=self.name,
+            phase=self.phase,
+            pid=self.identity.pid,
+            start_time=self.identity.start_time,
+            restarts=self.restarts,
+            exit_code=self.exit_code,
+            adopted=self.adopted,
+            orphans=0 if self.phase is Phase.RUNNING else len(self.members()),
+            spec_digest=self.spec.digest,
+        )
+
+    def start(self, now: float) -> None:
+        """Raises SpawnFault or OSError; nothing runs then."""
+        spawn(self.spec, before_exec=self._record_birth)
+        self.phase, self.exit_code, self.adopted = Phase.RUNNING, None, False
+        self.retry_at, self._started_at, self._group_is_gone = None, now, False
+
+    def adopt(self, record: Record, now: float) -> None:
+        """Take over what an earlier supervisor started, in whatever state it is now."""
+        self.identity, self.restarts = record.identity, record.restarts
+        self.adopted, self._group_is_gone = True, False
+        self._started_at = now
+        self.pidfd = open_pidfd(record.identity)
+        if self.pidfd is not None:
+            self.phase = Phase.RUNNING
+        else:
+            self.phase, self.exit_code = Phase.EXITED, record.exit_code
+
+    def retry(self, now: float) -> None:
+        """Start again after a death; a failure to start counts as another one."""
+        self.restarts += 1
+        try:
+            self.start(now)
+        except (SpawnFault, OSError) as error:
+            self._tell(f"{self.name}: {error}")
+            self._back_off(0.0, now)
+
+    def died(self, exit_code: int | None, now: float) -> None:
+        """The process itself ended; others of its group may live on."""
+        uptime = now - self._started_at
+        self.phase, self.exit_code = Phase.EXITED, exit_code
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+            self.pidfd = None
+        if self.is_stopping:
+            return
+        self._tell(f"{self.name} (pid {self.identity.pid}) {_how(exit_code)} after {uptime:.1f} s")
+        if self.spec.restart is Restart.ALWAYS:
+            # What it left would hold its place: sockets, locks, files.
+            group.signal_members(self.members(), signal.SIGKILL)
+            self._back_off(uptime, now)
+        else:
+            self._record()
+
+    def members(self) -> list[Identity]:
+        """Living processes of the group, itself included."""
+        if self._group_is_gone:
+            return []
+        if self.phase is Phase.RUNNING:
+            return group.living_members(self.identity)
+        if group.is_empty(self.identity.pid):
+            found = []
+        else:
+            # The leader of an adopted group may have died while nobody looked.
+            environment = self.spec.environment if self.adopted else None
+            found = group.living_members(self.identity, environment=environment)
+        self._group_is_gone = not found
+        return found
+
+    def lost_its_group(self) -> bool:
+        """Whether the last orphan ended since this was asked last."""
+        return not self._group_is_gone and not self.members()
+
+    def begin_stop(self, grace_s: float, now: float) -> None:
+        self.kill_at = min(now + grace_s, self.kill_at or now + grace_s)
+        self.retry_at = None
+        self._signal(signal.SIGTERM)
+
+    def has_stopped(self, now: float) -> bool:
+        """Whether nothing runs any more; presses harder once the grace is over.
+
+        Raises TimeoutError when even SIGKILL does not help.
+        """
+        assert self.kill_at is not None
+        if self.phase is not Phase.RUNNING and not self.members():
+            return True
+        if now >= self.kill_at + STOP_FAULT_S:
+            raise TimeoutError(f"{self.name} does not end, {STOP_FAULT_S:g} s after SIGKILL")
+        if now >= self.kill_at:
+            self._signal(signal.SIGKILL)
+        return False
+
+    def forget(self) -> None:
+        """Remove its record and the sockets that were bound for it."""
+        records.forget(self._folder, self.name)
+        for path in self.spec.listen:
+            Path(path).unlink(missing_ok=True)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.phase is Phase.RUNNING and not self.adopted:
+            # Ours, and not reaped yet: the number cannot mean another group.
+            try:
+                os.killpg(self.identity.pid, number)
+            except (ProcessLookupError, PermissionError):
+                pass
+        else:
+            group.signal_members(self.members(), number)
+
+    def _record_birth(self, pid: int) -> None:
+        identity = identify(pid)
+        if identity is None:
+            raise SpawnFault(f"{self.name} ended before it began")
+        self.identity = identity
+        records.save(self._folder, Record(self.spec, identity, self.restarts))
+
+    def _record(self) -> None:
+        try:
+            record = Record(self.spec, self.identity, self.restarts, self.exit_code)
+            records.save(self._folder, record)
+        except OSError as error:
+            self._tell(f"{self.name}: its record was not written: {error}")
+
+    def _back_off(self, uptime_s: float, now: float) -> None:
+        self._backoff = self._backoff.after_death(uptime_s)
+        delay = self._backoff.delay_s
+        self.phase, self.retry_at = Phase.BACKOFF, now + delay
+        verdict = "crashed" if uptime_s >= HEALTHY_AFTER_S else "exited too quickly"
+        self._tell(f"{self.name} {verdict}; it is started again in {delay:g} s")
+
+
+def _how(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "ended"
+    if exit_code < 0:
+        return f"was killed by signal {-exit_code}"
+    return f"exited with code {exit_code}"

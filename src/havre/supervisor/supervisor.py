@@ -1,0 +1,368 @@
+"""The supervisor's loop: one thread that owns every process of a home and answers its clients."""
+
+import contextlib
+import os
+import re
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from havre.home import Home
+from havre.supervisor import records
+from havre.supervisor.connection import Connection
+from havre.supervisor.identity import living_processes
+from havre.supervisor.protocol import STOP_ORDER, Phase, ProcessSpec, Restart
+from havre.supervisor.spawn import SpawnFault
+from havre.supervisor.supervised import Supervised
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+STOP_TICK_S = 0.02
+GROUP_TICK_S = 1.0
+CONNECTION_BACKLOG = 128
+
+
+class RequestRefused(Exception):
+    """The text is the answer's ``error``."""
+
+
+class Supervisor:
+    """``tell`` takes sentences for the log."""
+
+    def __init__(self, home: Home, *, tell: Callable[[str], None]) -> None:
+        self.exit_code = 0
+        self._home = home
+        self._about: Mapping[str, Any] = {}
+        self._tell = tell
+        self._processes: dict[str, Supervised] = {}
+        self._stop_waiters: dict[str, list[Connection]] = {}
+        self._shutdown_waiters: list[Connection] | None = None
+        self._connections: dict[socket.socket, Connection] = {}
+        self._selector = selectors.DefaultSelector()
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._listener: socket.socket | None = None
+
+    def adopt(self) -> None:
+        """Take over what the records name, in whatever state it is."""
+        now = time.monotonic()
+        found, problems = records.load_all(self._home.processes)
+        for problem in problems:
+            self._tell(problem)
+        for record in found:
+            process = self._new_process(record.spec)
+            process.adopt(record, now)
+            self._processes[process.name] = process
+            self._tell(f"{process.name}: adopted, {process.phase} (pid {record.identity.pid})")
+            if process.pidfd is not None:
+                self._selector.register(process.pidfd, selectors.EVENT_READ, process)
+
+    def revive(self) -> None:
+        """Start those again that must always run and were found dead."""
+        for process in self._processes.values():
+            if process.phase is Phase.EXITED and process.spec.restart is Restart.ALWAYS:
+                process.died(process.exit_code, time.monotonic())
+
+    def is_running(self, name: str) -> bool:
+        process = self._processes.get(name)
+        return process is not None and process.phase is Phase.RUNNING
+
+    def listen(self, about: Mapping[str, Any]) -> None:
+        """Open the control socket; ``about`` is what `ping` tells. Raises OSError."""
+        self._about = about
+        path = self._home.supervisor_socket
+        path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.setblocking(False)
+        mask = os.umask(0o177)
+        try:
+            self._listener.bind(str(path))
+        finally:
+            os.umask(mask)
+        self._listener.listen(CONNECTION_BACKLOG)
+        self._selector.register(self._listener, selectors.EVENT_READ)
+
+    def run(self) -> int:
+        """Until everything is shut down. Returns the exit code."""
+        self._catch_signals()
+        while not self._is_over():
+            for key, _ in self._selector.select(self._pause()):
+                self._handle(key)
+            self._tick()
+        self._end()
+        return self.exit_code
+
+    def begin_shutdown(self) -> None:
+        """Stop everything in order; asked again, without grace."""
+        if self._shutdown_waiters is None:
+            self._shutdown_waiters = []
+            self._tell("shutting down")
+        else:
+            for process in self._processes.values():
+                process.begin_stop(0.0, time.monotonic())
+
+    # What happens.
+
+    def _catch_signals(self) -> None:
+        self._wake_reader.setblocking(False)
+        self._wake_writer.setblocking(False)
+        self._selector.register(self._wake_reader, selectors.EVENT_READ)
+        signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)  # the wake-up descriptor says which it was
+        # A child may have ended before the handler stood.
+        self._reap()
+
+    def _handle(self, key: selectors.SelectorKey) -> None:
+        if key.fileobj is self._wake_reader:
+            self._hear_signals()
+        elif key.fileobj is self._listener:
+            self._accept()
+        elif isinstance(key.data, Supervised):
+            self._selector.unregister(key.fileobj)
+            self._bury(key.data, None)
+        elif isinstance(key.data, Connection) and key.fileobj in self._connections:
+            self._serve(key.data)
+
+    def _hear_signals(self) -> None:
+        numbers = set(self._wake_reader.recv(4096))
+        if numbers & {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:
+            self.begin_shutdown()
+        self._reap()
+
+    def _reap(self) -> None:
+        """Bury the children that ended, and orphans that fell to us because we are a subreaper."""
+        by_pid = {
+            process.identity.pid: process
+            for process in self._processes.values()
+            if process.phase is Phase.RUNNING and not process.adopted
+        }
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            if process := by_pid.get(pid):
+                self._bury(process, os.waitstatus_to_exitcode(status))
+        for process in self._processes.values():
+            if process.phase is Phase.EXITED and process.lost_its_group():
+                self._announce(process)
+
+    def _bury(self, process: Supervised, exit_code: int | None) -> None:
+        process.died(exit_code, time.monotonic())
+        self._announce(process)
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if self._shutdown_waiters is not None:
+            self._advance_shutdown(now)
+        for process in list(self._processes.values()):
+            if process.is_stopping:
+                self._advance_stop(process, now)
+            elif process.retry_at is not None and process.retry_at <= now:
+                process.retry(now)
+                self._announce(process)
+            elif process.phase is Phase.EXITED and process.adopted and process.lost_its_group():
+                self._announce(process)
+
+    def _advance_stop(self, process: Supervised, now: float) -> None:
+        try:
+            if not process.has_stopped(now):
+                return
+        except TimeoutError as error:
+            process.kill_at = None
+            self._answer_stop(process.name, {"ok": False, "error": str(error)})
+            self._tell(str(error))
+            return
+        process.forget()
+        del self._processes[process.name]
+        self._tell(f"{process.name}: stopped")
+        self._announce(process)
+        self._answer_stop(process.name, {"ok": True})
+        for connection in self._shutdown_waiters or ():
+            self._send(connection, {"progress": f"{process.name} stopped"})
+
+    def _answer_stop(self, name: str, answer: Mapping[str, Any]) -> None:
+        for connection in self._stop_waiters.pop(name, ()):
+            self._send(connection, answer)
+
+    def _advance_shutdown(self, now: float) -> None:
+        """Begin to stop the next in the order, once those before it are gone."""
+        for name in STOP_ORDER:
+            if process := self._processes.get(name):
+                if not process.is_stopping:
+                    process.begin_stop(process.spec.stop_grace_s, now)
+                return
+        for process in self._processes.values():
+            if not process.is_stopping:
+                process.begin_stop(process.spec.stop_grace_s, now)
+
+    def _is_over(self) -> bool:
+        return self._shutdown_waiters is not None and not self._processes
+
+    def _pause(self) -> float | None:
+        """Seconds until something must be looked at without anybody asking."""
+        if self._shutdown_waiters is not None or any(
+            process.is_stopping for process in self._processes.values()
+        ):
+            return STOP_TICK_S
+        now = time.monotonic()
+        pauses = [
+            max(0.0, process.retry_at - now)
+            for process in self._processes.values()
+            if process.retry_at is not None
+        ]
+        if any(process.may_lose_its_group for process in self._processes.values()):
+            pauses.append(GROUP_TICK_S)
+        return min(pauses, default=None)
+
+    def _end(self) -> None:
+        """Kill what escaped its group, tell those who waited, leave no socket."""
+        for stat in living_processes():
+            if stat.parent == os.getpid():
+                os.kill(stat.pid, signal.SIGKILL)  # our child: nobody else can have its number
+        self._home.server_file.unlink(missing_ok=True)
+        self._home.supervisor_socket.unlink(missing_ok=True)
+        for connection in self._shutdown_waiters or ():
+            connection.sock.setblocking(True)
+            connection.sock.settimeout(1.0)
+            self._send(connection, {"ok": True})
+        signal.set_wakeup_fd(-1)
+        for connection in list(self._connections.values()):
+            self._drop(connection)
+
+    # Clients.
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        with contextlib.suppress(BlockingIOError, ConnectionError):
+            sock, _ = self._listener.accept()
+            connection = Connection(sock)
+            self._connections[sock] = connection
+            self._selector.register(sock, selectors.EVENT_READ, connection)
+
+    def _serve(self, connection: Connection) -> None:
+        try:
+            connection.flush()
+            try:
+                requests = connection.receive()
+            except BlockingIOError:
+                requests = []
+        except (ConnectionError, TimeoutError):
+            self._drop(connection)
+            return
+        for request in requests:
+            try:
+                answer = self._answer(connection, request)
+            except (RequestRefused, SpawnFault, OSError) as error:
+                answer = {"ok": False, "error": str(error)}
+            except (KeyError, TypeError, ValueError) as error:
+                answer = {"ok": False, "error": f"the request cannot be understood: {error!r}"}
+            if answer is not None:
+                self._send(connection, answer)
+        self._choose_events(connection)
+
+    def _answer(self, connection: Connection, request: dict[str, Any]) -> dict[str, Any] | None:
+        """The answer, or None when it comes later."""
+        op = request.get("op")
+        if op == "ping":
+            is_shutting_down = self._shutdown_waiters is not None
+            return {"ok": True, "about": {**self._about, "shutting_down": is_shutting_down}}
+        if op == "start":
+            return self._start(ProcessSpec.from_json(request["spec"]))
+        if op == "stop":
+            return self._stop(connection, request["name"], request.get("grace_s"))
+        if op == "inspect":
+            process = self._processes.get(request["name"])
+            return {"ok": True, "status": process.status().to_json() if process else None}
+        if op == "list":
+            statuses = [process.status().to_json() for process in self._processes.values()]
+            return {"ok": True, "statuses": statuses}
+        if op == "watch":
+            connection.is_watching = True
+            for process in self._processes.values():
+                self._send(connection, {"event": process.status().to_json()})
+            return None
+        if op == "shutdown":
+            self.exit_code = int(request.get("exit_code", 0))
+            self.begin_shutdown()
+            assert self._shutdown_waiters is not None
+            self._shutdown_waiters.append(connection)
+            return None
+        raise RequestRefused(f"the supervisor does not know the operation {op!r}")
+
+    def _start(self, spec: ProcessSpec) -> dict[str, Any]:
+        if not NAME.fullmatch(spec.name):
+            raise RequestRefused(f"{spec.name!r} cannot name a process")
+        if self._shutdown_waiters is not None:
+            raise RequestRefused("the server is shutting down")
+        known = self._processes.get(spec.name)
+        if known is not None:
+            if known.is_stopping:
+                raise RequestRefused(f"{spec.name} is being stopped")
+            if known.phase is Phase.RUNNING:
+                if known.spec.digest != spec.digest:
+                    raise RequestRefused(
+                        f"{spec.name} runs already, from another specification; stop it first"
+                    )
+                return {"ok": True, "status": known.status().to_json()}
+            if known.members():
+                raise RequestRefused(f"processes of the last {spec.name} still run; stop it first")
+        process = self._new_process(spec)
+        try:
+            process.start(time.monotonic())
+        except (SpawnFault, OSError):
+            self._processes.pop(spec.name, None)
+            process.forget()
+            raise
+        self._processes[spec.name] = process
+        self._tell(f"{spec.name}: started (pid {process.identity.pid})")
+        self._announce(process)
+        return {"ok": True, "status": process.status().to_json()}
+
+    def _stop(
+        self, connection: Connection, name: str, grace_s: float | None
+    ) -> dict[str, Any] | None:
+        process = self._processes.get(name)
+        if process is None:
+            return {"ok": True}
+        grace_s = process.spec.stop_grace_s if grace_s is None else float(grace_s)
+        self._stop_waiters.setdefault(name, []).append(connection)
+        process.begin_stop(grace_s, time.monotonic())
+        return None
+
+    def _announce(self, process: Supervised) -> None:
+        watchers = [entry for entry in self._connections.values() if entry.is_watching]
+        if watchers:
+            event = {"event": process.status().to_json()}
+            for connection in watchers:
+                self._send(connection, event)
+
+    def _send(self, connection: Connection, message: Mapping[str, Any]) -> None:
+        if connection.sock not in self._connections:
+            return
+        try:
+            connection.send(message)
+        except (ConnectionError, TimeoutError):
+            self._drop(connection)
+        else:
+            self._choose_events(connection)
+
+    def _choose_events(self, connection: Connection) -> None:
+        if connection.sock not in self._connections:
+            return
+        events = selectors.EVENT_READ
+        if connection.wants_to_send:
+            events |= selectors.EVENT_WRITE
+        self._selector.modify(connection.sock, events, connection)
+
+    def _drop(self, connection: Connection) -> None:
+        if self._connections.pop(connection.sock, None) is not None:
+            self._selector.unregister(connection.sock)
+            connection.close()
+
+    def _new_process(self, spec: ProcessSpec) -> Supervised:
+        return Supervised(spec, self._home.processes, self._tell)
