@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import sqlalchemy
+from tests.api_server import api  # noqa: F401
 
 from havre.store.database import Database, sqlite_url
 

@@ -1,0 +1,88 @@
+"""Operations that clients know and this server does not have.
+
+Their lists are empty, so that tools which look around find nothing; everything else is refused with
+501, the one 5xx that the SDK does not try again.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+
+from havre.domain.errors import NotImplementedHere
+
+ARRAYS = frozenset(
+    {
+        "computeTargetShapes",
+        "computeTargets",
+        "containers",
+        "dataSciencePrivateEndpoints",
+        "fastLaunchJobConfigs",
+        "jobRuns",
+        "jobShapes",
+        "jobs",
+        "modelGroupVersionHistory",
+        "modelGroups",
+        "notebookSessionShapes",
+        "notebookSessions",
+        "pipelineRuns",
+        "pipelines",
+        "schedules",
+    }
+)
+COLLECTIONS = frozenset(
+    {
+        "mlApplicationImplementationVersions",
+        "mlApplicationImplementations",
+        "mlApplicationInstanceViews",
+        "mlApplicationInstances",
+        "mlApplications",
+    }
+)
+"""Lists that come wrapped, as ``{"items": [...]}``."""
+
+MODEL_ACTIONS = ("exportArtifact", "importArtifact", "registerArtifactReference", "restore")
+METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"]
+
+router = APIRouter(include_in_schema=False)
+
+
+async def _refuse_for_models() -> Response:
+    raise NotImplementedHere(
+        "this server keeps artifacts itself: export, import, references, restoring from an archive "
+        "and signatures are not available; use POST and GET /20190101/models/{id}/artifact"
+    )
+
+
+def _listing(empty: object) -> Callable[[], Awaitable[Response]]:
+    async def list_nothing() -> Response:
+        return JSONResponse(empty)
+
+    return list_nothing
+
+
+def _refusal(noun: str) -> Callable[[], Awaitable[Response]]:
+    async def refuse() -> Response:
+        raise NotImplementedHere(
+            f"this server runs model deployments and their catalog; it has no {noun}"
+        )
+
+    return refuse
+
+
+def _add_routes() -> None:
+    model = "/20190101/models/{model_id}"
+    for action in MODEL_ACTIONS:
+        router.add_api_route(f"{model}/actions/{action}", _refuse_for_models, methods=["POST"])
+    router.add_api_route(f"{model}/artifactSignatures", _listing([]), methods=["GET"])
+    router.add_api_route(
+        f"{model}/artifactSignatures{{rest:path}}", _refuse_for_models, methods=METHODS
+    )
+    for noun in sorted(ARRAYS | COLLECTIONS):
+        empty: object = [] if noun in ARRAYS else {"items": []}
+        router.add_api_route(f"/20190101/{noun}", _listing(empty), methods=["GET"])
+        for path in (f"/20190101/{noun}", f"/20190101/{noun}/{{rest:path}}"):
+            router.add_api_route(path, _refusal(noun), methods=METHODS)
+
+
+_add_routes()

@@ -1,0 +1,33 @@
+"""Answers: bodies in the API's names, and the headers that go with them."""
+
+from collections.abc import Mapping, Sequence
+
+from fastapi import Response
+
+from havre.api.conditions import Versioned, etag_of
+from havre.contract.base import ResponseModel
+
+JSON = "application/json"
+
+
+def answer(
+    body: ResponseModel | Sequence[ResponseModel] | None = None,
+    *,
+    status: int = 200,
+    row: Versioned | None = None,
+    work_request_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """``row`` gives the etag; ``work_request_id`` is how clients follow a long operation."""
+    headers = dict(headers or {})
+    if row is not None:
+        headers["etag"] = etag_of(row)
+    if work_request_id is not None:
+        headers["opc-work-request-id"] = work_request_id
+    if body is None:
+        return Response(None, status, headers)
+    if isinstance(body, ResponseModel):
+        text = body.model_dump_json(by_alias=True)
+    else:
+        text = "[" + ",".join(item.model_dump_json(by_alias=True) for item in body) + "]"
+    return Response(text, status, headers, JSON)

@@ -1,0 +1,32 @@
+"""The API, put together: routers, error answers and the edge around them."""
+
+from fastapi import FastAPI
+
+from havre import __version__
+from havre.api import absent, health
+from havre.api.edge import Edge
+from havre.api.errors import install_error_handlers
+from havre.api.services import Services
+
+ROUTERS = (
+    health.router,
+    absent.router,  # last: only what nobody else answers
+)
+
+
+def create_app(services: Services) -> FastAPI:
+    """An ASGI application over these services. It starts nothing and owns nothing of them."""
+    app = FastAPI(
+        title="havre",
+        description="Model deployment, as OCI Data Science has it.",
+        version=__version__,
+        docs_url=None,  # their assets come from the internet; /openapi.json needs nothing
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.services = services
+    install_error_handlers(app)
+    app.add_middleware(Edge)
+    for router in ROUTERS:
+        app.include_router(router)
+    return app

@@ -1,0 +1,18 @@
+"""Whether this server can do its work."""
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+from sqlalchemy import text
+
+from havre import __version__
+from havre.api.services import Here
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+def healthz(here: Here) -> Response:
+    """200 when the API answers and the database is reached; else 503 by the error handler."""
+    with here.database.read() as session:
+        session.execute(text("SELECT 1"))
+    return JSONResponse({"status": "ok", "version": __version__})

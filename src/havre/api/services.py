@@ -1,0 +1,46 @@
+"""What the API is handed: everything it works with, made elsewhere."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from havre.catalog.artifacts import ArtifactStore
+from havre.home import Home
+from havre.settings import Settings
+from havre.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who owns this server. ``tenancy_ocid`` is also the default compartment."""
+
+    tenancy_ocid: str
+    user_ocid: str
+    project_ocid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """``base_url`` is what clients reach us by, without a slash at its end; ``wake`` hints to the
+    reconciler that a deployment (by id) has changed; ``clock`` is the moment, with its zone.
+    """
+
+    database: Database
+    artifacts: ArtifactStore
+    settings: Settings
+    home: Home
+    identity: Identity
+    base_url: Callable[[], str]
+    wake: Callable[[str], None]
+    clock: Callable[[], datetime]
+
+
+async def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+Here = Annotated[Services, Depends(_services)]
