@@ -7,7 +7,7 @@ from havre.domain.errors import Unavailable
 
 
 def test_health_says_the_version(api):
-    answer = api.client.get("//healthz")
+    answer = api.client.get("http://127.0.0.1//healthz")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok", "version": __version__})
 
 
