@@ -1,0 +1,254 @@
+"""Builds environments, once each, so that a half-built one is never used.
+
+An environment is built where it will stay, because its scripts name their interpreter's path. It
+counts as there only when its marker, written last, is. Whoever builds holds the lock of its digest,
+and so does the uv it started: if the builder is killed, the next one waits until that uv has ended
+too, finds no marker, clears the place and starts again.
+"""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from havre.domain.errors import EnvironmentFault
+from havre.durable import (
+    DISK_FULL,
+    file_lock,
+    remove_tree,
+    sync_folder,
+    sync_tree,
+    write_file,
+)
+from havre.environments.definition import (
+    BuiltEnvironment,
+    EnvironmentDefinition,
+    InPlaceEnvironment,
+    digest_of,
+)
+from havre.environments.faults import explain
+from havre.environments.interpreters import Interpreter, Interpreters, python_of
+from havre.environments.uv import Progress, UvFailed, run_uv
+
+MARKER = "havre-environment.json"
+_COMPILE_TIMEOUT_S = 900.0
+
+
+class EnvironmentBuilder:
+    """The built environments of one home: ``root/built/<digest>``; logs are in ``logs``."""
+
+    def __init__(self, root: Path, logs: Path, interpreters: Interpreters) -> None:
+        self._root = root
+        self._logs = logs
+        self._interpreters = interpreters
+
+    def ensure(self, definition: EnvironmentDefinition, progress: Progress) -> BuiltEnvironment:
+        """The environment, built now if it is not there; blocks for as long as that takes.
+
+        Raises EnvironmentFault: no such Python here, requirements that cannot be met, no network,
+        no space.
+        """
+        interpreter = self._interpreters.find(definition.python)
+        digest = digest_of([definition.digest, interpreter.version])
+        if built := self.get(digest):
+            return built
+        with self._locked(digest, definition.slug, progress) as lock:
+            if built := self.get(digest):
+                return built
+            return self._build(definition, interpreter, digest, lock, progress)
+
+    def adopt(self, environment: InPlaceEnvironment) -> BuiltEnvironment:
+        """An environment kept elsewhere, if it still runs. Raises EnvironmentFault."""
+        version = python_of(environment.interpreter)
+        if not version:
+            raise EnvironmentFault(
+                f"{environment.interpreter} of the environment {environment.slug} does not run: "
+                "restore it, or publish the slug again"
+            )
+        if not version.startswith(environment.python + "."):
+            raise EnvironmentFault(
+                f"the environment {environment.slug} was published with Python "
+                f"{environment.python} and now has {version}: publish it again"
+            )
+        digest = digest_of([environment.digest, version])
+        return BuiltEnvironment(
+            digest, environment.slug, environment.prefix, environment.interpreter, version
+        )
+
+    def get(self, digest: str) -> BuiltEnvironment | None:
+        """A whole environment by its digest, or None. One whose Python has gone is not whole."""
+        prefix = self._prefix(digest)
+        marker = read_marker(prefix)
+        interpreter = prefix / "bin" / "python"
+        if marker is None or not os.access(interpreter, os.X_OK):
+            return None
+        return BuiltEnvironment(digest, marker["slug"], prefix, interpreter, marker["python"])
+
+    def built(self) -> Iterator[tuple[BuiltEnvironment, dict[str, Any]]]:
+        """All whole environments, each with what its marker tells."""
+        for prefix in sorted((self._root / "built").glob("*")):
+            marker = read_marker(prefix)
+            environment = self.get(prefix.name)
+            if marker is not None and environment is not None:
+                yield environment, marker
+
+    def remove(self, digest: str) -> None:
+        """Remove a built environment; absent is fine. The caller knows that nothing uses it."""
+        prefix = self._prefix(digest)
+        with self._locked(digest, digest, _silent):
+            (prefix / MARKER).unlink(missing_ok=True)
+            if prefix.is_dir():
+                sync_folder(prefix)
+                remove_tree(prefix)
+            self._lock_file(digest).unlink()
+
+    def log(self, digest: str) -> Path:
+        return self._logs / f"{digest}.log"
+
+    def _build(
+        self,
+        definition: EnvironmentDefinition,
+        interpreter: Interpreter,
+        digest: str,
+        lock: int,
+        progress: Progress,
+    ) -> BuiltEnvironment:
+        prefix, log = self._prefix(digest), self.log(digest)
+        started = time.monotonic()
+        count = len([line for line in definition.requirements if not line.startswith("-")])
+        progress(f"building {definition.slug}: {_packages(count)}, Python {interpreter.version}")
+        try:
+            self._logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_file(log, b"")
+            remove_tree(prefix)
+            self._fill(definition, interpreter, prefix, log, lock, progress)
+            packages = _installed(prefix)
+            seconds = time.monotonic() - started
+            sync_tree(prefix)
+            marker = {
+                "slug": definition.slug,
+                "python": interpreter.version,
+                "base": str(interpreter.path),
+                "packages": packages,
+                "seconds": round(seconds, 2),
+                "definition": definition.to_json(),
+            }
+            write_file(prefix / MARKER, json.dumps(marker, indent=1).encode(), mode=0o644)
+        except UvFailed as failure:
+            remove_tree(prefix)
+            reason = explain(str(failure), python=definition.python)
+            raise EnvironmentFault(
+                f"the environment {definition.slug} could not be built: {reason}. "
+                f"The whole story is in {log}"
+            ) from failure
+        except OSError as error:
+            remove_tree(prefix)
+            problem = "the disk is full" if error.errno in DISK_FULL else str(error)
+            raise EnvironmentFault(
+                f"the environment {definition.slug} could not be built below {self._root}: "
+                f"{problem}"
+            ) from error
+        progress(f"installed {_packages(len(packages))} in {seconds:.0f} s")
+        return BuiltEnvironment(
+            digest, definition.slug, prefix, prefix / "bin" / "python", interpreter.version
+        )
+
+    def _fill(
+        self,
+        definition: EnvironmentDefinition,
+        interpreter: Interpreter,
+        prefix: Path,
+        log: Path,
+        lock: int,
+        progress: Progress,
+    ) -> None:
+        python = str(prefix / "bin" / "python")
+        prefix.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Copies, not links into uv's cache: a model that runs as this user cannot spoil the cache.
+        make = ["venv", "--no-project", "--python", str(interpreter.path), str(prefix)]
+        run_uv(make, log=log, folder=self._root, progress=progress, keep_open=[lock])
+        requirements = prefix / "requirements.txt"
+        requirements.write_text("\n".join(definition.requirements) + "\n")
+        install = ["pip", "install", "--python", python, "--link-mode", "copy"]
+        if definition.wheels_only:
+            install += ["--only-binary", ":all:"]
+        if definition.requirements:
+            install += ["--requirements", str(requirements)]
+            run_uv(install, log=log, folder=self._root, progress=progress, keep_open=[lock])
+        _compile(prefix, log, lock)
+        if python_of(prefix / "bin" / "python") != interpreter.version:
+            raise EnvironmentFault(
+                f"the environment {definition.slug} was built but its Python does not run; "
+                f"its log is {log}"
+            )
+
+    @contextmanager
+    def _locked(self, digest: str, slug: str, progress: Progress) -> Iterator[int]:
+        path = self._lock_file(digest)
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise EnvironmentFault(f"{path.parent} cannot be made: {error}") from error
+        with file_lock(
+            path, waiting=lambda: progress(f"waiting: {slug} is being built already")
+        ) as lock:
+            yield lock
+
+    def _prefix(self, digest: str) -> Path:
+        return self._root / "built" / digest
+
+    def _lock_file(self, digest: str) -> Path:
+        return self._root / "locks" / f"{digest}.lock"
+
+
+def read_marker(prefix: Path) -> dict[str, Any] | None:
+    """What the marker of an environment tells, or None if there is none."""
+    try:
+        marker = json.loads((prefix / MARKER).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return marker if isinstance(marker, dict) else None
+
+
+def _compile(prefix: Path, log: Path, lock: int) -> None:
+    """Write the byte code: copies cannot, the environment is not theirs to write to.
+
+    With -I -S no code of the packages runs here (a .pth file would). Their tests are left out, and
+    files that do not compile (templates, other Pythons' syntax) are the packages' own business.
+    """
+    with log.open("ab") as written:
+        subprocess.run(
+            [
+                *(str(prefix / "bin" / "python"), "-I", "-S", "-m", "compileall"),
+                *("-q", "-j", str(os.cpu_count() or 1), "-x", "/tests/", str(prefix / "lib")),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=written,
+            stderr=written,
+            env={"LC_ALL": "C.UTF-8", "PATH": os.defpath},
+            timeout=_COMPILE_TIMEOUT_S,
+            pass_fds=(lock,),
+            check=False,
+        )
+
+
+def _installed(prefix: Path) -> list[str]:
+    """Names and versions of what is installed, as ``name==version``."""
+    found = []
+    for record in prefix.glob("lib/python*/site-packages/*.dist-info"):
+        name, _, version = record.name.removesuffix(".dist-info").partition("-")
+        found.append(f"{name.lower().replace('_', '-')}=={version}")
+    return sorted(found)
+
+
+def _silent(line: str) -> None:
+    """Progress that nobody watches."""
+    del line
+
+
+def _packages(count: int) -> str:
+    return "1 package" if count == 1 else f"{count} packages"

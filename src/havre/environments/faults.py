@@ -1,0 +1,79 @@
+"""What uv says when it fails, as one sentence for the person who wrote the requirements."""
+
+import re
+
+_HINT = re.compile(r"^(hint|warning):", re.IGNORECASE)
+_NETWORK = (
+    "error sending request",
+    "dns error",
+    "connection refused",
+    "connection reset",
+    "timed out",
+    "network is unreachable",
+    "failed to connect",
+    "network was disabled",
+    "tls",
+    "invalid peer certificate",
+)
+_DISK = ("no space left on device", "disk quota exceeded")
+_TOOLS = ("no such file or directory (os error 2)", "gcc", "cc1", "cargo", "cmake")
+
+
+def explain(output: str, *, python: str) -> str:
+    """The sentence: what is wrong with the requirements or the machine, and what to do.
+
+    ``output`` is all that uv printed; ``python`` is the version built for (``3.8``).
+    """
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    said = _from_error(lines)
+    whole = " ".join(lines)
+    lowered = whole.lower()
+    if any(sign in lowered for sign in _DISK):
+        return "the disk is full: make room and try again"
+    if missing := re.search(r"[Bb]ecause (\S+) was not found in the package registry", whole):
+        return f"the package index has no package {missing[1]!r}: check its name"
+    if wheel := re.search(r"(\S+) has no (?:usable )?wheels", whole):
+        return (
+            f"{wheel[1]} has no ready-made package (wheel) for Python {python} on this machine: "
+            "choose a version that has one"
+        )
+    if any(sign in lowered for sign in _NETWORK):
+        return (
+            "the package index cannot be reached: check the network, or the proxy and index "
+            f"variables (HTTPS_PROXY, UV_DEFAULT_INDEX). uv says: {said}"
+        )
+    if "No solution found" in whole:
+        return f"the requirements cannot be met together: {_conflict(said)}"
+    if "parse requirement" in lowered or "unexpected" in lowered:
+        return f"the requirements cannot be read: {said}"
+    if failed := re.search(r"Failed to build:? `?([^`\s]+)`?", whole):
+        return (
+            f"{failed[1]} had to be compiled for Python {python} and that failed: choose a version "
+            f"with a ready-made package (wheel){_compiler(lowered)}"
+        )
+    return said or "uv ended without saying why"
+
+
+def _from_error(lines: list[str]) -> str:
+    """From the first error on, without hints: the part a reader needs."""
+    start = next((i for i, line in enumerate(lines) if line.startswith("error:")), None)
+    if start is None:
+        return " ".join(lines[-3:])[:600]
+    kept = []
+    for line in lines[start:]:
+        if _HINT.match(line):
+            break
+        kept.append(re.sub(r"^(error|cause):\s*", "", line))
+    return " ".join(kept)[:1200]
+
+
+def _conflict(said: str) -> str:
+    chain = said.partition("No solution found when resolving dependencies")[2].lstrip(": ") or said
+    chain = re.sub(
+        r",? we can conclude that your requirements are unsatisfiable\.?", "", chain
+    ).strip()
+    return chain.replace("And because", "and because").rstrip(".")
+
+
+def _compiler(lowered: str) -> str:
+    return ", or install the compiler it asks for" if any(s in lowered for s in _TOOLS) else ""
