@@ -3,13 +3,16 @@
 from fastapi import FastAPI
 
 from havre import __version__
-from havre.api import absent, health
+from havre.api import absent, deployments, health, shapes, work_requests
 from havre.api.edge import Edge
 from havre.api.errors import install_error_handlers
 from havre.api.services import Services
 
 ROUTERS = (
     health.router,
+    deployments.router,
+    shapes.router,
+    work_requests.router,
     absent.router,  # last: only what nobody else answers
 )
 

@@ -1,14 +1,16 @@
 """What the API is handed: everything it works with, made elsewhere."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from havre.catalog.artifacts import ArtifactStore
+from havre.domain.capacity import Machine
 from havre.home import Home
+from havre.machine import measure_machine
 from havre.settings import Settings
 from havre.store.database import Database
 
@@ -36,6 +38,7 @@ class Services:
     base_url: Callable[[], str]
     wake: Callable[[str], None]
     clock: Callable[[], datetime]
+    machine: Machine = field(default_factory=measure_machine)
 
 
 async def _services(request: Request) -> Services:

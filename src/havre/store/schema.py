@@ -39,6 +39,10 @@ class UtcDateTime(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
+    @property
+    def python_type(self) -> type[Any]:
+        return datetime
+
     def process_bind_param(
         self,
         value: datetime | None,

@@ -1,0 +1,106 @@
+"""Finding deployments, and what they ask of the machine together."""
+
+from collections.abc import Iterable
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from havre.domain.capacity import Demand, demand_of, total
+from havre.domain.deployment import DeploymentSpec
+from havre.domain.errors import InvalidParameter, NotFound, RelatedNotFound
+from havre.domain.ocid import Kind, is_ocid
+from havre.domain.states import DeploymentState, ModelState, ProjectState
+from havre.store.schema import Artifact, Deployment, Model, Project
+
+MODEL_SLOT = "model"
+
+IDLE = frozenset({DeploymentState.INACTIVE, DeploymentState.FAILED, DeploymentState.DELETED})
+"""States in which a deployment asks nothing of the machine."""
+
+_CAPACITY_LOCK = 0x68617672  # any number that no one else locks in this database
+
+
+def find(session: Session, deployment_id: str) -> Deployment:
+    """Raises NotFound. A deleted deployment is found: it stays readable."""
+    return _found(
+        session.get(Deployment, deployment_id) if _may_be(deployment_id) else None, deployment_id
+    )
+
+
+def find_for_change(session: Session, deployment_id: str) -> Deployment:
+    """The same, held until the transaction ends, so that of two changes one sees the other."""
+    row = (
+        session.get(Deployment, deployment_id, with_for_update=True, populate_existing=True)
+        if _may_be(deployment_id)
+        else None
+    )
+    return _found(row, deployment_id)
+
+
+def require_project(session: Session, project_id: str) -> Project:
+    """A project that a deployment may be put in, kept from being deleted meanwhile.
+
+    Raises RelatedNotFound.
+    """
+    project = session.get(Project, project_id, with_for_update={"read": True})
+    if project is None or project.lifecycle_state != ProjectState.ACTIVE:
+        raise RelatedNotFound(
+            f"projectId {project_id} does not name an ACTIVE project; create one, or list them "
+            "with GET /20190101/projects"
+        )
+    return project
+
+
+def require_artifact(session: Session, model_id: str) -> Artifact:
+    """The artifact of a model that can be deployed, kept from being deleted meanwhile.
+
+    Raises RelatedNotFound if there is no such model, InvalidParameter if the model is not ACTIVE
+    or has no artifact.
+    """
+    model = session.get(Model, model_id, with_for_update={"read": True})
+    if model is None or model.lifecycle_state == ModelState.DELETED:
+        raise RelatedNotFound(
+            f"modelId {model_id} does not name a model; list them with GET /20190101/models"
+        )
+    if model.lifecycle_state != ModelState.ACTIVE:
+        raise InvalidParameter(
+            f"model {model_id} is {model.lifecycle_state}, not ACTIVE; activate it with "
+            f"POST /20190101/models/{model_id}/actions/activate, or use another model"
+        )
+    artifact = session.scalars(
+        select(Artifact).where(Artifact.model_id == model_id, Artifact.slot == MODEL_SLOT)
+    ).one_or_none()
+    if artifact is None:
+        raise InvalidParameter(
+            f"model {model_id} has no artifact; upload one with "
+            f"POST /20190101/models/{model_id}/artifact"
+        )
+    return artifact
+
+
+def used_by_others(session: Session, deployment_id: str | None) -> Demand:
+    """What all other deployments ask of the machine.
+
+    Until the transaction ends no other can ask the same question: two deployments cannot both be
+    given the last place.
+    """
+    if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer anyway
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CAPACITY_LOCK})
+    specs = session.execute(
+        select(Deployment.id, Deployment.spec).where(Deployment.lifecycle_state.not_in(IDLE))
+    )
+    return total(_demands(spec for other, spec in specs if other != deployment_id))
+
+
+def _demands(specs: Iterable[dict[str, object]]) -> Iterable[Demand]:
+    return (demand_of(DeploymentSpec.from_json(spec)) for spec in specs)
+
+
+def _may_be(deployment_id: str) -> bool:
+    return is_ocid(deployment_id, Kind.DEPLOYMENT)
+
+
+def _found(row: Deployment | None, deployment_id: str) -> Deployment:
+    if row is None:
+        raise NotFound(f"model deployment {deployment_id} does not exist, or you may not see it")
+    return row
