@@ -83,13 +83,16 @@ class SeenRoute:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is there now. ``may_start`` is False while a back-off after failures lasts."""
+    """What is there now. ``may_start`` is False while a back-off after failures lasts;
+    ``last_failure`` is why the last instance that failed did.
+    """
 
     instances: tuple[SeenInstance, ...] = ()
     route: SeenRoute | None = None
     preparation: Preparation = Preparation.NONE
     preparation_reason: str = ""
     may_start: bool = True
+    last_failure: str = ""
     drain_timeout_s: float = 60.0
 
 
@@ -318,10 +321,10 @@ def _stops(instances: Iterable[SeenInstance], seen: Seen) -> list[Action]:
 
 
 def _why_nothing_answers(seen: Seen) -> str:
-    reasons = [each.reason for each in seen.instances if each.reason]
     if seen.preparation is Preparation.FAILED:
-        reasons.insert(0, seen.preparation_reason)
-    return reasons[0] if reasons else "no instance answers; it is being replaced"
+        return seen.preparation_reason
+    reasons = [each.reason for each in seen.instances if each.reason]
+    return (reasons or [seen.last_failure])[0] or "no instance answers; it is being replaced"
 
 
 def _of(goal: Goal, seen: Seen) -> list[SeenInstance]:

@@ -1,0 +1,138 @@
+"""What is there now, of one deployment: asked of the engine and the load balancer, never guessed.
+
+A `Memory` per deployment keeps the few things that only time tells: since when an instance is out
+of the route, how often starts have failed. It may be lost at any time; waiting then starts anew.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from havre.balancer.base import Balancer
+from havre.domain.instance import InstanceStatus
+from havre.domain.rollout import Preparation, Seen, SeenInstance, SeenRoute
+from havre.domain.route import Route
+from havre.domain.states import InstancePhase
+from havre.engines.base import Engine
+from havre.reconciler.snapshot import Snapshot
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
+PROVEN_S = 60.0
+"""An instance that has been ready for this long clears the record of failures, and is replaced at
+once when it fails after all; one that fails younger makes the next start wait, longer each time."""
+
+
+@dataclass(slots=True)
+class Memory:
+    """Monotonic seconds throughout."""
+
+    unrouted_since: dict[str, float] = field(default_factory=dict)
+    ready_since: dict[str, float] = field(default_factory=dict)
+    announced: set[str] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
+    failures: int = 0
+    last_failure: str = ""
+    start_again_at: float = 0.0
+    quiet_passes: int = 0
+    trouble_since: float | None = None
+
+    def observe(
+        self, statuses: Iterable[InstanceStatus], routed: frozenset[str], now: float
+    ) -> None:
+        """Take note of what a look brought; before the planner is asked."""
+        known, failed_young = set(), False
+        for status in statuses:
+            known.add(status.id)
+            if status.id in routed:
+                self.unrouted_since.pop(status.id, None)
+            else:
+                self.unrouted_since.setdefault(status.id, now)
+            if status.phase is InstancePhase.READY:
+                ready_s = now - self.ready_since.setdefault(status.id, now)
+                if ready_s > PROVEN_S:
+                    self.failures = 0
+            elif status.phase is InstancePhase.FAILED and status.id not in self.failed:
+                self.failed.add(status.id)
+                self.last_failure = status.reason
+                failed_young |= now - self.ready_since.get(status.id, now) <= PROVEN_S
+        if failed_young:
+            pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self.failures)
+            self.failures += 1
+            self.start_again_at = now + pause
+        for table in (self.unrouted_since, self.ready_since):
+            for gone in set(table) - known:
+                del table[gone]
+        self.announced &= known
+        self.failed &= known
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    statuses: dict[str, InstanceStatus]
+    route: Route | None
+
+    @property
+    def routed(self) -> frozenset[str]:
+        if self.route is None:
+            return frozenset()
+        return frozenset(endpoint.instance_id for endpoint in self.route.endpoints)
+
+
+def look(snapshot: Snapshot, engine: Engine, balancer: Balancer) -> Observation:
+    """Raises EngineFault when the engine cannot be asked."""
+    return Observation(
+        {instance_id: engine.inspect(instance_id) for instance_id in snapshot.instances},
+        balancer.current(snapshot.deployment_id),
+    )
+
+
+def seen(
+    snapshot: Snapshot,
+    observation: Observation,
+    memory: Memory,
+    balancer: Balancer,
+    *,
+    preparation: Preparation,
+    preparation_reason: str,
+    drain_timeout_s: float,
+    now: float,
+) -> Seen:
+    """The planner's observation."""
+    routed = observation.routed
+    memory.observe(observation.statuses.values(), routed, now)
+    instances = []
+    for instance_id, revision in sorted(snapshot.instances.items()):
+        status = observation.statuses[instance_id]
+        is_idle = instance_id in routed or (
+            status.copies_busy == 0 and balancer.active_requests(instance_id) == 0
+        )
+        instances.append(
+            SeenInstance(
+                id=instance_id,
+                revision=revision,
+                phase=status.phase,
+                is_idle=is_idle,
+                unrouted_s=now - memory.unrouted_since.get(instance_id, now),
+                reason=status.reason,
+            )
+        )
+    return Seen(
+        instances=tuple(instances),
+        route=_seen_route(observation.route),
+        preparation=preparation,
+        preparation_reason=preparation_reason,
+        may_start=now >= memory.start_again_at,
+        last_failure=memory.last_failure,
+        drain_timeout_s=drain_timeout_s,
+    )
+
+
+def _seen_route(route: Route | None) -> SeenRoute | None:
+    if route is None:
+        return None
+    return SeenRoute(
+        revision=route.revision,
+        instances=frozenset(endpoint.instance_id for endpoint in route.endpoints),
+        max_requests=route.max_requests,
+        bandwidth_mbps=route.bandwidth_mbps,
+    )

@@ -1,0 +1,127 @@
+"""What the database says of one deployment, read in one go, and what follows for the planner."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from havre.domain.deployment import DeploymentSpec
+from havre.domain.rollout import Goal, Wanted
+from havre.domain.states import FINISHED, DeploymentState, Operation, WorkRequestState
+from havre.store.schema import Deployment, InstanceRecord, Revision, WorkRequest
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRevision:
+    """What a revision is started from."""
+
+    interpreter: Path
+    python_version: str
+    artifact_folder: Path
+
+    @property
+    def is_there(self) -> bool:
+        return self.interpreter.exists() and self.artifact_folder.exists()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The work request under way."""
+
+    id: str
+    operation: Operation
+    is_started: bool
+    is_canceling: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    deployment_id: str
+    display_name: str
+    version: int
+    state: DeploymentState
+    target: DeploymentState
+    spec: DeploymentSpec
+    serving_spec: DeploymentSpec | None
+    change: Change | None
+    instances: Mapping[str, str]  # id -> revision
+    revisions: Mapping[str, PreparedRevision]
+    current_instances: int
+
+    @property
+    def runs(self) -> bool:
+        return self.target is DeploymentState.ACTIVE and self.state is not DeploymentState.FAILED
+
+    def spec_of(self, revision: str) -> DeploymentSpec:
+        """The specification behind a revision that the planner named."""
+        if self.serving_spec is not None and revision == self.serving_spec.revision:
+            return self.serving_spec
+        assert revision == self.spec.revision
+        return self.spec
+
+
+def load(session: Session, deployment_id: str) -> Snapshot | None:
+    """None for a deployment that does not exist or is DELETED: nothing is to be done for it."""
+    row = session.get(Deployment, deployment_id)
+    if row is None or row.lifecycle_state == DeploymentState.DELETED:
+        return None
+    instances = session.scalars(
+        select(InstanceRecord).where(InstanceRecord.deployment_id == deployment_id)
+    )
+    revisions = session.scalars(select(Revision).where(Revision.deployment_id == deployment_id))
+    return Snapshot(
+        deployment_id=row.id,
+        display_name=row.display_name,
+        version=row.version,
+        state=DeploymentState(row.lifecycle_state),
+        target=DeploymentState(row.target_state),
+        spec=DeploymentSpec.from_json(row.spec),
+        serving_spec=DeploymentSpec.from_json(row.serving_spec) if row.serving_spec else None,
+        change=_change(session, row),
+        instances={each.id: each.revision for each in instances},
+        revisions={
+            each.revision: PreparedRevision(
+                Path(each.interpreter), each.python_version, Path(each.artifact_folder)
+            )
+            for each in revisions
+        },
+        current_instances=row.current_instances,
+    )
+
+
+def wanted(snapshot: Snapshot, *, queue_per_copy: int) -> Wanted:
+    """The planner's wish."""
+    serving = snapshot.serving_spec if snapshot.runs else None
+    return Wanted(
+        run=snapshot.runs,
+        goal=_goal(snapshot.spec, queue_per_copy),
+        fallback=_goal(serving, queue_per_copy) if serving is not None else None,
+        changing=snapshot.change is not None,
+        canceling=snapshot.change is not None and snapshot.change.is_canceling,
+        needs_attention=snapshot.state is DeploymentState.NEEDS_ATTENTION,
+    )
+
+
+def _goal(spec: DeploymentSpec, queue_per_copy: int) -> Goal:
+    return Goal(
+        revision=spec.revision,
+        instances=spec.instance_count,
+        requests_per_instance=queue_per_copy * spec.copies,
+        bandwidth_mbps=spec.maximum_bandwidth_mbps or spec.bandwidth_mbps,
+    )
+
+
+def _change(session: Session, row: Deployment) -> Change | None:
+    if row.work_request_id is None:
+        return None
+    request = session.get(WorkRequest, row.work_request_id)
+    if request is None or WorkRequestState(request.status) in FINISHED:
+        return None
+    return Change(
+        id=request.id,
+        operation=Operation(request.operation),
+        is_started=request.status != WorkRequestState.ACCEPTED,
+        is_canceling=request.status == WorkRequestState.CANCELING,
+    )

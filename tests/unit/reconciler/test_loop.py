@@ -1,0 +1,289 @@
+"""Whole changes through the reconciler, with doubles for engine and load balancer."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+from tests.unit.reconciler.world import SPEC, Crash, World
+
+from havre.domain.states import DeploymentState as D
+from havre.domain.states import WorkRequestState as W
+from havre.engines.fake import Script
+from havre.store import intents
+from havre.store.database import Database, sqlite_url
+
+
+@pytest.fixture
+def world(tmp_path):
+    database = Database(sqlite_url(tmp_path / "havre.sqlite3"))
+    database.migrate()
+    yield World(database)
+    database.close()
+
+
+@pytest.fixture
+def active(world):
+    deployment = world.create(instance_count=2)
+    world.settle(deployment)
+    assert world.outcome(deployment) == (D.ACTIVE, W.SUCCEEDED)
+    return deployment
+
+
+def test_creation_ends_active_with_every_step_told(world):
+    deployment = world.create(instance_count=2)
+    world.engine.script(SPEC.revision, Script(notes=("copies are forked: one thread",)))
+    world.settle(deployment)
+    assert world.outcome(deployment) == (D.ACTIVE, W.SUCCEEDED)
+    assert world.work_request(deployment).percent_complete == 100
+    assert world.routed(deployment) == world.running() == world.recorded()
+    assert len(world.running()) == 2
+    assert world.row(deployment).current_instances == 2
+    log = world.log(deployment)
+    assert log[0] == "Accepted."
+    assert log[-1] == "The model deployment is ACTIVE."
+    assert "copies are forked: one thread" in log
+    assert "Load balancer is provisioned." in log
+
+
+def test_the_route_bounds_requests_by_copies(world, active):
+    route = world.balancer.current(active)
+    assert route.max_requests == 2 * SPEC.copies * 8
+
+
+@pytest.mark.parametrize("where", ["environment", "load", "engine"])
+def test_a_creation_that_cannot_be_ends_failed_with_the_reason(world, where):
+    if where == "environment":
+        world.failures[SPEC.revision] = "no such package"
+    else:
+        world.engine.script(SPEC.revision, Script(fails_with="no such package"))
+    deployment = world.create()
+    world.settle(deployment)
+    assert world.outcome(deployment) == (D.FAILED, W.FAILED)
+    assert world.log(deployment)[-1] == "no such package"
+    assert world.row(deployment).lifecycle_details == "no such package"
+    assert world.running() == world.recorded() == set()
+
+
+def test_an_update_replaces_every_instance_and_never_empties_the_route(world, active):
+    before = world.running()
+    world.update(active, environment_variables={"A": "1"})
+    for _ in range(60):
+        world.reconciler.reconcile(active)
+        world.engine.advance(0.3)
+        ready = {each.id for each in world.engine.instances() if each.phase == "READY"}
+        assert len(world.routed(active) & ready) == 2
+    assert world.outcome(active) == (D.ACTIVE, W.SUCCEEDED)
+    assert world.running().isdisjoint(before)
+    assert world.running() == world.recorded() == world.routed(active)
+
+
+@pytest.mark.parametrize("change", [{"bandwidth_mbps": 20}, {}])
+def test_an_update_that_needs_no_new_copies_starts_none(world, active, change):
+    before = world.running()
+    world.update(active, **change)
+    world.settle(active)
+    assert world.outcome(active) == (D.ACTIVE, W.SUCCEEDED)
+    assert world.running() == before
+    assert world.balancer.current(active).bandwidth_mbps == change.get("bandwidth_mbps", 10)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_scaling_keeps_the_instances_it_can(world, active, count):
+    before = world.running()
+    world.update(active, instance_count=count)
+    world.settle(active)
+    assert world.outcome(active) == (D.ACTIVE, W.SUCCEEDED)
+    assert len(world.running()) == count
+    assert len(world.running() & before) == min(count, 2)
+    assert world.row(active).current_instances == count
+
+
+def test_an_update_that_fails_leaves_the_old_revision_serving(world, active):
+    before = world.running()
+    bad = replace(SPEC, instance_count=2, environment_variables={"B": "1"})
+    world.engine.script(bad.revision, Script(fails_with="ValueError: bad model"))
+    world.update(active, environment_variables={"B": "1"})
+    world.settle(active)
+    assert world.outcome(active) == (D.ACTIVE, W.FAILED)
+    row = world.row(active)
+    assert row.lifecycle_details == "ValueError: bad model"
+    assert row.spec == row.serving_spec
+    assert row.configuration == row.serving_configuration
+    assert world.running() == before == world.routed(active)
+    # And it can be changed again.
+    world.update(active, environment_variables={"C": "1"})
+    world.settle(active)
+    assert world.outcome(active) == (D.ACTIVE, W.SUCCEEDED)
+
+
+def test_requests_in_flight_hold_the_old_instance(world, active):
+    (held, _) = sorted(world.running())
+    world.balancer.hold_requests(held, 1)
+    world.update(active, environment_variables={"A": "1"})
+    world.settle(active, passes=30)
+    assert world.outcome(active) == (D.ACTIVE, W.SUCCEEDED)
+    assert held in world.running()
+    world.balancer.hold_requests(held, 0)
+    world.settle(active)
+    assert held not in world.running()
+
+
+def test_deactivation_and_activation(world, active):
+    world.ask(active, intents.deactivate)
+    world.settle(active)
+    assert world.outcome(active) == (D.INACTIVE, W.SUCCEEDED)
+    assert world.running() == set()
+    assert world.balancer.current(active) is None
+    world.ask(active, intents.activate, replace(SPEC, instance_count=2))
+    world.settle(active)
+    assert world.outcome(active) == (D.ACTIVE, W.SUCCEEDED)
+    assert len(world.routed(active)) == 2
+
+
+def test_an_activation_that_fails_can_be_tried_again(world, active):
+    world.ask(active, intents.deactivate)
+    world.settle(active)
+    world.engine.script(SPEC.revision, Script(fails_with="disk gone"))
+    world.ask(active, intents.activate, replace(SPEC, instance_count=2))
+    world.settle(active)
+    assert world.outcome(active) == (D.INACTIVE, W.FAILED)
+    world.engine.script(SPEC.revision, Script())
+    world.ask(active, intents.activate, replace(SPEC, instance_count=2))
+    world.settle(active)
+    assert world.outcome(active) == (D.ACTIVE, W.SUCCEEDED)
+
+
+def test_an_update_of_an_inactive_deployment_waits_for_activation(world, active):
+    world.ask(active, intents.deactivate)
+    world.settle(active)
+    world.update(active, instance_count=1)
+    world.settle(active)
+    assert world.outcome(active) == (D.INACTIVE, W.SUCCEEDED)
+    assert world.running() == set()
+    assert world.row(active).spec["instance_count"] == 1
+
+
+def test_deletion_wins_over_an_update_under_way(world, active):
+    world.engine.script(
+        replace(SPEC, instance_count=2, environment_variables={"S": "1"}).revision,
+        Script(ready_after_s=None),
+    )
+    world.update(active, environment_variables={"S": "1"})
+    world.settle(active, passes=5)
+    update = world.work_request(active).id
+    world.ask(active, intents.delete)
+    world.settle(active)
+    assert world.outcome(active) == (D.DELETED, W.SUCCEEDED)
+    assert world.running() == world.recorded() == set()
+    with world.database.read() as session:
+        assert session.get(intents.WorkRequest, update).status == W.CANCELED
+
+
+@pytest.mark.parametrize("operation", ["create", "update"])
+def test_canceling_goes_back(world, operation):
+    slow = {"environment_variables": {"S": "1"}}
+    world.engine.script(replace(SPEC, **slow).revision, Script(ready_after_s=None))
+    if operation == "create":
+        deployment = world.create(**slow)
+    else:
+        deployment = world.create()
+        world.settle(deployment)
+        world.update(deployment, **slow)
+    world.settle(deployment, passes=5)
+    with world.database.write() as session:
+        request = session.get(intents.WorkRequest, world.row(deployment).work_request_id)
+        intents.cancel(session, request)
+    world.settle(deployment)
+    expected = D.FAILED if operation == "create" else D.ACTIVE
+    assert world.outcome(deployment) == (expected, W.CANCELED)
+    assert len(world.running()) == (0 if operation == "create" else 1)
+
+
+def test_a_dead_instance_is_replaced_and_the_route_heals(world, active):
+    victim = sorted(world.running())[0]
+    world.engine.kill(victim)
+    world.reconciler.reconcile(active)
+    assert victim not in world.routed(active)
+    world.settle(active)
+    assert world.state(active) == D.ACTIVE
+    assert len(world.routed(active)) == 2
+    assert victim not in world.running()
+
+
+def test_when_nothing_answers_it_needs_attention_until_it_recovers(world, active):
+    world.engine.script(SPEC.revision, Script(fails_with="killed by signal 9"))
+    for instance in world.running():
+        world.engine.kill(instance)
+    world.settle(active, passes=20)
+    assert world.state(active) == D.NEEDS_ATTENTION
+    assert "signal 9" in world.row(active).lifecycle_details
+    # Starting both of them again is spaced out ever further, up to a minute.
+    starts, since = world.starts(), world.engine.now
+    world.settle(active, passes=20)
+    assert (world.engine.now - since) / (world.starts() - starts) > 30 / 2
+    world.engine.script(SPEC.revision, Script())
+    world.settle(active, passes=400)
+    assert world.state(active) == D.ACTIVE
+    assert len(world.routed(active)) == 2
+
+
+def _lifecycle(world: World):
+    """Wishes, one after the other, of one deployment's whole life."""
+    deployment = world.create(instance_count=2)
+    yield deployment
+    world.update(deployment, environment_variables={"A": "1"})
+    yield deployment
+    world.update(deployment, instance_count=1, bandwidth_mbps=30)
+    yield deployment
+    world.ask(deployment, intents.deactivate)
+    yield deployment
+    world.ask(deployment, intents.delete)
+    yield deployment
+
+
+def _live(world: World) -> list[tuple]:
+    """The whole life; a crash is followed by a new control plane, as the supervisor does."""
+    seen = []
+    for deployment in _lifecycle(world):
+        try:
+            world.settle(deployment)
+        except Crash:
+            world.restart()
+            world.reconciler._clear_leftovers()
+            world.settle(deployment)
+        seen.append(
+            (
+                world.outcome(deployment),
+                len(world.running()),
+                world.running() == world.recorded(),
+                world.routed(deployment) == world.running(),
+            )
+        )
+    return seen
+
+
+def test_a_crash_at_any_act_converges_to_the_same_end(tmp_path):
+    empty = Database(sqlite_url(tmp_path / "empty"))
+    empty.migrate()
+    empty.close()
+
+    def fresh(name: str) -> World:
+        shutil.copyfile(tmp_path / "empty", tmp_path / name)
+        return World(Database(sqlite_url(tmp_path / name)))
+
+    undisturbed = fresh("undisturbed")
+    expected = _live(undisturbed)
+    assert [outcome for outcome, *_ in expected] == [
+        (D.ACTIVE, W.SUCCEEDED),
+        (D.ACTIVE, W.SUCCEEDED),
+        (D.ACTIVE, W.SUCCEEDED),
+        (D.INACTIVE, W.SUCCEEDED),
+        (D.DELETED, W.SUCCEEDED),
+    ]
+    undisturbed.database.close()
+    for place in range(undisturbed.fuse.burnt):
+        world = fresh(f"crash-{place}")
+        world.fuse.left = place
+        assert _live(world) == expected, f"crashed at act {place}"
+        assert world.fuse.left is None
+        world.database.close()

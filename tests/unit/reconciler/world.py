@@ -1,0 +1,208 @@
+"""A reconciler in a world of doubles, moved by hand, that can crash at any call."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from havre.balancer.fake import FakeBalancer
+from havre.domain.deployment import DeploymentSpec
+from havre.domain.ocid import Kind, new_ocid
+from havre.domain.rollout import Preparation
+from havre.domain.shape import choose_shape
+from havre.domain.states import DeploymentState, WorkRequestState
+from havre.engines.fake import FakeEngine
+from havre.reconciler.loop import Reconciler
+from havre.reconciler.pace import STEADY_S
+from havre.reconciler.preparation import Outcome
+from havre.reconciler.record import Recorder
+from havre.reconciler.snapshot import PreparedRevision, Snapshot
+from havre.settings import load_settings
+from havre.store import intents
+from havre.store.database import Database
+from havre.store.schema import Deployment, InstanceRecord, WorkRequest, WorkRequestLog
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SPEC = DeploymentSpec(
+    model_id="model-1", artifact_digest="a" * 64, shape=choose_shape("VM.Standard2.1")
+)
+
+
+class Crash(BaseException):
+    """The control plane dies here."""
+
+
+class InstantPreparer:
+    """Prepares at once, but for revisions that are told to fail."""
+
+    def __init__(self, recorder: Recorder, failures: dict[str, str]) -> None:
+        self._recorder = recorder
+        self._failures = failures
+        self._failed: dict[str, str] = {}
+
+    def state(self, snapshot: Snapshot) -> Outcome:
+        revision = snapshot.spec.revision
+        if revision in snapshot.revisions:
+            return Outcome(Preparation.DONE)
+        if revision in self._failed:
+            return Outcome(Preparation.FAILED, self._failed[revision])
+        return Outcome(Preparation.NONE)
+
+    def begin(self, snapshot: Snapshot) -> None:
+        if snapshot.spec.revision in self._failures:
+            self._failed[snapshot.spec.revision] = self._failures[snapshot.spec.revision]
+            return
+        prepared = PreparedRevision(Path("/bin/python"), "3.11.7", Path("/artifact"))
+        self._recorder.add_revision(snapshot, prepared, "environment")
+
+    def forget(self, snapshot: Snapshot) -> None:
+        self._failed.pop(snapshot.spec.revision, None)
+
+    def close(self) -> None:
+        pass
+
+
+LOOKS = frozenset({"inspect", "instances", "current", "deployments", "active_requests"})
+
+
+class Crashing:
+    """Wraps an object: the n-th act on any wrapped one, before or after its effect, is a Crash."""
+
+    def __init__(self, wrapped: Any, fuse: "Fuse") -> None:
+        self._wrapped = wrapped
+        self._fuse = fuse
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._wrapped, name)
+        if name in LOOKS:
+            return method
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            self._fuse.burn()
+            result = method(*arguments, **named)
+            self._fuse.burn()
+            return result
+
+        return call
+
+
+@dataclass
+class Fuse:
+    left: int | None = None
+    burnt: int = 0
+
+    def burn(self) -> None:
+        self.burnt += 1
+        if self.left is not None:
+            if self.left == 0:
+                self.left = None
+                raise Crash
+            self.left -= 1
+
+
+class World:
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.engine = FakeEngine()
+        self.balancer = FakeBalancer()
+        self.fuse = Fuse()
+        self.failures: dict[str, str] = {}
+        self.restart()
+
+    def restart(self) -> None:
+        """A new control plane in the same world."""
+        recorder = Recorder(self.database, lambda: NOW)
+        crashing_recorder: Any = Crashing(recorder, self.fuse)
+        self.reconciler = Reconciler(
+            database=self.database,
+            engine=Crashing(self.engine, self.fuse),  # type: ignore[arg-type]
+            balancer=Crashing(self.balancer, self.fuse),  # type: ignore[arg-type]
+            recorder=crashing_recorder,
+            make_preparer=lambda _: InstantPreparer(crashing_recorder, self.failures),  # type: ignore[arg-type, return-value]
+            settings=load_settings(Path("/nonexistent"), environ={}),
+            tenancy_id="tenancy",
+            clock=lambda: self.engine.now,
+        )
+
+    def create(self, **changes: Any) -> str:
+        spec = replace(SPEC, **changes)
+        deployment = Deployment(
+            id=new_ocid(Kind.DEPLOYMENT),
+            compartment_id="compartment",
+            created_by="user",
+            time_created=NOW,
+            project_id="project",
+            display_name="name",
+            configuration={"of": spec.revision},
+            model_id=spec.model_id,
+            spec=spec.to_json(),
+        )
+        with self.database.write() as session:
+            intents.create(session, deployment, now=NOW)
+        return deployment.id
+
+    def ask(self, deployment_id: str, wish: Callable[..., Any], *arguments: Any) -> None:
+        with self.database.write() as session:
+            row = session.get(Deployment, deployment_id)
+            assert row is not None
+            wish(session, row, *arguments, now=NOW)
+
+    def update(self, deployment_id: str, **changes: Any) -> None:
+        spec = DeploymentSpec.from_json(self.row(deployment_id).spec)
+        spec = replace(spec, **changes)
+        self.ask(
+            deployment_id,
+            intents.update,
+            intents.DeploymentChange(spec=spec, configuration={"of": spec.revision}),
+        )
+
+    def settle(self, deployment_id: str, *, passes: int = 60) -> None:
+        """Passes, with time going on between them, until nothing moves any more."""
+        for _ in range(passes):
+            delay_s = self.reconciler.reconcile(deployment_id)
+            if delay_s is None or delay_s == STEADY_S:
+                return
+            self.engine.advance(max(delay_s, 0.3))
+
+    def row(self, deployment_id: str) -> Deployment:
+        with self.database.read() as session:
+            row = session.get(Deployment, deployment_id)
+            assert row is not None
+            return row
+
+    def state(self, deployment_id: str) -> DeploymentState:
+        return DeploymentState(self.row(deployment_id).lifecycle_state)
+
+    def work_request(self, deployment_id: str) -> WorkRequest:
+        with self.database.read() as session:
+            request = session.get(WorkRequest, self.row(deployment_id).work_request_id)
+            assert request is not None
+            return request
+
+    def outcome(self, deployment_id: str) -> tuple[DeploymentState, WorkRequestState]:
+        request = self.work_request(deployment_id)
+        return self.state(deployment_id), WorkRequestState(request.status)
+
+    def log(self, deployment_id: str) -> list[str]:
+        with self.database.read() as session:
+            rows = select(WorkRequestLog.message).where(
+                WorkRequestLog.work_request_id == self.row(deployment_id).work_request_id
+            )
+            return list(session.scalars(rows.order_by(WorkRequestLog.id)))
+
+    def starts(self) -> int:
+        return sum(verb == "start" for verb, _ in self.engine.calls)
+
+    def running(self) -> set[str]:
+        return {status.id for status in self.engine.instances()}
+
+    def recorded(self) -> set[str]:
+        with self.database.read() as session:
+            return set(session.scalars(select(InstanceRecord.id)))
+
+    def routed(self, deployment_id: str) -> set[str]:
+        route = self.balancer.current(deployment_id)
+        return set() if route is None else {each.instance_id for each in route.endpoints}
