@@ -4,6 +4,7 @@ An engine keeps no wishes of its own: the reconciler says start or stop, looks a
 anew. Every call is idempotent by instance id and safe to repeat after a crash at any instruction.
 """
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from havre.domain.instance import InstanceSpec, InstanceStatus
@@ -35,4 +36,11 @@ class Engine(Protocol):
         """End the instance at once, with everything it started, and remove its files but its log.
 
         Returns when nothing of it runs. Unknown ids are fine. Raises EngineFault.
+        """
+
+    def changes(self) -> Iterator[str]:
+        """Ids of instances that may have changed by themselves, as it happens, without end.
+
+        A hint that saves waiting for the next look, not a record: some may be missed, some may be
+        told twice. Ends, or raises EngineFault, when the connection to the engine does.
         """

@@ -121,6 +121,10 @@ class FakeEngine:
             self._record("stop", instance_id)
             self._runs.pop(instance_id, None)
 
+    def changes(self) -> Iterator[str]:
+        """Nothing changes by itself here that a test does not know of."""
+        return iter(())
+
     def _record(self, verb: str, instance_id: str) -> None:
         self._check_reachable()
         self.calls.append((verb, instance_id))
