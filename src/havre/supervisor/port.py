@@ -9,10 +9,11 @@ do, is refused.
 """
 
 import errno
-import os
 import socket
 
 from havre.domain.errors import SettingInvalid
+
+LAST_PORT = 65535
 
 
 def reserve(host: str, port: int) -> socket.socket:
@@ -29,9 +30,11 @@ def join(host: str, port: int) -> socket.socket:
 
 
 def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
+    if not 0 <= port <= LAST_PORT:
+        raise SettingInvalid(f"port must be 0 to {LAST_PORT}, not {port}")
     try:
         address = socket.getaddrinfo(host, port, socket.AF_INET, socket.SOCK_STREAM)[0][4]
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise SettingInvalid(f"host {host!r} is not a name or IPv4 address known here") from error
     reservation = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -39,7 +42,7 @@ def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
         reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         reservation.bind(address)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         reservation.close()
         raise SettingInvalid(_explain(host, port, error)) from error
     reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -47,8 +50,8 @@ def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
     return reservation
 
 
-def _explain(host: str, port: int, error: Exception) -> str:
-    number = error.errno if isinstance(error, OSError) else None
+def _explain(host: str, port: int, error: OSError) -> str:
+    number = error.errno
     if number == errno.EADDRINUSE:
         return (
             f"port {port} on {host} is taken by another program; choose one with --port, "
@@ -58,5 +61,4 @@ def _explain(host: str, port: int, error: Exception) -> str:
         return f"port {port} may only be bound by root; choose one from 1024 on with --port"
     if number == errno.EADDRNOTAVAIL:
         return f"host {host} is not an address of this machine; choose another with --host"
-    reason = os.strerror(number) if number else str(error)
-    return f"cannot bind port {port} on {host}: {reason}"
+    return f"cannot bind port {port} on {host}: {error}"

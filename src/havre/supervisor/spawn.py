@@ -36,7 +36,11 @@ def spawn(spec: ProcessSpec, *, before_exec: Callable[[int], None]) -> int:
     with ExitStack() as kept:
         log = os.open(spec.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY, 0o600)
         kept.callback(os.close, log)
-        listeners = [kept.enter_context(_listen(Path(path))) for path in spec.listen]
+        bound = kept.enter_context(ExitStack())  # what it holds is undone unless all goes well
+        listeners = []
+        for path in spec.listen:
+            listeners.append(kept.enter_context(_listen(Path(path))))
+            bound.callback(remove_socket, Path(path))
         go_reader, go_writer = os.pipe()
         kept.callback(os.close, go_reader)
         fault_reader, fault_writer = os.pipe()
@@ -51,7 +55,18 @@ def spawn(spec: ProcessSpec, *, before_exec: Callable[[int], None]) -> int:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         os.close(fault_writer)
-        return _release(spec, pid, go_writer, fault_reader, before_exec)
+        pid = _release(spec, pid, go_writer, fault_reader, before_exec)
+        bound.pop_all()
+        return pid
+
+
+def remove_socket(path: Path) -> None:
+    """Remove a Unix socket; whatever else has this name stays. Raises OSError."""
+    try:
+        if stat.S_ISSOCK(path.lstat().st_mode):
+            path.unlink()
+    except FileNotFoundError:
+        pass
 
 
 def _release(
@@ -80,12 +95,9 @@ def _release(
 
 def _listen(path: Path) -> socket.socket:
     """A listening Unix socket, 0600. One left by an earlier life gives way; no other file does."""
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise SpawnFault(f"{path} is in the way: it is not a socket")
-        path.unlink()
-    except FileNotFoundError:
-        pass
+    remove_socket(path)
+    if path.exists():
+        raise SpawnFault(f"{path} is in the way: it is not a socket")
     listener = socket.socket(socket.AF_UNIX)
     mask = os.umask(0o177)
     try:

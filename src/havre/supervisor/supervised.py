@@ -10,7 +10,7 @@ from havre.supervisor.backoff import HEALTHY_AFTER_S, Backoff
 from havre.supervisor.identity import Identity, boot_id, identify, open_pidfd
 from havre.supervisor.protocol import Phase, ProcessSpec, ProcessStatus, Restart
 from havre.supervisor.records import Record
-from havre.supervisor.spawn import SpawnFault, spawn
+from havre.supervisor.spawn import SpawnFault, remove_socket, spawn
 
 STOP_FAULT_S = 20.0
 """Seconds after SIGKILL from which a stop says that it does not succeed."""
@@ -150,7 +150,7 @@ class Supervised:
         """Remove its record and the sockets that were bound for it."""
         records.forget(self._folder, self.name)
         for path in self.spec.listen:
-            Path(path).unlink(missing_ok=True)
+            remove_socket(Path(path))
 
     def _signal(self, number: signal.Signals) -> None:
         if self.phase is Phase.RUNNING and not self.adopted:

@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from havre.home import Home
@@ -297,6 +298,12 @@ class Supervisor:
     def _start(self, spec: ProcessSpec) -> dict[str, Any]:
         if not NAME.fullmatch(spec.name):
             raise RequestRefused(f"{spec.name!r} cannot name a process")
+        if not spec.argv:
+            raise RequestRefused(f"{spec.name} has no program to run")
+        for path in spec.listen:
+            # We unlink what is in the way of a socket: only where nobody else keeps any.
+            if not Path(os.path.normpath(path)).is_relative_to(self._home.run):
+                raise RequestRefused(f"{path} is outside of the run folder {self._home.run}")
         if self._shutdown_waiters is not None:
             raise RequestRefused("the server is shutting down")
         known = self._processes.get(spec.name)
@@ -316,7 +323,7 @@ class Supervisor:
             process.start(time.monotonic())
         except (SpawnFault, OSError):
             self._processes.pop(spec.name, None)
-            process.forget()
+            records.forget(self._home.processes, spec.name)
             raise
         self._processes[spec.name] = process
         self._tell(f"{spec.name}: started (pid {process.identity.pid})")

@@ -1,0 +1,45 @@
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from havre.supervisor import identity
+from havre.supervisor.identity import identify, is_running, open_pidfd, read_stat, send_signal
+
+
+def test_a_running_process_is_recognised_and_nothing_else_is() -> None:
+    me = identify(os.getpid())
+    assert me is not None
+    assert is_running(me)
+    for stranger in (
+        replace(me, start_time=me.start_time - 1),
+        replace(me, boot_id="another boot"),
+        replace(me, pid=2**22 + 1),
+    ):
+        assert not is_running(stranger)
+        assert open_pidfd(stranger) is None
+        assert not send_signal(stranger, signal.SIGKILL), "we would be dead"
+
+
+def test_a_program_may_call_itself_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = ["S", "7", "42", "42", *["0"] * 15, "9876", "0"]
+    (tmp_path / "stat").write_text(f"42 (odd) name) R 1 2) {' '.join(fields)}")
+    real_open = open
+    monkeypatch.setattr(
+        "builtins.open", lambda path, *rest: real_open(tmp_path / "stat", *rest), raising=True
+    )
+    stat = read_stat(42)
+    monkeypatch.undo()
+    assert stat is not None
+    assert (stat.state, stat.parent, stat.group, stat.session) == ("S", 7, 42, 42)
+    assert stat.start_time == 9876
+
+
+def test_this_process_is_among_the_living() -> None:
+    mine = [stat for stat in identity.living_processes() if stat.pid == os.getpid()]
+    assert len(mine) == 1
+    assert mine[0].parent == os.getppid()

@@ -1,0 +1,95 @@
+import errno
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from havre.supervisor import records
+from havre.supervisor.identity import Identity
+from havre.supervisor.protocol import ProcessSpec, Restart
+from havre.supervisor.records import Record
+
+SPEC = ProcessSpec(
+    name="envoy",
+    argv=("/bin/envoy", "-c", "x"),
+    environment={"A": "b"},
+    folder="/",
+    log="/log",
+    listen=("/s.sock",),
+    restart=Restart.ALWAYS,
+)
+RECORD = Record(SPEC, Identity(12, 345, "boot"), restarts=2, exit_code=-9)
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    records.save(tmp_path, RECORD)
+    assert records.load_all(tmp_path) == ([RECORD], [])
+    assert (tmp_path / "envoy.json").stat().st_mode & 0o777 == 0o600
+    records.forget(tmp_path, "envoy")
+    records.forget(tmp_path, "envoy")
+    assert records.load_all(tmp_path) == ([], [])
+
+
+def test_saving_leaves_nothing_beside(tmp_path: Path) -> None:
+    records.save(tmp_path, RECORD)
+    records.save(tmp_path, replace(RECORD, restarts=3))
+    assert [path.name for path in tmp_path.iterdir()] == ["envoy.json"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        json.dumps({**RECORD.to_json(), "format": 99}).encode(),
+        json.dumps({**RECORD.to_json(), "identity": {"pid": 1}}).encode(),
+        json.dumps({**RECORD.to_json(), "spec": {**SPEC.to_json(), "name": "other"}}).encode(),
+    ],
+    ids=["empty", "torn", "list", "no fields", "future", "no identity", "another's"],
+)
+def test_a_record_that_cannot_be_trusted_is_left_out(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "envoy.json").write_bytes(content)
+    found, problems = records.load_all(tmp_path)
+    assert found == []
+    assert len(problems) == 1
+    assert "envoy.json" in problems[0]
+
+
+def full_disk(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_on_a_full_disk_an_existing_record_is_still_brought_up_to_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records.save(tmp_path, RECORD)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    newer = replace(RECORD, identity=Identity(7, 8, "boot"), exit_code=None)
+    records.save(tmp_path, newer)
+    assert records.load_all(tmp_path) == ([newer], [])
+
+
+def test_on_a_full_disk_a_new_record_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        records.save(tmp_path, RECORD)
+
+
+def test_every_field_of_a_specification_is_in_its_digest() -> None:
+    variants = [
+        SPEC,
+        replace(SPEC, argv=("/bin/envoy",)),
+        replace(SPEC, environment={"A": "c"}),
+        replace(SPEC, folder="/tmp"),
+        replace(SPEC, log="/other"),
+        replace(SPEC, listen=()),
+        replace(SPEC, restart=Restart.NEVER),
+        replace(SPEC, stop_grace_s=1.0),
+    ]
+    assert len({spec.digest for spec in variants}) == len(variants)
+    assert ProcessSpec.from_json(json.loads(json.dumps(SPEC.to_json()))).digest == SPEC.digest
