@@ -19,6 +19,7 @@ import pytest
 
 from havre.balancer.admin import Admin
 from havre.balancer.bootstrap import envoy_process, write_bootstrap
+from havre.balancer.resources import DEFAULT_LIMITS, Limits
 from havre.domain.errors import Unavailable
 from havre.home import Home
 from havre.settings import load_settings
@@ -37,10 +38,11 @@ def wait_until(condition: Callable[[], bool], *, deadline_s: float = DEADLINE_S)
 class EnvoyServer:
     """A home and the Envoy that serves it. ``port`` is asked of Envoy after each start."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, limits: Limits = DEFAULT_LIMITS) -> None:
         self.home = Home(root)
         self.home.make()
         self.admin = Admin(self.home.admin_socket)
+        self.limits = limits
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
         self._settings = replace(load_settings(root, environ={}), balancer_threads=2)
@@ -56,7 +58,7 @@ class EnvoyServer:
 
     def start(self) -> None:
         """Start it on the same port as before, if there was one; return when it listens."""
-        write_bootstrap(self.home, host="127.0.0.1", port=self.port)
+        write_bootstrap(self.home, host="127.0.0.1", port=self.port, limits=self.limits)
         argv, environment = envoy_process(self.home, self._settings)
         self.process = subprocess.Popen(
             argv, env=environment, cwd=self.home.root, stdout=self._log, stderr=self._log
@@ -85,10 +87,10 @@ class EnvoyServer:
 
 
 @contextmanager
-def running_envoy() -> Iterator[EnvoyServer]:
+def running_envoy(*, limits: Limits = DEFAULT_LIMITS) -> Iterator[EnvoyServer]:
     """Sockets need a short path, so the home is not below pytest's."""
     root = Path(tempfile.mkdtemp(dir="/tmp", prefix="hv"))
-    server = EnvoyServer(root)
+    server = EnvoyServer(root, limits=limits)
     try:
         server.start()
         yield server

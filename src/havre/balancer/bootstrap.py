@@ -9,6 +9,7 @@ import envoy
 
 from havre.balancer import resources
 from havre.balancer.files import Files
+from havre.balancer.resources import DEFAULT_LIMITS, Limits
 from havre.domain.errors import Unavailable
 from havre.home import Home
 from havre.settings import Settings
@@ -49,7 +50,7 @@ def envoy_binary() -> Path:
     return binary
 
 
-def write_bootstrap(home: Home, *, host: str, port: int) -> None:
+def write_bootstrap(home: Home, *, host: str, port: int, limits: Limits = DEFAULT_LIMITS) -> None:
     """Write what Envoy starts from.
 
     Clusters and routes are written only where there are none: those of an earlier start hold until
@@ -57,12 +58,12 @@ def write_bootstrap(home: Home, *, host: str, port: int) -> None:
     """
     files = Files(home)
     files.write(files.bootstrap, _bootstrap(home))
-    listeners = resources.listeners(host=host, port=port, rds_file=files.routes)
-    files.write(files.listeners, listeners)
+    listeners = resources.listeners(host=host, port=port, rds_file=files.routes, limits=limits)
+    files.publish(files.listeners, listeners)
     if not files.clusters.exists():
-        files.write(files.clusters, resources.clusters([], api_socket=home.api_socket))
+        files.publish(files.clusters, resources.clusters([], api_socket=home.api_socket))
     if not files.routes.exists():
-        files.write(files.routes, resources.route_table({}))
+        files.publish(files.routes, resources.route_table({}, limits))
 
 
 def _bootstrap(home: Home) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from havre.balancer import resources
 from havre.balancer.admin import Admin, Serving
 from havre.balancer.files import Files
+from havre.balancer.resources import DEFAULT_LIMITS, Limits
 from havre.balancer.table import Table
 from havre.domain.errors import InvalidParameter, Unavailable
 from havre.domain.route import Route
@@ -36,10 +37,17 @@ class EnvoyBalancer:
     Raises Unavailable if what an earlier control plane published cannot be read.
     """
 
-    def __init__(self, home: Home, *, deadline_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        home: Home,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        deadline_s: float = 10.0,
+    ) -> None:
         self._home = home
         self._files = Files(home)
         self._admin = Admin(home.admin_socket)
+        self._limits = limits
         self._deadline_s = deadline_s
         self._table = Table.from_json(self._files.read(self._files.table) or _NO_ROUTES)
         self._changes: dict[str, Route | None] = {}
@@ -163,7 +171,7 @@ class EnvoyBalancer:
         wanted = self._table.change(changes)
         self._publish_clusters(wanted, deadline)
         self._write_table(wanted)
-        routes = resources.route_table(wanted.routes)
+        routes = resources.route_table(wanted.routes, self._limits)
         self._publish_file(self._files.routes, routes, deadline)
         finished = wanted.confirm()
         with self._wake:
@@ -184,19 +192,18 @@ class EnvoyBalancer:
             with self._wake:
                 self._table = table
 
-    def _publish_file(self, path: Path, content: resources.Json, deadline: float) -> None:
+    def _publish_file(self, path: Path, content: resources.Resources, deadline: float) -> None:
         """Move the content into place and wait until Envoy serves it, its clusters warm."""
         before = self._serving()
-        version = resources.version(content)
-        if self._files.version(path) != version:
-            self._files.write(path, content)
+        if self._files.version(path) != content.version:
+            self._files.publish(path, content)
         moved = time.monotonic()
-        while not self._is_live(path, version, before):
+        while not self._is_live(path, content.version, before):
             now = time.monotonic()
             if now > deadline:
                 raise Unavailable(_UNCONFIRMED)
             if now > moved + MOVE_AGAIN_S:
-                self._files.write(path, content)
+                self._files.publish(path, content)
                 moved = now
             time.sleep(POLL_S)
 

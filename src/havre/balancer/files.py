@@ -5,12 +5,13 @@ watches the names, not the folder: a change of one is no reason to read the othe
 """
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
+from havre.balancer.resources import Resources
 from havre.domain.errors import Unavailable
+from havre.durable import write_file
 from havre.home import Home
 
 _VERSION = re.compile(r'\{"version_info":"([0-9a-f]+)"')
@@ -26,20 +27,13 @@ class Files:
         self.routes = home.envoy / "route_table.json"
         self.table = home.envoy / "routes.json"
 
+    def publish(self, path: Path, published: Resources) -> None:
+        """Move the resources into place. Raises OSError, with the old file in place."""
+        write_file(path, published.text.encode())
+
     def write(self, path: Path, content: dict[str, Any]) -> None:
         """Replace the file durably. Raises OSError, with the old file in place."""
-        beside = path.with_suffix(".new")
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(content, file, separators=(",", ":"))
-            file.flush()
-            os.fsync(file.fileno())
-        beside.rename(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_file(path, json.dumps(content, separators=(",", ":")).encode())
 
     def version(self, path: Path) -> str:
         """The version of the resources in the file, from its first bytes; "" if there is none."""

@@ -1,6 +1,6 @@
 """What Envoy is told: a table of routes becomes listener, cluster and route resources.
 
-Pure: dictionaries in, dictionaries out. The shape:
+Pure: routes in, text out. The shape:
 
 * A request with the form of a prediction (POST, a content length of at most 10 MiB) is looked up by
   its whole path in one hash map, so its cost does not grow with the number of deployments.
@@ -17,22 +17,52 @@ control plane's refusals, which read it away in constant memory.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from havre.domain.route import Route
+from havre.settings import Settings
 
 Json = dict[str, Any]
 
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The balancer's own limits, in seconds: backstops a little behind the copies' limits.
+
+    The SDK gives up on a prediction at 60.
+    """
+
+    predict_s: float = 59.0
+    stream_idle_s: float = 65.0
+    stream_total_s: float = 305.0
+
+    @classmethod
+    def behind(cls, settings: Settings) -> "Limits":
+        return cls(
+            predict_s=settings.predict_timeout_s + 1,
+            stream_idle_s=settings.stream_idle_s + 5,
+            stream_total_s=settings.stream_total_s + 5,
+        )
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """One publication: the text of its file, and the digest Envoy repeats when it serves it."""
+
+    version: str
+    text: str
+
+
 MAX_BODY_BYTES = 10 * 1024 * 1024
 """A prediction's largest body (OCI: 10 MB)."""
-PREDICT_TIMEOUT_S = 59
-"""Backstop behind the keeper's 58 s; the SDK gives up at 60."""
-STREAM_IDLE_S = 65
-"""Backstop behind the copy's own limit on a stream that pauses (60 s)."""
 UPLOAD_S = 60
 """Time a client gets to send its request, on top of the time the answer may take."""
-STREAM_TOTAL_S = 310
 CONNECT_TIMEOUT_S = 2
 API_IDLE_S = 300
 API_CONNECTION_IDLE_S = 3
@@ -42,6 +72,8 @@ BACKLOG_S = 10
 """Seconds of provisioned bandwidth that may be asked for ahead before 429."""
 MAX_CONCURRENT_REFUSALS = 64
 UNBOUNDED = 1_000_000
+CACHED = 4096
+"""Routes whose resources are kept: a change of one need not build those of a thousand again."""
 
 API_CLUSTER = "api"
 REFUSALS_CLUSTER = "refusals"
@@ -88,10 +120,11 @@ _TYPE = "type.googleapis.com/"
 _BANDWIDTH = "envoy.filters.http.bandwidth_limit"
 _RATE = "envoy.filters.http.local_ratelimit"
 _BUFFER = "envoy.filters.http.buffer"
+_COLLECT = "havre.collect"
 _LUA = "envoy.filters.http.lua"
 
 
-def listeners(*, host: str, port: int, rds_file: Path) -> Json:
+def listeners(*, host: str, port: int, rds_file: Path, limits: Limits) -> Resources:
     """The one listener: ``port`` 0 lets the system pick."""
     return _response(
         "envoy.config.listener.v3.Listener",
@@ -100,13 +133,13 @@ def listeners(*, host: str, port: int, rds_file: Path) -> Json:
                 "name": LISTENER,
                 "address": {"socket_address": {"address": host, "port_value": port}},
                 "per_connection_buffer_limit_bytes": 262_144,
-                "filter_chains": [{"filters": [_connection_manager(rds_file)]}],
+                "filter_chains": [{"filters": [_connection_manager(rds_file, limits)]}],
             }
         ],
     )
 
 
-def clusters(routes: Iterable[Route], *, api_socket: Path) -> Json:
+def clusters(routes: Iterable[Route], *, api_socket: Path) -> Resources:
     """The endpoint sets of these routes, live and retiring alike, and the control plane."""
     by_name = {route.cluster: route for route in routes}
     return _response(
@@ -119,7 +152,7 @@ def clusters(routes: Iterable[Route], *, api_socket: Path) -> Json:
     )
 
 
-def route_table(routes: Mapping[str, Route]) -> Json:
+def route_table(routes: Mapping[str, Route], limits: Limits) -> Resources:
     """Who gets what, by path."""
     return _response(
         "envoy.config.route.v3.RouteConfiguration",
@@ -133,13 +166,8 @@ def route_table(routes: Mapping[str, Route]) -> Json:
                         "name": "all",
                         "domains": ["*"],
                         "retry_policy": _retry_policy(),
-                        "typed_per_filter_config": {
-                            _BUFFER: _typed(
-                                "envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
-                                buffer={"max_request_bytes": MAX_BODY_BYTES},
-                            )
-                        },
-                        "matcher": _matcher(routes),
+                        "typed_per_filter_config": {_BUFFER: _whole()},
+                        "matcher": _matcher(routes, limits),
                     }
                 ],
             }
@@ -147,21 +175,16 @@ def route_table(routes: Mapping[str, Route]) -> Json:
     )
 
 
-def version(resources: Json) -> str:
-    """The digest by which a publication is recognised when Envoy says what it serves."""
-    return str(resources["version_info"])
-
-
-def _response(kind: str, resources: list[Json]) -> Json:
-    resources = [_typed(kind, **resource) for resource in resources]
-    text = json.dumps(resources, sort_keys=True).encode()
-    return {"version_info": hashlib.sha256(text).hexdigest()[:20], "resources": resources}
+def _response(kind: str, resources: list[Json]) -> Resources:
+    text = json.dumps([_typed(kind, **each) for each in resources], separators=(",", ":"))
+    version = hashlib.sha256(text.encode()).hexdigest()[:20]
+    return Resources(version, f'{{"version_info":"{version}","resources":{text}}}')
 
 
 # Listener
 
 
-def _connection_manager(rds_file: Path) -> Json:
+def _connection_manager(rds_file: Path, limits: Limits) -> Json:
     return {
         "name": "envoy.filters.network.http_connection_manager",
         "typed_config": _typed(
@@ -169,9 +192,12 @@ def _connection_manager(rds_file: Path) -> Json:
             stat_prefix=STATS_PREFIX,
             codec_type="HTTP1",
             server_name="havre",
-            # Every client is a stranger: its x-envoy-* headers (retries, timeouts) are dropped.
+            # Every client is a stranger, on loopback too (an empty list would mean all private
+            # addresses): its x-envoy-* headers, which order retries and timeouts, are dropped.
             use_remote_address=True,
-            internal_address_config={"unix_sockets": False, "cidr_ranges": []},
+            internal_address_config={
+                "cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]
+            },
             generate_request_id=False,
             # The signature covers the path as it was sent.
             normalize_path=False,
@@ -180,9 +206,11 @@ def _connection_manager(rds_file: Path) -> Json:
             common_http_protocol_options={
                 "idle_timeout": f"{KEEP_ALIVE_S}s",
                 "max_headers_count": 100,
+                # Here and not at the predictions' routes, where it would replace their timeout.
+                "max_stream_duration": f"{UPLOAD_S + limits.predict_s}s",
             },
             request_headers_timeout="10s",
-            stream_idle_timeout=f"{STREAM_IDLE_S}s",
+            stream_idle_timeout=f"{UPLOAD_S}s",
             max_request_headers_kb=60,
             early_header_mutation_extensions=[_early_headers()],
             local_reply_config=_local_replies(),
@@ -220,14 +248,16 @@ def _early_headers() -> Json:
 def _http_filters() -> list[Json]:
     """In the order a request meets them; all but the router are off where no route turns them on.
 
-    Shaping comes before the buffer, so that a slow request waits here and not in a copy.
+    A request is whole before anything is decided, so that a refusal leaves the connection usable;
+    after shaping it is collected again, so that it waits here and does not occupy a copy.
     """
     filters = "envoy.extensions.filters.http"
     return [
         _off(_LUA, f"{filters}.lua.v3.Lua", default_source_code={"inline_string": _LENIENT_PATHS}),
+        _off(_BUFFER, f"{filters}.buffer.v3.Buffer", max_request_bytes=MAX_BODY_BYTES),
         _off(_RATE, f"{filters}.local_ratelimit.v3.LocalRateLimit", stat_prefix="rate"),
         _off(_BANDWIDTH, f"{filters}.bandwidth_limit.v3.BandwidthLimit", stat_prefix="bandwidth"),
-        _off(_BUFFER, f"{filters}.buffer.v3.Buffer", max_request_bytes=MAX_BODY_BYTES),
+        _off(_COLLECT, f"{filters}.buffer.v3.Buffer", max_request_bytes=MAX_BODY_BYTES),
         {
             "name": "envoy.filters.http.router",
             "typed_config": _typed(
@@ -248,12 +278,6 @@ def _local_replies() -> Json:
     return {
         "mappers": [
             _reply(_flags("UO"), 429, "TooManyRequests", "The deployment is busy; try again."),
-            _reply(
-                _flags("RL"),
-                429,
-                "TooManyRequests",
-                "The deployment's provisioned bandwidth is exceeded; try again.",
-            ),
             _reply(_status(408), 408, "RequestTimeout", "The request was not sent in time."),
             _reply(_flags("UF", "UH", "NC"), 503, "ServiceUnavailable", unreachable),
             _reply(
@@ -274,6 +298,7 @@ _PLAIN_REPLIES = (
     (405, "MethodNotAllowed", "A prediction is a POST."),
     (411, "LengthRequired", "Send a Content-Length; chunked requests are not accepted."),
     (413, "PayloadTooLarge", "The body of a prediction is at most 10 MB."),
+    (429, "TooManyRequests", "The deployment's provisioned bandwidth is exceeded; try again."),
     (431, "RequestHeaderFieldsTooLarge", "The request's headers are too large."),
 )
 
@@ -314,6 +339,7 @@ def _echo_request_id() -> Json:
 # Clusters
 
 
+@lru_cache(CACHED)
 def _cluster(route: Route) -> Json:
     """One endpoint per instance. The bound is on requests; connections and waiting follow it."""
     cluster = _pipes(
@@ -387,25 +413,25 @@ def _pipes(name: str, sockets: list[Path], *, max_requests: int, connection: Jso
 # Routes
 
 
-def _matcher(routes: Mapping[str, Route]) -> Json:
+def _matcher(routes: Mapping[str, Route], limits: Limits) -> Json:
     post = _header_is(":method", {"exact": "POST"})
     length_allowed = _header_is("content-length", _regex(_LENGTH_ALLOWED))
     return _first(
         [
             (
                 _all(post, length_allowed),
-                {"matcher": _by_path(routes, otherwise=_allowed_otherwise())},
+                {"matcher": _by_path(routes, limits, otherwise=_allowed_otherwise())},
             )
         ],
         otherwise={"matcher": _not_allowed(post)},
     )
 
 
-def _by_path(routes: Mapping[str, Route], *, otherwise: Json) -> Json:
+def _by_path(routes: Mapping[str, Route], limits: Limits, *, otherwise: Json) -> Json:
     entries: Json = {}
     for deployment_id, route in sorted(routes.items()):
-        entries[f"/{deployment_id}/predict"] = _go(_predict(route))
-        entries[f"/{deployment_id}/predictWithResponseStream"] = _go(_stream(route))
+        entries[f"/{deployment_id}/predict"] = _go(_predict(route, limits))
+        entries[f"/{deployment_id}/predictWithResponseStream"] = _go(_stream(route, limits))
     if not entries:
         # Envoy wants at least one entry.
         entries["/"] = _go(_refuse(404))
@@ -445,42 +471,83 @@ def _not_allowed(post: Json) -> Json:
     )
 
 
-def _predict(route: Route) -> Json:
+@lru_cache(CACHED)
+def _predict(route: Route, limits: Limits) -> Json:
+    times = {"timeout": f"{limits.predict_s}s", "idle_timeout": f"{limits.predict_s + 5}s"}
+    return _served(route, times)
+
+
+@lru_cache(CACHED)
+def _stream(route: Route, limits: Limits) -> Json:
+    times = {
+        "timeout": "0s",
+        "idle_timeout": f"{limits.stream_idle_s}s",
+        "max_stream_duration": _at_most(UPLOAD_S + limits.stream_total_s),
+    }
+    return _served(route, times)
+
+
+def _served(route: Route, times: Json) -> Json:
     return {
         "match": {"prefix": "/"},
-        "route": {
-            "cluster": route.cluster,
-            "timeout": f"{PREDICT_TIMEOUT_S}s",
-            "max_stream_duration": {"max_stream_duration": f"{UPLOAD_S + PREDICT_TIMEOUT_S}s"},
-        },
+        "route": {"cluster": route.cluster, **times},
         "typed_per_filter_config": _bandwidth(route.bandwidth_mbps),
     }
 
 
-def _stream(route: Route) -> Json:
-    return {
-        "match": {"prefix": "/"},
-        "route": {
-            "cluster": route.cluster,
-            "timeout": "0s",
-            "idle_timeout": f"{STREAM_IDLE_S}s",
-            "max_stream_duration": {"max_stream_duration": f"{UPLOAD_S + STREAM_TOTAL_S}s"},
-        },
-        "typed_per_filter_config": _bandwidth(route.bandwidth_mbps),
-    }
+def _at_most(seconds: float) -> Json:
+    """Time for a whole exchange; 0: unlimited."""
+    return {"max_stream_duration": f"{seconds}s"}
 
 
 def _bandwidth(mbps: int) -> Json:
-    """Both directions are shaped to the provisioned rate; a backlog of requests is refused."""
-    bytes_per_second = mbps * 1_000_000 // 8
+    """Both directions are shaped to the provisioned rate; too great a backlog is refused.
+
+    The backlog is counted in bytes of requests, by their content length, when they are whole.
+    """
+    rate = max(1, mbps * 1_000_000 // 8)
     return {
         _BANDWIDTH: _typed(
             "envoy.extensions.filters.http.bandwidth_limit.v3.BandwidthLimit",
             stat_prefix="bandwidth",
             enable_mode="REQUEST_AND_RESPONSE",
-            limit_kbps=max(1, bytes_per_second // 1024),
+            limit_kbps=max(1, rate // 1024),
         ),
+        _RATE: _typed(
+            "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+            stat_prefix="rate",
+            filter_enabled=_ALWAYS,
+            filter_enforced=_ALWAYS,
+            token_bucket=_tokens(UNBOUNDED, UNBOUNDED),
+            rate_limits=[
+                {
+                    "actions": [{"generic_key": {"descriptor_value": "bytes"}}],
+                    "hits_addend": {"format": "%REQ(content-length)%"},
+                },
+            ],
+            descriptors=[
+                {
+                    "entries": [{"key": "generic_key", "value": "bytes"}],
+                    "token_bucket": _tokens(max(BACKLOG_S * rate, MAX_BODY_BYTES), rate),
+                }
+            ],
+        ),
+        _COLLECT: _whole(),
     }
+
+
+_ALWAYS: Json = {"default_value": {"numerator": 100}}
+
+
+def _tokens(most: int, per_second: int) -> Json:
+    return {"max_tokens": most, "tokens_per_fill": per_second, "fill_interval": "1s"}
+
+
+def _whole() -> Json:
+    return _typed(
+        "envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
+        buffer={"max_request_bytes": MAX_BODY_BYTES},
+    )
 
 
 def _look_again() -> Json:
@@ -489,7 +556,7 @@ def _look_again() -> Json:
         **_refuse(404),
         "typed_per_filter_config": {
             name: _typed("envoy.config.route.v3.FilterConfig", config={})
-            for name in (_LUA, _BANDWIDTH)
+            for name in (_LUA, _RATE, _BANDWIDTH, _COLLECT)
         },
     }
 
@@ -501,6 +568,7 @@ def _api() -> Json:
             "cluster": API_CLUSTER,
             "timeout": "0s",
             "idle_timeout": f"{API_IDLE_S}s",
+            "max_stream_duration": _at_most(0),
         },
         "typed_per_filter_config": _unbuffered(),
     }
@@ -516,7 +584,7 @@ def _read_away(status: int) -> Json:
                 "substitution": f"{REFUSALS_PATH}{status}",
             },
             "timeout": "0s",
-            "max_stream_duration": {"max_stream_duration": f"{UPLOAD_S}s"},
+            "max_stream_duration": _at_most(UPLOAD_S),
         },
         "typed_per_filter_config": _unbuffered(),
     }

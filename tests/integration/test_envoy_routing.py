@@ -1,0 +1,486 @@
+"""What a client sees of a real Envoy: routes, refusals, and the next request after each."""
+
+import asyncio
+import http.client
+import json
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+import requests
+import uvicorn
+from tests.envoy_server import (
+    EnvoyServer,
+    StartUpstream,
+    Upstream,
+    answer_with,
+    running_envoy,
+    upstreams,  # noqa: F401
+    wait_until,
+)
+
+from havre.api.refusals import refusals
+from havre.balancer.envoy import EnvoyBalancer
+from havre.balancer.resources import Limits
+from havre.domain.ocid import Kind, new_ocid, new_short_id
+from havre.domain.route import Endpoint, Route
+
+MIB = 1024 * 1024
+
+
+@dataclass
+class Front:
+    """The load balancer as its clients see it, and what is behind it."""
+
+    server: EnvoyServer
+    balancer: EnvoyBalancer
+
+    def socket(self) -> Path:
+        return self.server.home.instance_sockets / f"{new_short_id()}.sock"
+
+    def route(self, *sockets: Path, max_requests: int = 8, bandwidth_mbps: int = 1000) -> str:
+        """Publish a new deployment with these endpoints; its id."""
+        deployment_id = new_ocid(Kind.DEPLOYMENT)
+        endpoints = tuple(Endpoint(socket.stem, socket) for socket in sockets)
+        self.balancer.publish(Route(deployment_id, "r1", endpoints, max_requests, bandwidth_mbps))
+        return deployment_id
+
+    def client(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def code(self) -> str:
+        assert self.headers["content-type"] == "application/json"
+        content = json.loads(self.body)
+        assert set(content) == {"code", "message"}
+        assert content["message"]
+        return str(content["code"])
+
+
+def ask(
+    client: http.client.HTTPConnection,
+    path: str,
+    *,
+    method: str = "POST",
+    body: object = b"{}",
+    headers: dict[str, str] | None = None,
+    chunked: bool = False,
+) -> Answer:
+    client.request(method, path, body, headers or {}, encode_chunked=chunked)
+    response = client.getresponse()
+    found = {name.lower(): value for name, value in response.getheaders()}
+    return Answer(response.status, found, response.read())
+
+
+@pytest.fixture(scope="module")
+def front() -> Iterator[Front]:
+    limits = Limits(predict_s=1.0, stream_idle_s=1.5, stream_total_s=4.0)
+    with running_envoy(limits=limits) as server:
+        balancer = EnvoyBalancer(server.home, limits=limits)
+        balancer.start()
+        api = uvicorn.Server(
+            uvicorn.Config(
+                _api, uds=str(server.home.api_socket), log_level="warning", lifespan="off"
+            )
+        )
+        thread = threading.Thread(target=api.run)
+        thread.start()
+        wait_until(lambda: api.started)
+        yield Front(server, balancer)
+        api.should_exit = True
+        thread.join()
+        balancer.stop()
+
+
+async def _api(scope, receive, send) -> None:
+    """The control plane, as far as routing goes: says which raw path it got."""
+    if scope["path"].startswith("/_refused/"):
+        await refusals(scope, receive, send)
+        return
+    size = 0
+    while True:
+        message = await receive()
+        size += len(message.get("body", b""))
+        if not message.get("more_body"):
+            break
+    body = json.dumps({"path": scope["raw_path"].decode(), "size": size}).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture
+def copies(front: Front, upstreams: StartUpstream) -> Upstream:  # noqa: F811
+    return upstreams(
+        front.socket(), answer_with(b'{"prediction":[1]}', x_havre_copy="i1/0", server="secret")
+    )
+
+
+@pytest.fixture
+def deployment(front: Front, copies: Upstream) -> str:
+    return front.route(copies.socket_path)
+
+
+# Routes
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "arrives_as"),
+    [
+        ("/", "/predict", "/predict"),
+        ("/", "/predictWithResponseStream", "/predictWithResponseStream"),
+        ("//", "/predict", "/predict"),
+        ("/", "//predict", "/predict"),
+        ("/pre/fix/", "/predict", "/predict"),
+        ("/pre//fix//", "/predict/v1/chat?x=/predictWithResponseStream", "/predict"),
+        ("/", "/predict?x=1", "/predict"),
+        ("/20190101/", "/predict/20190101/x", None),
+        ("/", "/predictWithResponseStream/v1/x", "/predictWithResponseStream"),
+    ],
+)
+def test_predictions_reach_the_copy(
+    front: Front,
+    deployment: str,
+    copies: Upstream,
+    before: str,
+    after: str,
+    arrives_as: str | None,
+) -> None:
+    path = f"{before}{deployment}{after}"
+    answer = ask(front.client(), path, headers={"x-havre-path": "forged"})
+    assert answer.status == 200
+    if arrives_as is None:
+        assert json.loads(answer.body)["path"] == path
+        return
+    _, arrived, headers, _ = copies.requests[-1]
+    assert arrived == f"/{deployment}{arrives_as}"
+    assert headers.get("x-havre-path", arrived) == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/20190101/modelDeployments?compartmentId=x",
+        "//20190101/modelDeployments",
+        "/pre/fix/20190101/models/%2F..%2f/x",
+        "/20180409/resources",
+        "/20190909/search",
+        "/20200531/logGroups",
+        "/20180401/metrics",
+        "/20160918/users",
+        "/healthz",
+        "/metrics",
+        "/console/",
+        "/console/a/b",
+        "/openapi.json",
+        "/docs",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_the_control_plane_gets_the_raw_path(front: Front, path: str, method: str) -> None:
+    answer = ask(front.client(), path, method=method, body=b"{}" if method == "POST" else None)
+    assert json.loads(answer.body)["path"] == path.partition("?")[0]
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_large_uploads_reach_the_control_plane(front: Front, chunked: bool) -> None:
+    size = 24 * MIB
+    body = iter([b"x" * MIB] * 24) if chunked else b"x" * size
+    answer = ask(front.client(), "/20190101/models/x/artifact", body=body, chunked=chunked)
+    assert json.loads(answer.body)["size"] == size
+
+
+def test_headers_on_the_way(front: Front, deployment: str, copies: Upstream) -> None:
+    answer = ask(front.client(), f"/{deployment}/predict", headers={"opc-request-id": "mine"})
+    assert answer.headers["opc-request-id"] == "mine"
+    assert copies.requests[-1][2]["opc-request-id"] == "mine"
+    assert answer.headers["server"] == "havre"
+    assert not [name for name in answer.headers if name.startswith(("x-havre", "x-envoy"))]
+
+
+def test_request_ids_are_made_where_there_is_none_and_bounded(
+    front: Front, deployment: str, copies: Upstream
+) -> None:
+    client = front.client()
+    first, second = (ask(client, f"/{deployment}/predict").headers for _ in range(2))
+    assert copies.requests[-1][2]["opc-request-id"] == second["opc-request-id"]
+    assert first["opc-request-id"] != second["opc-request-id"]
+    assert len(first["opc-request-id"]) >= 32
+    long = ask(client, f"/{deployment}/predict", headers={"opc-request-id": "x" * 9000})
+    assert long.headers["opc-request-id"] == "x" * 128
+
+
+def test_a_client_cannot_order_retries_or_timeouts(
+    front: Front,
+    upstreams: StartUpstream,  # noqa: F811
+) -> None:
+    def fail(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        handler.wfile.write(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+
+    failing = upstreams(front.socket(), fail)
+    deployment = front.route(failing.socket_path)
+    orders = {"x-envoy-retry-on": "5xx", "x-envoy-max-retries": "5"}
+    assert ask(front.client(), f"/{deployment}/predict", headers=orders).status == 503
+    assert len(failing.requests) == 1
+
+
+# Refusals, and the request after each on the same connection
+
+REFUSALS = [
+    ("/{}/predict", {"body": iter([b"{}"] * 3), "chunked": True}, 411, "LengthRequired"),
+    ("/{}/predict", {"method": "GET", "body": None}, 405, "MethodNotAllowed"),
+    ("/pre//{}/predict/x", {"method": "PUT"}, 405, "MethodNotAllowed"),
+    ("/{}/predict", {"method": "DELETE", "body": b"x" * MIB}, 405, "MethodNotAllowed"),
+    ("/{}/predict", {"body": b"x" * (10 * MIB + 1)}, 413, "PayloadTooLarge"),
+    ("/{}/predictWithResponseStream", {"body": b"x" * (40 * MIB)}, 413, "PayloadTooLarge"),
+    ("/a/{}/predict", {"body": b"x" * (11 * MIB)}, 413, "PayloadTooLarge"),
+    ("/{}x/predict", {}, 404, "NotAuthorizedOrNotFound"),
+    ("/{}x/predict", {"body": b"x" * (9 * MIB)}, 404, "NotAuthorizedOrNotFound"),
+    ("/p/{}x/predict", {"body": b"x" * MIB}, 404, "NotAuthorizedOrNotFound"),
+    ("/{}/predictX", {}, 404, "NotAuthorizedOrNotFound"),
+    ("/_refused/413", {}, 404, "NotAuthorizedOrNotFound"),
+    ("/nowhere", {"method": "GET", "body": None}, 404, "NotAuthorizedOrNotFound"),
+]
+
+
+@pytest.mark.parametrize(("path", "request_", "status", "code"), REFUSALS)
+def test_refusals_leave_the_connection_usable(
+    front: Front,
+    deployment: str,
+    copies: Upstream,
+    path: str,
+    request_: dict[str, object],
+    status: int,
+    code: str,
+) -> None:
+    client = front.client()
+    client.connect()
+    connection = client.sock
+    answer = ask(client, path.format(deployment), headers={"opc-request-id": "mine"}, **request_)  # type: ignore[arg-type]
+    assert (answer.status, answer.code) == (status, code)
+    assert answer.headers["opc-request-id"] == "mine"
+    assert copies.requests == []
+    assert ask(client, f"/{deployment}/predict").status == 200
+    assert client.sock is connection
+
+
+def test_the_largest_body_is_served(front: Front, deployment: str, copies: Upstream) -> None:
+    answer = ask(front.client(), f"/{deployment}/predict", body=b"x" * (10 * MIB))
+    assert answer.status == 200
+    assert copies.requests[-1][3] == 10 * MIB
+
+
+def test_every_client_of_an_oversized_body_sees_why(front: Front, deployment: str) -> None:
+    def post(_: int) -> int:
+        return requests.post(
+            f"{front.server.url}/{deployment}/predict", data=b"x" * (11 * MIB), timeout=30
+        ).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(post, range(24))) == {413}
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "code"),
+    [
+        (b"POST / HTTP/1.1\r\nhost: a\r\nx: " + b"y" * 70_000 + b"\r\n\r\n", 431, None),
+        (b"no HTTP at all\r\n\r\n", 400, None),
+        (b"GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 12a\r\n\r\n", 400, None),
+        (
+            b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n"
+            b"transfer-encoding: chunked\r\n\r\n",
+            400,
+            None,
+        ),
+    ],
+    ids=["headers", "garbage", "length", "smuggling"],
+)
+def test_what_is_not_http_is_refused_and_cut(
+    front: Front, raw: bytes, status: int, code: str | None
+) -> None:
+    with socket.create_connection(("127.0.0.1", front.server.port), timeout=10) as client:
+        client.sendall(raw)
+        received = b""
+        while piece := client.recv(65536):
+            received += piece
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert set(json.loads(body)) == {"code", "message"}
+
+
+# Trouble behind the balancer
+
+
+def hang(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+    """Answers nothing until the balancer gives up."""
+    handler.connection.settimeout(20)
+    handler.rfile.read(1)
+
+
+def die(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+    """Closes without an answer, like a copy that crashed."""
+
+
+def die_in_the_middle(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize("answer", [hang, die, die_in_the_middle])
+def test_a_copy_that_fails_is_an_internal_error_and_is_not_asked_twice(
+    front: Front,
+    upstreams: StartUpstream,  # noqa: F811
+    deployment: str,
+    answer: Callable[[BaseHTTPRequestHandler, bytes], None],
+) -> None:
+    failing = upstreams(front.socket(), answer)
+    broken = front.route(failing.socket_path)
+    client = front.client()
+    began = time.monotonic()
+    result = ask(client, f"/{broken}/predict")
+    assert (result.status, result.code) == (500, "InternalServerError")
+    assert time.monotonic() - began < 3
+    assert len(failing.requests) == 1
+    assert ask(client, f"/{deployment}/predict").status == 200
+
+
+def test_no_endpoint_and_no_answer_at_the_endpoint_are_unavailable(
+    front: Front, deployment: str
+) -> None:
+    client = front.client()
+    for broken in (front.route(), front.route(front.socket())):
+        result = ask(client, f"/{broken}/predict")
+        assert (result.status, result.code) == (503, "ServiceUnavailable")
+        assert ask(client, f"/{deployment}/predict").status == 200
+
+
+def test_a_dead_endpoint_costs_nothing_beside_a_live_one(front: Front, copies: Upstream) -> None:
+    deployment = front.route(copies.socket_path, front.socket())
+    client = front.client()
+    assert [ask(client, f"/{deployment}/predict").status for _ in range(20)] == [200] * 20
+
+
+def test_more_than_the_bound_is_refused_at_once(
+    front: Front,
+    upstreams: StartUpstream,  # noqa: F811
+    deployment: str,
+) -> None:
+    release = threading.Event()
+
+    def wait(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        release.wait(20)
+        answer_with(b"{}")(handler, body)
+
+    slow = upstreams(front.socket(), wait)
+    # Streams, for they may take longer than this module's second.
+    busy = f"/{front.route(slow.socket_path, max_requests=3)}/predictWithResponseStream"
+    with ThreadPoolExecutor(3) as pool:
+        held = [pool.submit(ask, front.client(), busy) for _ in range(3)]
+        wait_until(lambda: len(slow.requests) == 3)
+        client = front.client()
+        refused = ask(client, busy)
+        assert (refused.status, refused.code) == (429, "TooManyRequests")
+        assert ask(client, f"/{deployment}/predict").status == 200
+        assert front.balancer.active_requests(slow.socket_path.stem) == 3
+        release.set()
+        assert [each.result().status for each in held] == [200] * 3
+
+
+def test_a_stream_outlives_the_time_of_a_prediction_but_may_not_pause(
+    front: Front,
+    upstreams: StartUpstream,  # noqa: F811
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
+
+    def trickle(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        handler.wfile.write(head)
+        for _ in range(8):
+            time.sleep(0.2)  # the stream's pace, not a wait for something
+            handler.wfile.write(b"1\r\nx\r\n")
+        if body == b"end":
+            handler.wfile.write(b"0\r\n\r\n")
+        else:
+            hang(handler, body)
+
+    stream = upstreams(front.socket(), trickle)
+    path = f"/{front.route(stream.socket_path)}/predictWithResponseStream"
+    assert ask(front.client(), path, body=b"end").body == b"x" * 8
+    with pytest.raises(http.client.IncompleteRead):
+        ask(front.client(), path, body=b"pause")
+
+
+def test_a_body_that_arrives_slowly_does_not_occupy_a_copy(
+    front: Front, deployment: str, copies: Upstream
+) -> None:
+    with socket.create_connection(("127.0.0.1", front.server.port), timeout=10) as client:
+        head = f"POST /{deployment}/predict HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\n"
+        client.sendall(head.encode() + b"{}")
+        assert ask(front.client(), f"/{deployment}/predict").status == 200
+        assert len(copies.requests) == 1
+        assert front.balancer.active_requests(copies.socket_path.stem) == 0
+        client.sendall(b"  ")
+        assert client.recv(100).startswith(b"HTTP/1.1 200 ")
+
+
+# Bandwidth
+
+
+def test_requests_are_shaped_to_the_bandwidth_then_refused(front: Front, copies: Upstream) -> None:
+    # 8 Mbps are 1,000,000 bytes a second; about ten seconds of it may be asked for ahead.
+    path = f"/{front.route(copies.socket_path, bandwidth_mbps=8)}/predict"
+    began = time.monotonic()
+    assert ask(front.client(), path, body=b"x" * 2_000_000).status == 200
+    assert time.monotonic() - began > 0.8
+    admitted, refused = front.client(), front.client()
+    try:
+        admitted.request("POST", path, b"x" * (8 * MIB))
+        # The first is admitted when it is whole: until then the second might be before it.
+        assert not select.select([admitted.sock], [], [], 1.0)[0]
+        answer = ask(refused, path, body=b"x" * (8 * MIB))
+        assert (answer.status, answer.code) == (429, "TooManyRequests")
+        assert ask(refused, "/healthz", method="GET", body=None).status == 200
+    finally:
+        admitted.close()
+
+
+def test_answers_are_shaped_then_the_bound_refuses(
+    front: Front,
+    upstreams: StartUpstream,  # noqa: F811
+) -> None:
+    large = upstreams(front.socket(), answer_with(b"x" * 3_000_000))
+    deployment = front.route(large.socket_path, max_requests=2, bandwidth_mbps=8)
+    path = f"/{deployment}/predictWithResponseStream"
+
+    def timed(_: int) -> tuple[int, float]:
+        began = time.monotonic()
+        return ask(front.client(), path).status, time.monotonic() - began
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(timed, range(6)))
+    assert {status for status, _ in answers} == {200, 429}
+    assert max(seconds for status, seconds in answers if status == 200) > 2.0
+
+
+def test_idle_connections_do_not_hurt(front: Front, deployment: str) -> None:
+    async def many() -> int:
+        opened = [await asyncio.open_connection("127.0.0.1", front.server.port) for _ in range(500)]
+        try:
+            answer = await asyncio.to_thread(ask, front.client(), f"/{deployment}/predict")
+            return answer.status
+        finally:
+            for _, writer in opened:
+                writer.close()
+
+    assert asyncio.run(many()) == 200
