@@ -1,0 +1,39 @@
+"""What a freshly forked child does before it serves: let go of the keeper's, become its own."""
+
+import random
+import signal
+import sys
+
+
+def leave_home(close_keepers):
+    """Undo what the fork inherited. ``close_keepers()`` closes the keeper's descriptors."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    close_keepers()
+    _go_first_when_memory_ends()
+    reseed()
+
+
+def reseed():
+    """Give this process random numbers of its own: forked copies would all draw the same.
+
+    A seed that score.py set while loading is undone with it.
+    """
+    random.seed()
+    for name, function in (("numpy.random", "seed"), ("torch", "seed")):
+        module = sys.modules.get(name)
+        if module is not None:
+            try:
+                getattr(module, function)()
+            except Exception:  # not the library, or half loaded
+                pass
+
+
+def _go_first_when_memory_ends():
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
+    except OSError:
+        pass  # raising one's own score is allowed nearly everywhere

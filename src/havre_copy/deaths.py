@@ -1,0 +1,61 @@
+"""Why a copy ended, when it must be ended, and how soon another is forked. Pure."""
+
+import os
+import signal
+
+from havre_copy import slots
+
+FREE_DEATHS = 3  # in a row without an answer: re-forked at once
+LONGEST_PAUSE_S = 5.0
+TOO_MANY_DEATHS = 5
+STAYS_UP_S = 10.0  # a copy that lives so long ends a row of deaths
+
+
+def pause_after(deaths):
+    """Seconds before the next fork, after so many deaths in a row without an answer."""
+    if deaths <= FREE_DEATHS:
+        return 0.0
+    return min(LONGEST_PAUSE_S, 0.05 * 2 ** (deaths - FREE_DEATHS - 1))
+
+
+def cause_of(status):
+    """A sentence's end for what ``waitpid`` said: ``exited with code 1``."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = "signal %d" % number
+        hint = ": probably out of memory" if number == signal.SIGKILL else ""
+        return "killed by %s%s" % (name, hint)
+    return "exited with code %d" % os.WEXITSTATUS(status)
+
+
+class Limits:
+    """Times a copy may take, in nanoseconds."""
+
+    def __init__(self, spec):
+        self.predict = int(spec.predict_timeout_s * 1e9)
+        self.idle = int(spec.stream_idle_s * 1e9)
+        self.total = int(spec.stream_total_s * 1e9)
+        self.start = int(spec.start_timeout_s * 1e9)
+        # A copy that is idle now is overdue no sooner than this: how long the keeper may sleep.
+        self.least = min(self.predict, self.idle, self.total, self.start)
+
+
+def deadline(words, limits):
+    """``(when, why)`` a copy must be killed, ``when`` in monotonic ns; None while it is idle."""
+    state = words[slots.STATE]
+    since = words[slots.SINCE]
+    if state in (slots.BUSY, slots.WRITING):
+        what = "predict()" if state == slots.BUSY else "predict() and sending its answer"
+        return since + limits.predict, "%s took over %g s" % (what, limits.predict / 1e9)
+    if state == slots.STREAMING:
+        pause = words[slots.ACTIVITY] + limits.idle
+        end = since + limits.total
+        if pause < end:
+            return pause, "the stream paused for over %g s" % (limits.idle / 1e9)
+        return end, "the stream took over %g s" % (limits.total / 1e9)
+    if state == slots.LOADING:
+        return since + limits.start, "score.py took over %g s to load" % (limits.start / 1e9)
+    return None

@@ -1,0 +1,372 @@
+"""The keeper of one instance: loads the model once, forks copies, watches them, ends them.
+
+Started with the instance's listening socket as descriptor 3 and the control socket as 4, standard
+output and error being the predict log. Four steps: load, choose, fork, watch. It never calls
+``predict()`` itself: what a prediction leaves behind in it could break every later fork.
+
+When a fork is not safe, it starts itself anew (same pid, same sockets) in the mode in which it
+loads nothing and each copy loads its own.
+"""
+
+import gc
+import json
+import os
+import select
+import selectors
+import signal
+import socket
+import sys
+from base64 import b64decode, b64encode
+from time import monotonic
+
+from havre_copy import childhood, forking, scoring, slots, status
+from havre_copy.control import Control
+from havre_copy.copies import Copies
+from havre_copy.encoding import fastest_codec
+from havre_copy.faults import LoadFailed, full_traceback
+from havre_copy.journal import Journal, flush_at_each_line, flush_user_output
+from havre_copy.probes import Probe, try_sample
+from havre_copy.serving import Copy, become
+from havre_copy.spec import read_spec
+
+LISTENER = 3
+CONTROL = 4
+FAILED = 3  # exit code: the instance cannot serve; the state file says why
+LONGEST_REASON = 600  # as JSON it fits the pipe in one piece
+MOST_CHECKS = 4
+
+
+def main(launcher, arguments):
+    """Run a keeper to its end; returns the exit code. ``arguments``: SPEC [CARRIED]."""
+    flush_at_each_line()
+    journal = Journal("keeper")
+    try:
+        spec = read_spec(arguments[0])
+    except (IndexError, OSError, ValueError) as error:
+        journal.say("cannot start: %s" % error)
+        return 2
+    carried = json.loads(arguments[1]) if len(arguments) > 1 else None
+    return Keeper(spec, journal, launcher, carried).run()
+
+
+class Keeper:
+    """One instance. ``carried`` is what its former self leaves it when it starts anew."""
+
+    def __init__(self, spec, journal, launcher, carried):
+        self._spec = spec
+        self._journal = journal
+        self._launcher = launcher
+        # What user code changes of these must not reach a keeper that starts anew.
+        self._first_environment = dict(os.environ)
+        self._first_folder = os.getcwd()
+        self._status = status.Status(spec, journal)
+        self._scorer = None
+        self._codec = fastest_codec()
+        self._stopping = False
+        self._failure = ""
+        self._is_proven = False  # a forked child has answered the sample
+        self._has_told_memory = False
+        self._unread_news = b""
+        self._checks = []
+        self._control = None
+        for descriptor in (LISTENER, CONTROL):
+            os.set_inheritable(descriptor, False)
+        self._listener = socket.socket(fileno=LISTENER)
+        self._copies = Copies(spec=spec, journal=journal, body=self._be_copy)
+        self._per_copy = carried is not None
+        if carried is not None:
+            self._status.mode = forking.PER_COPY
+            self._status.notes = carried["notes"]
+            self._copies.restarts = carried["restarts"]
+
+    def run(self):
+        self._status.write()
+        try:
+            if self._per_copy:
+                self._status.note("each copy loads its own model: its memory is not shared")
+            else:
+                self._load()
+                self._choose()
+        except LoadFailed as failure:
+            return self._fail(str(failure), failure.__cause__)
+        gc.collect()
+        gc.freeze()  # the collector then leaves the shared pages alone
+        return self._watch()
+
+    def _load(self):
+        began = monotonic()
+        self._journal.say("loading %s" % self._spec.artifact)
+        self._scorer = scoring.load(self._spec.artifact, timeout_s=self._spec.start_timeout_s)
+        self._journal.say("score.py loaded in %.2f s" % (monotonic() - began))
+        for note in self._scorer.notes:
+            self._status.note(note)
+
+    def _choose(self):
+        if forking.count_threads() > 1:
+            forking.end_openmp_pools()
+        sample = scoring.read_sample(self._spec.artifact)
+        outcome = None
+        if sample is not None:
+            outcome = try_sample(sample, self._be_probe, _wait_for)
+        choice = forking.choose(forking.count_threads(), outcome)
+        if choice.mode == forking.PER_COPY:
+            self._start_anew(choice.why)
+        self._is_proven = outcome == forking.ANSWERED
+        self._status.mode = choice.mode
+        self._status.note("copies are forked and share the model: %s" % choice.why)
+
+    def _start_anew(self, why):
+        """Become a keeper without a model. Does not return."""
+        self._journal.say("starting anew, each copy loads its own model: %s" % why)
+        self._copies.kill_all()
+        carried = {
+            "notes": self._status.notes + ["copies are not forked from a loaded keeper: %s" % why],
+            "restarts": self._copies.restarts,
+        }
+        flush_user_output()
+        for descriptor in (LISTENER, CONTROL):
+            os.set_inheritable(descriptor, True)
+        for descriptor in (1, 2):
+            os.dup2(self._journal.descriptor, descriptor)
+        os.chdir(self._first_folder)
+        signal.set_wakeup_fd(-1)
+        command = [sys.executable, self._launcher, self._spec.path, json.dumps(carried)]
+        os.execve(sys.executable, command, self._first_environment)
+
+    def _watch(self):
+        """Sleep until something happens, see to it, sleep again."""
+        self._selector = selectors.PollSelector()
+        self._wake, self._signals = _pipe()
+        self._news, self._tell = _pipe()
+        signal.signal(signal.SIGCHLD, _note)
+        signal.signal(signal.SIGTERM, _note)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.set_wakeup_fd(self._signals)
+        self._selector.register(self._wake, selectors.EVENT_READ, self._on_signal)
+        self._selector.register(self._news, selectors.EVENT_READ, self._on_news)
+        self._control = Control(
+            listener=socket.socket(fileno=CONTROL), selector=self._selector, handle=self._handle
+        )
+        while True:
+            self._copies.kill_overdue()
+            self._see_deaths()
+            if self._failure:
+                return self._fail(self._failure)
+            self._copies.fork_due()
+            self._settle_phase()
+            if self._stopping and self._copies.drained and not self._copies.pids:
+                self._journal.say("stopped")
+                return 0
+            self._control.drop_stalled()
+            for key, events in self._selector.select(self._until_next_wake()):
+                key.data(events)
+            self._end_late_checks()
+
+    def _until_next_wake(self):
+        times = [self._copies.next_wake() / 1e9, self._control.next_wake()]
+        times.extend(check.probe.ends_at for check in self._checks)
+        return max(0.0, min(time for time in times if time is not None) - monotonic())
+
+    def _see_deaths(self):
+        for death in self._copies.reap():
+            stuck = death.overdue and death.was == slots.BUSY and not self._copies.draining
+            if stuck and self._status.mode == forking.FORKED and not self._copies.has_predicted:
+                if not self._is_proven:
+                    self._start_anew("no forked copy has ever answered, and %s" % death.cause)
+            served = death.was in (slots.BUSY, slots.STREAMING, slots.WRITING)
+            if self._copies.failing() and not self._copies.has_predicted and not served:
+                self._failure = self._copies.failing()
+            if death.overdue and death.was == slots.LOADING and not self._copies.ever_ready:
+                if not self._copies.draining:
+                    self._failure = death.cause
+
+    def _settle_phase(self):
+        copies = self._copies
+        if copies.draining:
+            return
+        failing = copies.failing()
+        if copies.ready:
+            self._status.enter(status.READY, copies, failing)
+            if copies.ready == self._spec.copies and not self._has_told_memory:
+                self._has_told_memory = True
+                self._status.measure(copies)
+                self._status.note(self._status.memory_note(), copies)
+        elif failing or self._per_copy or not copies.ever_ready:
+            # A forked copy that died is back in milliseconds: that is no change of phase.
+            self._status.enter(status.STARTING, copies, failing)
+
+    def _drain(self):
+        if self._copies.draining:
+            return
+        # Connections already in the queue are still served; accept() fails once it is empty, in
+        # every copy, and new connections are refused, so that the load balancer tries elsewhere.
+        self._listener.shutdown(socket.SHUT_RD)
+        self._copies.drain()
+        self._status.enter(status.DRAINING, self._copies)
+
+    def _on_signal(self, _events):
+        if signal.SIGTERM in _read_all(self._wake):
+            self._stopping = True
+            self._drain()
+
+    def _on_news(self, _events):
+        self._unread_news += _read_all(self._news)
+        *lines, self._unread_news = self._unread_news.split(b"\n")
+        for line in lines:
+            reason = json.loads(line.decode("ascii"))["failed"]
+            if reason is None:
+                self._copies.ever_ready = True
+            elif not self._copies.ever_ready:
+                self._failure = reason
+
+    def _handle(self, request, reply):
+        """One request of the control socket."""
+        op = request.get("op")
+        if op == "status":
+            self._status.measure(self._copies)
+            reply(self._status.report(self._copies))
+        elif op == "drain":
+            self._drain()
+            reply(self._status.report(self._copies))
+        elif op == "check":
+            self._check(request, reply)
+        else:
+            reply({"error": "op must be status, drain or check, not %r" % (op,)})
+
+    def _check(self, request, reply):
+        """Let a forked child answer a request; the reply comes when it has, or its time is over."""
+        if len(self._checks) >= MOST_CHECKS:
+            reply({"error": "%d checks are under way" % MOST_CHECKS})
+            return
+        try:
+            body = b64decode(request["body_base64"], validate=True)
+            kind = request.get("content_type", "application/json").encode("ascii")
+        except (KeyError, ValueError, TypeError, AttributeError):
+            reply({"error": "check needs body_base64 and, if not JSON, a content_type"})
+            return
+        limit_s = self._spec.predict_timeout_s
+        if self._per_copy:
+            limit_s += self._spec.start_timeout_s
+        check = _Check(Probe(body, kind, self._be_probe, limit_s=limit_s), reply)
+        self._checks.append(check)
+        wanted = selectors.EVENT_READ | selectors.EVENT_WRITE
+        self._selector.register(check.probe.socket, wanted, lambda _events: self._advance(check))
+
+    def _advance(self, check):
+        if check.probe.advance():
+            code, kind, body = check.probe.result()
+            answer = {"status": code, "content_type": kind, "body_base64": b64encode(body).decode()}
+            if not code:
+                answer["error"] = "the process that ran the check died; see the predict log"
+            self._finish(check, answer)
+        elif not check.probe.has_more_to_send:
+            key = self._selector.get_key(check.probe.socket)
+            self._selector.modify(check.probe.socket, selectors.EVENT_READ, key.data)
+
+    def _end_late_checks(self):
+        for check in list(self._checks):
+            if check.probe.ends_at <= monotonic():
+                self._finish(check, {"status": 0, "error": "the check was not answered in time"})
+
+    def _finish(self, check, answer):
+        self._checks.remove(check)
+        self._selector.unregister(check.probe.socket)
+        check.probe.end()
+        check.reply(answer)
+
+    def _fail(self, reason, cause=None):
+        """Say why the instance cannot serve, end everything. Returns the exit code."""
+        if cause is not None:
+            self._journal.say("loading failed", details=full_traceback(cause))
+        self._copies.kill_all()
+        self._status.enter(status.FAILED, self._copies, reason[:LONGEST_REASON])
+        flush_user_output()
+        # User code may have left threads or exit hooks that wait: they are not asked.
+        os._exit(FAILED)
+
+    def _be_copy(self, number):
+        """In the child: serve as a copy. Does not return."""
+        childhood.leave_home(self._close_in_child)
+        journal = self._journal.named("copy %d" % number)
+        slot = self._copies.table.slots[number]
+        scorer = self._scorer
+        if scorer is None:
+            try:
+                scorer = scoring.load(self._spec.artifact, timeout_s=self._spec.start_timeout_s)
+            except LoadFailed as failure:
+                details = full_traceback(failure.__cause__) if failure.__cause__ else ""
+                journal.say("loading failed: %s" % failure, details=details)
+                self._send_news(str(failure))
+                os._exit(FAILED)
+        copy = self._copy("%s/%d" % (self._spec.instance, number), slot, scorer, journal)
+        slot.words[slots.STATE] = slots.IDLE
+        self._send_news(None)
+        become(copy, LISTENER)
+
+    def _be_probe(self, connection):
+        """In the child: answer the one request on a connection."""
+        childhood.leave_home(self._close_in_child)
+        scorer = self._scorer
+        if scorer is None:
+            scorer = scoring.load(self._spec.artifact, timeout_s=self._spec.start_timeout_s)
+        journal = self._journal.named("check")
+        name = self._spec.instance + "/check"
+        self._copy(name, self._copies.table.spare, scorer, journal).exchange(connection)
+
+    def _copy(self, name, slot, scorer, journal):
+        return Copy(
+            name=name,
+            slot=slot,
+            scorer=scorer,
+            codec=self._codec,
+            journal=journal,
+            max_body=self._spec.max_body,
+        )
+
+    def _send_news(self, failed):
+        """Tell the keeper that this copy is ready, or why not; then the pipe is of no more use."""
+        reason = failed and failed[:LONGEST_REASON]
+        try:
+            os.write(self._tell, json.dumps({"failed": reason}).encode("ascii") + b"\n")
+        except OSError:
+            pass  # the keeper is dead: serve on
+        os.close(self._tell)
+
+    def _close_in_child(self):
+        if self._control is None:
+            os.close(CONTROL)
+            return
+        self._control.close()
+        for descriptor in (self._wake, self._signals, self._news):
+            os.close(descriptor)
+        for check in self._checks:
+            check.probe.socket.close()
+
+
+class _Check:
+    def __init__(self, probe, reply):
+        self.probe = probe
+        self.reply = reply
+
+
+def _wait_for(probe):
+    wanted = [probe.socket] if probe.has_more_to_send else []
+    select.select([probe.socket], wanted, [], max(0.0, probe.ends_at - monotonic()))
+
+
+def _note(_signum, _frame):
+    """Python writes the number to the wake-up pipe; the loop does the rest."""
+
+
+def _pipe():
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    return reader, writer
+
+
+def _read_all(descriptor):
+    try:
+        return os.read(descriptor, 1 << 16)
+    except BlockingIOError:
+        return b""

@@ -1,0 +1,348 @@
+"""One copy: takes a connection when it is idle, reads one request, predicts, answers, closes.
+
+The keeper sees what a copy does through its slot of shared memory. A copy leaves when its listening
+socket says that no more will come (the keeper shut it: the queue is served first), or, told by
+SIGTERM, after the request in hand.
+"""
+
+import _socket
+import errno
+import os
+import select
+import signal
+import sys
+from socket import AF_UNIX, SOCK_STREAM
+from time import monotonic_ns, sleep
+from types import AsyncGeneratorType, GeneratorType
+
+from havre_copy import wire
+from havre_copy.encoding import NotEncodable
+from havre_copy.faults import Refused, describe, full_traceback
+from havre_copy.journal import flush_user_output
+from havre_copy.slots import (
+    ACTIVITY,
+    ANSWERED,
+    BUSY,
+    FAILED,
+    IDLE,
+    PREDICTED,
+    SINCE,
+    STATE,
+    STREAMING,
+    WRITING,
+)
+
+Connection = _socket.socket  # socket.socket makes each accept 3 µs slower
+
+DRAINED = 0  # exit code: the queue was empty and closed
+TOLD_TO_LEAVE = 10  # exit code: SIGTERM
+OUT_OF_DESCRIPTORS = 11
+
+_PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
+_BYTES = (bytes, bytearray, memoryview)
+
+
+class Copy:
+    """Serves requests with a loaded ``scorer``. ``slot`` is this copy's own."""
+
+    def __init__(self, *, name, slot, scorer, codec, journal, max_body):
+        self._slot = slot
+        self._words = slot.words
+        self._predict = scorer.predict
+        self._codec = codec
+        self._journal = journal
+        self._wire = wire.Wire(name, max_body)
+        self._request = wire.Request()
+        self._pid = os.getpid()
+        self._poll = select.poll()
+        self._polled = -1
+        self._loop = None
+        self._leaving = False
+
+    def serve(self, listener):
+        """Answer until told to stop; returns the exit code. ``listener`` is a descriptor."""
+        nothing = Connection(AF_UNIX, SOCK_STREAM)
+
+        def leave(_signum, _frame):
+            # accept() is restarted after a signal, on whatever the descriptor is by then: on a
+            # socket that does not listen it fails, and no accepted connection can be lost.
+            self._leaving = True
+            os.dup2(nothing.fileno(), listener, False)
+
+        signal.signal(signal.SIGTERM, leave)
+        accept = Connection(AF_UNIX, SOCK_STREAM, 0, listener)._accept
+        while True:
+            try:
+                descriptor, _ = accept()
+            except OSError as error:
+                if error.errno == errno.EINVAL:
+                    return TOLD_TO_LEAVE if self._leaving else DRAINED
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._journal.say("no file descriptors left: score.py does not close its files")
+                    return OUT_OF_DESCRIPTORS
+                self._journal.say("cannot accept: %s" % error)
+                sleep(0.1)
+                continue
+            connection = Connection(AF_UNIX, SOCK_STREAM, 0, descriptor)
+            try:
+                self.exchange(connection)
+            finally:
+                connection.close()
+
+    def exchange(self, connection):
+        """One request and its answer on a connected socket; the caller closes it."""
+        request = self._request
+        words = self._words
+        try:
+            try:
+                if not self._wire.receive(connection, request):
+                    return
+                data = self._data(request)
+                if self._is_gone(connection.fileno()):
+                    return
+                self._slot.request_id = request.id
+                words[SINCE] = monotonic_ns()
+                words[STATE] = BUSY
+                self._answer(connection, request, data)
+            except Refused as refused:
+                self._refuse(connection, refused.status, refused.code, refused.message)
+                words[ANSWERED] += 1
+        except OSError:
+            pass  # the peer is gone: nobody to tell
+        finally:
+            request.body = b""
+            words[STATE] = IDLE
+
+    def _answer(self, connection, request, data):
+        words = self._words
+        try:
+            result = self._predict(data)
+            if type(result) not in _PLAIN:
+                result = self._settled(result)
+                if request.stream and _is_stream(result):
+                    self._stream(connection, request, result)
+                    return
+                if _is_stream(result):
+                    result = _collected(self._parts(result))
+            words[PREDICTED] += 1
+            if os.getpid() != self._pid:
+                os._exit(0)  # predict() forked, and this is its child: the request is not its own
+            if request.stream:
+                raise Refused(
+                    409,
+                    "ExternalServerIncorrectState",
+                    "predict() returned %s; to stream it must yield parts (a generator)"
+                    % type(result).__name__,
+                )
+            if isinstance(result, _BYTES):
+                kind, body = wire.BYTES, bytes(result)
+            else:
+                kind, body = wire.JSON, self._codec.dumps(result)
+        except Refused:
+            raise
+        except BaseException as error:
+            self._fail(connection, request, error)
+            return
+        words[STATE] = WRITING
+        self._wire.answer(connection, kind, body, request.id)
+        words[ANSWERED] += 1
+
+    def _stream(self, connection, request, result):
+        """Send parts as they are produced. A failure before the first is a plain 500."""
+        words = self._words
+        parts = self._parts(result)
+        try:
+            first = next(parts, b"")
+            frame = _Frame(self._codec, first)
+            data = frame(first)
+        except BaseException as error:
+            self._fail(connection, request, error)
+            return
+        # Oracle's command line breaks on the bare type, its SDK on anything else.
+        agent = request.header(b"user-agent")
+        kind = wire.EVENTS + (b"; charset=utf-8" if b"Oracle-PythonCLI" in agent else b"")
+        failure = None
+        try:
+            words[PREDICTED] += 1
+            words[ACTIVITY] = monotonic_ns()
+            words[STATE] = STREAMING
+            self._wire.begin_stream(connection, kind, request.id)
+            while True:
+                self._wire.chunk(connection, data)
+                words[ACTIVITY] = monotonic_ns()
+                try:
+                    data = frame(next(parts))
+                except StopIteration:
+                    break
+                except BaseException as error:
+                    failure = error
+                    break
+            if failure is not None:
+                words[FAILED] += 1
+                self._tell(request, failure, "failed in mid-stream")
+            self._wire.end_stream(connection, failure and describe(failure))
+            words[ANSWERED] += 1
+        finally:
+            try:
+                parts.close()
+            except BaseException as error:
+                self._tell(request, error, "raised when its stream was closed")
+
+    def _parts(self, result):
+        """A generator over what a stream yields, whichever kind it is."""
+        if not hasattr(result, "__anext__"):
+            try:
+                for part in result:
+                    yield part
+            finally:
+                close = getattr(result, "close", None)
+                if close is not None:
+                    close()
+            return
+        try:
+            while True:
+                try:
+                    part = self._run(result.__anext__())
+                except StopAsyncIteration:
+                    return
+                yield part
+        finally:
+            close = getattr(result, "aclose", None)
+            if close is not None:
+                self._run(close())
+
+    def _settled(self, result):
+        """Await what has to be awaited: predict() may be ``async def``."""
+        return self._run(result) if hasattr(result, "__await__") else result
+
+    def _run(self, awaitable):
+        import asyncio  # only where it is used: it is large
+
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self._loop)
+
+        async def wait():
+            return await awaitable
+
+        return self._loop.run_until_complete(wait())
+
+    def _data(self, request):
+        """What predict() gets for a request's body."""
+        kind = request.content_type
+        if kind != wire.JSON:
+            kind, charset = _media_type(kind)
+            if kind == b"text/plain":
+                try:
+                    return request.body.decode(charset)
+                except (LookupError, UnicodeDecodeError):
+                    raise _cannot_parse("the body is not %s text" % charset) from None
+            if not (kind == wire.JSON or kind.endswith(b"+json")):
+                return request.body
+        if not request.body:
+            raise _cannot_parse("the body is empty, but its content-type says JSON")
+        try:
+            return self._codec.loads(request.body)
+        except (ValueError, RecursionError) as error:
+            raise _cannot_parse("the body is not JSON: %s" % describe(error)) from None
+
+    def _is_gone(self, descriptor):
+        """Whether the peer has hung up: its request has waited longer than it wanted to."""
+        if descriptor != self._polled:
+            if self._polled >= 0:
+                self._poll.unregister(self._polled)
+            self._poll.register(descriptor, 0)
+            self._polled = descriptor
+        return bool(self._poll.poll(0))
+
+    def _fail(self, connection, request, error):
+        if os.getpid() != self._pid:
+            os._exit(0)
+        self._words[FAILED] += 1
+        if isinstance(error, NotEncodable):
+            message = str(error)
+            self._journal.say(message, _text(request.id))
+        else:
+            message = describe(error)
+            self._tell(request, error, "raised")
+        self._refuse(connection, 500, "InternalServerError", message)
+        self._words[ANSWERED] += 1
+
+    def _tell(self, request, error, what):
+        self._journal.say(
+            "predict() %s %s" % (what, describe(error)), _text(request.id), full_traceback(error)
+        )
+
+    def _refuse(self, connection, status, code, message):
+        body = self._codec.dumps({"code": code, "message": message})
+        self._wire.refuse(connection, status, body, self._request)
+
+
+class _Frame:
+    """Parts of a stream as bytes: server-sent events, unless they are bytes already.
+
+    A generator whose first text is an event frames its own: its parts pass as they are.
+    """
+
+    _FIELDS = ("data:", "event:", "id:", "retry:", ":")
+
+    def __init__(self, codec, first):
+        self._codec = codec
+        self._framed = isinstance(first, str) and first.startswith(self._FIELDS)
+
+    def __call__(self, part):
+        if isinstance(part, _BYTES):
+            return bytes(part)
+        if isinstance(part, str):
+            if self._framed or part.startswith(self._FIELDS):
+                return part.encode("utf-8", "replace")
+            lines = part.replace("\r\n", "\n").split("\n")
+            text = "".join("data: %s\n" % line for line in lines) + "\n"
+            return text.encode("utf-8", "replace")
+        return b"data: %s\n\n" % self._codec.dumps(part)
+
+
+def _is_stream(result):
+    return isinstance(result, (GeneratorType, AsyncGeneratorType)) or (
+        hasattr(result, "__next__") or hasattr(result, "__anext__")
+    )
+
+
+def _collected(parts):
+    """One answer of a stream asked for as a whole: text or bytes joined, anything else a list."""
+    parts = list(parts)
+    if parts and all(isinstance(part, str) for part in parts):
+        return "".join(parts)
+    if parts and all(isinstance(part, (str,) + _BYTES) for part in parts):
+        return b"".join(part.encode("utf-8") if isinstance(part, str) else part for part in parts)
+    return parts
+
+
+def _media_type(value):
+    """Type in lower case and charset of a content-type."""
+    kind, _, parameters = value.partition(b";")
+    charset = "utf-8"
+    for parameter in parameters.split(b";"):
+        name, _, stated = parameter.partition(b"=")
+        if name.strip().lower() == b"charset":
+            charset = stated.strip().strip(b'"').decode("ascii", "replace")
+    return kind.strip().lower(), charset
+
+
+def _cannot_parse(message):
+    return Refused(400, "CannotParseRequest", message)
+
+
+def _text(request_id):
+    return request_id.decode("ascii")
+
+
+def become(copy, listener):
+    """Serve, then end this process: never returns."""
+    code = 1
+    try:
+        code = copy.serve(listener)
+    finally:
+        flush_user_output()
+        sys.stdout = sys.stderr = None
+        os._exit(code)

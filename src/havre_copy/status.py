@@ -1,0 +1,106 @@
+"""What a keeper says of itself: on its control socket, and in a file for when it cannot answer.
+
+While the model loads the keeper's only thread is in user code: the file then holds the truth.
+"""
+
+import json
+import os
+from time import monotonic
+
+from havre_copy import memory, slots
+from havre_copy.forking import PER_COPY
+from havre_copy.spec import PROTOCOL
+
+STARTING = "starting"
+READY = "ready"
+FAILED = "failed"
+DRAINING = "draining"
+
+_MEASURE_EVERY_S = 30
+
+
+class Status:
+    """Phase, reason and notes of one keeper; the numbers are read from its copies when asked."""
+
+    def __init__(self, spec, journal):
+        self.phase = STARTING
+        self.reason = ""
+        self.mode = ""
+        self.notes = []
+        self._spec = spec
+        self._journal = journal
+        self._measured_at = None
+        self._memory = (0, 0)
+
+    def report(self, copies):
+        """The status as JSON-ready dict; ``copies`` is None before there are any."""
+        table = copies.table if copies is not None else None
+        shared, each = self._memory
+        return {
+            "protocol": PROTOCOL,
+            "instance": self._spec.instance,
+            "deployment": self._spec.deployment,
+            "revision": self._spec.revision,
+            "pid": os.getpid(),
+            "phase": self.phase,
+            "reason": self.reason,
+            "copies": self._spec.copies,
+            "ready": copies.ready if copies is not None else 0,
+            "busy": copies.busy if copies is not None else 0,
+            "restarts": copies.restarts if copies is not None else 0,
+            "answered": table.total(slots.ANSWERED) if table is not None else 0,
+            "failed": table.total(slots.FAILED) if table is not None else 0,
+            "mode": self.mode,
+            "notes": list(self.notes),
+            "shared_bytes": shared,
+            "copy_bytes": each,
+        }
+
+    def note(self, text, copies=None):
+        """Add a sentence for the deployment's owner; it goes to the log and the file too."""
+        if text not in self.notes:
+            self.notes.append(text)
+            self._journal.say(text)
+            self.write(copies)
+
+    def enter(self, phase, copies=None, reason=""):
+        """Change phase or reason, and say so in the file and, if it matters, in the log."""
+        if (phase, reason) == (self.phase, self.reason):
+            return
+        if phase != self.phase:
+            self._journal.say("%s%s" % (phase, ": " + reason if reason else ""))
+        elif reason:
+            self._journal.say(reason)
+        self.phase = phase
+        self.reason = reason
+        self.write(copies)
+
+    def measure(self, copies):
+        """Look at the memory of the keeper and its copies, at most every half minute."""
+        now = monotonic()
+        if self._measured_at is not None and now - self._measured_at < _MEASURE_EVERY_S:
+            return
+        self._measured_at = now
+        look = memory.resident if self.mode == PER_COPY else memory.private
+        each = [size for size in map(look, copies.pids) if size]
+        self._memory = (memory.resident(os.getpid()), sum(each) // len(each) if each else 0)
+
+    def memory_note(self):
+        shared, each = self._memory
+        if self.mode == PER_COPY:
+            return "memory: each copy uses %.0f MB of its own" % (each / 1e6)
+        return "memory: %.0f MB shared by all copies, %.1f MB more for each" % (
+            shared / 1e6,
+            each / 1e6,
+        )
+
+    def write(self, copies=None):
+        """Replace the state file. A full disk is logged, and serving goes on."""
+        path = self._spec.state_file
+        beside = "%s.%d.new" % (path, os.getpid())
+        try:
+            with open(beside, "w", encoding="utf-8") as file:
+                json.dump(self.report(copies), file)
+            os.replace(beside, path)
+        except OSError as error:
+            self._journal.say("cannot write %s: %s" % (path, error))
