@@ -125,7 +125,9 @@ class _BoundedFile(io.FileIO):
     limit = 0
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or size < 0 or size > self.limit:
+        if size is None or size < 0:
+            size = os.fstat(self.fileno()).st_size - self.tell()
+        if size > self.limit:
             raise ArtifactInvalid(
                 f"the archive's table of contents is larger than {self.limit >> 20} MiB: "
                 "put fewer files into the artifact"

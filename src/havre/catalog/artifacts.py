@@ -50,6 +50,10 @@ class ArtifactStore:
             raise NotFound(f"artifact {digest} is not in the catalog: upload it again")
         return path
 
+    def has(self, digest: str) -> bool:
+        """Whether the bytes are here."""
+        return _place(self._root, digest).is_file()
+
     def open(self, digest: str) -> BinaryIO:
         """The bytes, seekable. Raises NotFound."""
         return self.path(digest).open("rb")
@@ -97,6 +101,11 @@ class IncomingArtifact:
             raise self._refusal(error) from error
         self._descriptor = descriptor
         return self
+
+    @property
+    def path(self) -> Path:
+        """Where the bytes lie until they are committed, for a look before that."""
+        return self._path
 
     def write(self, chunk: bytes | bytearray | memoryview) -> None:
         """Take the next bytes. Raises Unavailable (disk full); nothing is left behind then."""

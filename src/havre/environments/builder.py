@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,6 @@ from havre.environments.interpreters import Interpreter, Interpreters, python_of
 from havre.environments.uv import Progress, UvFailed, run_uv
 
 MARKER = "havre-environment.json"
-_COMPILE_TIMEOUT_S = 900.0
 
 
 class EnvironmentBuilder:
@@ -55,10 +55,10 @@ class EnvironmentBuilder:
         interpreter = self._interpreters.find(definition.python)
         digest = digest_of([definition.digest, interpreter.version])
         if built := self.get(digest):
-            return built
+            return replace(built, slug=definition.slug)
         with self._locked(digest, definition.slug, progress) as lock:
             if built := self.get(digest):
-                return built
+                return replace(built, slug=definition.slug)
             return self._build(definition, interpreter, digest, lock, progress)
 
     def adopt(self, environment: InPlaceEnvironment) -> BuiltEnvironment:
@@ -230,7 +230,6 @@ def _compile(prefix: Path, log: Path, lock: int) -> None:
             stdout=written,
             stderr=written,
             env={"LC_ALL": "C.UTF-8", "PATH": os.defpath},
-            timeout=_COMPILE_TIMEOUT_S,
             pass_fds=(lock,),
             check=False,
         )

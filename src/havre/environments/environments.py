@@ -1,10 +1,9 @@
 """The room's one door: choose an environment, have it ready, publish, list and remove."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,14 @@ from havre.environments.definition import (
 )
 from havre.environments.interpreters import Interpreters, python_of
 from havre.environments.published import Published, PublishedEnvironments
-from havre.environments.resolve import Available, Definition, Resolution, resolve
+from havre.environments.resolve import (
+    OF_ARTIFACT,
+    Available,
+    Definition,
+    Resolution,
+    resolve,
+    resolve_default,
+)
 from havre.environments.uv import Progress
 from havre.home import Home
 from havre.settings import Settings
@@ -33,8 +39,10 @@ InUse = Callable[[Path], Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentRow:
-    """One line of the list. ``kind`` is built-in, published, in place or artifact.
+    """One line of the list. ``kind`` is built-in, published, in place, artifact or earlier.
 
+    ``artifact`` was built from an artifact's requirements; ``earlier`` is what is left of a
+    definition that has been replaced, and may still be in use.
     ``prefix`` is where it is built, None if it is not; ``python_here`` tells whether this machine
     has the Python that it needs.
     """
@@ -64,13 +72,7 @@ class Environments:
 
         Raises EnvironmentFault or ArtifactInvalid, saying what to do.
         """
-        available = Available(
-            {slug: record.definition for slug, record in self._published.all().items()},
-            builtin_definitions(),
-            self.interpreters.has,
-            self._default_slug,
-        )
-        return resolve(manifest, artifact_folder, available)
+        return resolve(manifest, artifact_folder, self._available())
 
     def ensure(self, resolution: Resolution, progress: Progress) -> BuiltEnvironment:
         """The environment ready to run, built first if need be. Raises EnvironmentFault."""
@@ -104,7 +106,7 @@ class Environments:
         """
         check_slug(slug)
         if not python:
-            python = self.resolve(RuntimeManifest(), Path(os.devnull)).definition.python
+            python = resolve_default(RuntimeManifest(), self._available()).definition.python
         interpreter = self.interpreters.find(check_python(python))
         record = self._published.lock(slug, requirements, interpreter, progress)
         built = self._ensure(record.definition, progress)
@@ -132,21 +134,17 @@ class Environments:
         return built
 
     def list(self) -> Sequence[EnvironmentRow]:
-        """Published ones first, then those that havre brings, then those built for artifacts."""
-        built = {marker["slug"]: environment for environment, marker in self._builder.built()}
+        """Published ones first, then those that havre brings, then what else is built."""
         known = [record.definition for record in self._published.all().values()]
         own = builtin_definitions()
         rows = [self._row(definition, "published") for definition in known]
         rows += [self._row(definition, "built-in") for definition in own.values()]
-        names = {row.slug for row in rows}
-        for slug in sorted(set(built) - names):
-            environment = built[slug]
-            python = ".".join(environment.python_version.split(".")[:2])
-            rows.append(
-                EnvironmentRow(
-                    slug, "artifact", python, "built for an artifact", (), True, environment.prefix
-                )
-            )
+        listed = {row.prefix for row in rows}
+        for environment, marker in self._builder.built():
+            if environment.prefix not in listed:
+                definition = EnvironmentDefinition.from_json(marker["definition"])
+                kind = "artifact" if definition.slug.startswith(OF_ARTIFACT) else "earlier"
+                rows.append(replace(self._row(definition, kind), prefix=environment.prefix))
         return rows
 
     def show(self, slug: str) -> EnvironmentRow:
@@ -193,6 +191,14 @@ class Environments:
             if any(Path(text).is_relative_to(prefix) for text in _texts(spec)):
                 found.append(f"instance {file.parent.name}")
         return found
+
+    def _available(self) -> Available:
+        return Available(
+            {slug: record.definition for slug, record in self._published.all().items()},
+            builtin_definitions(),
+            self.interpreters.has,
+            self._default_slug,
+        )
 
     def _ensure(self, definition: Definition, progress: Progress) -> BuiltEnvironment:
         if isinstance(definition, InPlaceEnvironment):

@@ -3,6 +3,9 @@
 import re
 
 _HINT = re.compile(r"^(hint|warning):", re.IGNORECASE)
+_FRAME = " \t×╰─▶│├"
+"""What older versions of uv draw around their words."""
+
 _NETWORK = (
     "error sending request",
     "dns error",
@@ -12,10 +15,10 @@ _NETWORK = (
     "network is unreachable",
     "failed to connect",
     "network was disabled",
-    "tls",
     "invalid peer certificate",
 )
-_DISK = ("no space left on device", "disk quota exceeded")
+_ERROR = re.compile(r"error:|No solution found|Failed to ")
+_DISK = ("no space left on device", "disk quota exceeded", "file too large (os error")
 _TOOLS = ("no such file or directory (os error 2)", "gcc", "cc1", "cargo", "cmake")
 
 
@@ -24,7 +27,7 @@ def explain(output: str, *, python: str) -> str:
 
     ``output`` is all that uv printed; ``python`` is the version built for (``3.8``).
     """
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    lines = [line for raw in output.splitlines() if (line := raw.strip(_FRAME))]
     said = _from_error(lines)
     whole = " ".join(lines)
     lowered = whole.lower()
@@ -56,7 +59,7 @@ def explain(output: str, *, python: str) -> str:
 
 def _from_error(lines: list[str]) -> str:
     """From the first error on, without hints: the part a reader needs."""
-    start = next((i for i, line in enumerate(lines) if line.startswith("error:")), None)
+    start = next((i for i, line in enumerate(lines) if _ERROR.match(line)), None)
     if start is None:
         return " ".join(lines[-3:])[:600]
     kept = []

@@ -23,6 +23,9 @@ from havre.environments.definition import (
 )
 
 REQUIREMENTS = "requirements.txt"
+OF_ARTIFACT = "requirements_"
+"""What the slug of an environment built from an artifact's requirements begins with."""
+
 LARGEST_REQUIREMENTS = 64 * 1024  # bytes
 
 _PYTHON_IN_PATH = re.compile(r"[Pp]ython[_ -]?(3\.\d{1,2})")
@@ -69,9 +72,41 @@ def resolve(manifest: RuntimeManifest, artifact: Path, available: Available) -> 
         return chosen
     if has_requirements:
         return _from_requirements(manifest, artifact / REQUIREMENTS, available)
-    chosen = _default(manifest, available)
+    chosen = resolve_default(manifest, available)
     _check_python(manifest, chosen.definition)
     return chosen
+
+
+def resolve_default(manifest: RuntimeManifest, available: Available) -> Resolution:
+    """The environment of an artifact that names none. Raises EnvironmentFault."""
+    slug = available.default_slug
+    if slug:
+        definition = available.published.get(slug) or available.builtin.get(slug)
+        if definition is None:
+            raise EnvironmentFault(
+                f"the setting default_environment names {slug!r}, which is not an environment of "
+                f"this server. There are: {_existing(available)}"
+            )
+        return Resolution(
+            definition,
+            (f"the artifact names no environment: {slug}, this server's default, is used; {_PIN}",),
+        )
+    general = _general(available)
+    if manifest.python:
+        if manifest.python not in general:
+            raise EnvironmentFault(
+                f"the artifact asks for Python {manifest.python} and names no environment; the "
+                f"general environment exists for Python {', '.join(general)}. Use one of these, "
+                "add a requirements.txt, or publish an environment with 'havre env publish'"
+            )
+        python, why = manifest.python, "the artifact names only its Python version"
+    else:
+        python = _nearest_python(general, available)
+        why = "the artifact names no environment"
+        if python != DEFAULT_PYTHON:
+            why += f", and this machine has no Python {DEFAULT_PYTHON} for the usual default"
+    definition = general[python]
+    return Resolution(definition, (f"{why}: {definition.slug} ({definition.title}); {_PIN}",))
 
 
 def _named(manifest: RuntimeManifest, available: Available) -> Resolution:
@@ -123,43 +158,12 @@ def _from_requirements(manifest: RuntimeManifest, file: Path, available: Availab
                 "and name its slug in runtime.yaml"
             )
     python = manifest.python or _nearest_python(_general(available), available)
-    slug = f"requirements_{digest_of([python, list(lines)])[:12]}"
+    slug = f"{OF_ARTIFACT}{digest_of([python, list(lines)])[:12]}"
     definition = EnvironmentDefinition(slug, python, lines, f"{REQUIREMENTS} of an artifact")
     message = f"environment built from the artifact's {REQUIREMENTS} for Python {python}"
     if not manifest.python:
         message += " (choose another with INFERENCE_PYTHON_VERSION in runtime.yaml)"
     return Resolution(definition, (message,))
-
-
-def _default(manifest: RuntimeManifest, available: Available) -> Resolution:
-    slug = available.default_slug
-    if slug:
-        definition = available.published.get(slug) or available.builtin.get(slug)
-        if definition is None:
-            raise EnvironmentFault(
-                f"the setting default_environment names {slug!r}, which is not an environment of "
-                f"this server. There are: {_existing(available)}"
-            )
-        return Resolution(
-            definition,
-            (f"the artifact names no environment: {slug}, this server's default, is used; {_PIN}",),
-        )
-    general = _general(available)
-    if manifest.python:
-        if manifest.python not in general:
-            raise EnvironmentFault(
-                f"the artifact asks for Python {manifest.python} and names no environment; the "
-                f"general environment exists for Python {', '.join(general)}. Use one of these, "
-                "add a requirements.txt, or publish an environment with 'havre env publish'"
-            )
-        python, why = manifest.python, "the artifact names only its Python version"
-    else:
-        python = _nearest_python(general, available)
-        why = "the artifact names no environment"
-        if python != DEFAULT_PYTHON:
-            why += f", and this machine has no Python {DEFAULT_PYTHON} for the usual default"
-    definition = general[python]
-    return Resolution(definition, (f"{why}: {definition.slug} ({definition.title}); {_PIN}",))
 
 
 def _general(available: Available) -> dict[str, EnvironmentDefinition]:

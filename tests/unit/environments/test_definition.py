@@ -1,0 +1,82 @@
+"""The environments that havre brings, and what names them."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from havre.domain.errors import InvalidParameter
+from havre.environments.definition import (
+    EnvironmentDefinition,
+    ServiceSlug,
+    builtin_definitions,
+    check_slug,
+    parse_service_slug,
+    requirement_lines,
+)
+
+WANTED = {
+    *("scikit-learn", "pandas", "numpy", "scipy", "joblib", "cloudpickle", "xgboost-cpu"),
+    *("lightgbm", "onnxruntime", "pyyaml", "requests", "orjson"),
+}
+
+
+def test_the_general_environment_exists_for_every_python() -> None:
+    general = [d.python for d in builtin_definitions().values() if d.slug.startswith("generalml")]
+    assert general == ["3.8", "3.9", "3.10", "3.11", "3.12", "3.13"]
+
+
+@pytest.mark.parametrize("definition", builtin_definitions().values(), ids=lambda d: d.slug)
+def test_a_built_in_environment_is_locked_to_exact_versions(
+    definition: EnvironmentDefinition,
+) -> None:
+    pin = re.compile(r"[a-z0-9.-]+==[0-9][A-Za-z0-9.+]*")
+    assert [line for line in definition.requirements if not pin.fullmatch(line)] == []
+    assert {line.partition("==")[0] for line in definition.requirements} >= WANTED
+    assert definition.title
+    assert definition.wheels_only
+
+
+def test_the_digest_names_the_content_not_the_slug() -> None:
+    one = EnvironmentDefinition("one", "3.8", ("six==1.17.0",))
+    assert one.digest == replace(one, slug="other", title="x").digest
+    others = [
+        replace(one, python="3.9"),
+        replace(one, requirements=("six==1.16.0",)),
+        replace(one, requirements=("six==1.17.0", "attrs")),
+        replace(one, wheels_only=False),
+    ]
+    assert len({one.digest, *(other.digest for other in others)}) == 5
+
+
+def test_a_definition_survives_storage() -> None:
+    for definition in builtin_definitions().values():
+        assert EnvironmentDefinition.from_json(definition.to_json()) == definition
+
+
+@pytest.mark.parametrize(
+    ("slug", "expected"),
+    [
+        ("generalml_p38_cpu_v1", ServiceSlug("generalml", "3.8", "cpu")),
+        ("generalml_p311_cpu_x86_64_v1", ServiceSlug("generalml", "3.11", "cpu")),
+        ("pytorch24_p310_gpu_x86_64_v2", ServiceSlug("pytorch24", "3.10", "gpu")),
+        ("mlcpuv1", None),
+        ("my-env", None),
+        ("", None),
+    ],
+)
+def test_service_slugs_tell_family_python_and_device(
+    slug: str, expected: ServiceSlug | None
+) -> None:
+    assert parse_service_slug(slug) == expected
+
+
+@pytest.mark.parametrize("slug", ["", "../x", "a/b", ".hidden", "A", "x" * 101, "a b", "x\n"])
+def test_a_slug_must_name_a_file(slug: str) -> None:
+    with pytest.raises(InvalidParameter, match="slug"):
+        check_slug(slug)
+
+
+def test_requirement_lines_drop_comments_and_join_continued_lines() -> None:
+    text = "# top\n\nsix==1.17.0  # why\n./a#b.whl\nattrs \\\n  >=20\n  \n#end"
+    assert requirement_lines(text) == ("six==1.17.0", "./a#b.whl", "attrs    >=20")

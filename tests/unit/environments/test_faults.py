@@ -1,0 +1,103 @@
+"""What uv says, told to a data scientist."""
+
+import pytest
+
+from havre.environments.faults import explain
+from havre.environments.uv import uv_environment
+
+CASES = {
+    "conflict": (
+        "Using Python 3.8.18 environment at: e\n"
+        "error: No solution found when resolving dependencies\n"
+        "  cause: Because urllib3==2.6.3 depends on Python>=3.9, we can conclude that "
+        "urllib3==2.6.3 cannot be used.\n"
+        "         And because you require urllib3==2.6.3, we can conclude that your requirements "
+        "are unsatisfiable.\n",
+        "the requirements cannot be met together: Because urllib3==2.6.3 depends on Python>=3.9, "
+        "we can conclude that urllib3==2.6.3 cannot be used. and because you require "
+        "urllib3==2.6.3",
+    ),
+    "older wording": (
+        "  × No solution found when resolving dependencies:\n"
+        "  ╰─▶ Because a==1 depends on b<2 and you require b==2, we can conclude that your "
+        "requirements are unsatisfiable.\n",
+        "the requirements cannot be met together: Because a==1 depends on b<2 and you require "
+        "b==2",
+    ),
+    "unknown package": (
+        "error: No solution found when resolving dependencies\n"
+        "  cause: Because scikitlearn was not found in the package registry and you require "
+        "scikitlearn, we can conclude that your requirements are unsatisfiable.",
+        "the package index has no package 'scikitlearn': check its name",
+    ),
+    "no wheel": (
+        "error: No solution found when resolving dependencies\n"
+        "  cause: Because pyspark==3.5.0 has no usable wheels and you require pyspark==3.5.0, we "
+        "can conclude that your requirements are unsatisfiable.\n\n"
+        "hint: Wheels are required for `pyspark` because building from source is disabled",
+        "pyspark==3.5.0 has no ready-made package (wheel) for Python 3.8 on this machine: choose "
+        "a version that has one",
+    ),
+    "no network": (
+        "error: Request failed after 3 retries in 6.1s\n"
+        "  cause: Failed to fetch: http://127.0.0.1:9/simple/six/\n"
+        "  cause: tcp connect error\n  cause: Connection refused (os error 111)\n",
+        "the package index cannot be reached: check the network, or the proxy and index variables "
+        "(HTTPS_PROXY, UV_DEFAULT_INDEX). uv says: Request failed after 3 retries in 6.1s Failed "
+        "to fetch: http://127.0.0.1:9/simple/six/ tcp connect error Connection refused (os error "
+        "111)",
+    ),
+    "disk full": (
+        "error: Failed to install: x.whl\n  cause: No space left on device (os error 28)\n",
+        "the disk is full: make room and try again",
+    ),
+    "not a requirement": (
+        "error: Couldn't parse requirement in `r.txt` at position 0\n  cause: Expected one of `@`",
+        "the requirements cannot be read: Couldn't parse requirement in `r.txt` at position 0 "
+        "Expected one of `@`",
+    ),
+    "build": (
+        "error: Failed to build `mysqlclient==2.2`\n  cause: gcc: command not found",
+        "mysqlclient==2.2 had to be compiled for Python 3.8 and that failed: choose a version "
+        "with a ready-made package (wheel), or install the compiler it asks for",
+    ),
+    "nothing": ("", "uv ended without saying why"),
+    "something else": ("error: the moon is full\n", "the moon is full"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_uvs_words_become_one_sentence(case: str) -> None:
+    output, sentence = CASES[case]
+    assert explain(output, python="3.8") == sentence
+
+
+def test_uv_keeps_the_users_indexes_and_proxies_and_nothing_that_changes_the_build() -> None:
+    kept = uv_environment(
+        {
+            "HOME": "/home/me",
+            "PATH": "/bin",
+            "https_proxy": "http://proxy",
+            "UV_DEFAULT_INDEX": "https://mirror",
+            "PIP_INDEX_URL": "https://other",
+            "PIP_EXTRA_INDEX_URL": "https://extra",
+            "UV_PYTHON": "3.13",
+            "UV_SYSTEM_PYTHON": "1",
+            "UV_CONSTRAINT": "c.txt",
+            "UV_PYTHON_DOWNLOADS": "automatic",
+            "PYTHONPATH": "/evil",
+            "VIRTUAL_ENV": "/somewhere",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+        }
+    )
+    assert kept == {
+        "HOME": "/home/me",
+        "PATH": "/bin",
+        "https_proxy": "http://proxy",
+        "UV_DEFAULT_INDEX": "https://mirror",
+        "UV_INDEX": "https://extra",
+        "UV_PYTHON_DOWNLOADS": "never",
+        "UV_NO_PROGRESS": "1",
+        "NO_COLOR": "1",
+        "PYTHONNOUSERSITE": "1",
+    }

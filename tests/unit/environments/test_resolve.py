@@ -1,0 +1,154 @@
+"""Which environment an artifact gets, and what its owner is told."""
+
+from pathlib import Path
+
+import pytest
+
+from havre.domain.errors import ArtifactInvalid, EnvironmentFault
+from havre.domain.manifest import RuntimeManifest
+from havre.environments.definition import (
+    EnvironmentDefinition,
+    InPlaceEnvironment,
+    builtin_definitions,
+)
+from havre.environments.resolve import LARGEST_REQUIREMENTS, Available, resolve
+
+PUBLISHED = {
+    "mine": EnvironmentDefinition("mine", "3.12", ("six==1.17.0",)),
+    "lab": InPlaceEnvironment("lab", "3.11", Path("/opt/lab")),
+}
+ALL = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
+PATH = "oci://service-conda-packs@ns/service_pack/cpu/General/1.0/"
+
+
+def available(*pythons: str, default: str = "", **more: EnvironmentDefinition) -> Available:
+    return Available(
+        {**PUBLISHED, **more}, builtin_definitions(), (pythons or ALL).__contains__, default
+    )
+
+
+def manifest(slug: str = "", kind: str = "", path: str = "", python: str = "") -> RuntimeManifest:
+    return RuntimeManifest(slug=slug, kind=kind, path=path, python=python)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        (manifest("mine", "published"), "mine"),
+        (manifest("lab"), "lab"),
+        (manifest(path="oci://bucket@ns/conda/cpu/mine/1.0/mine"), "mine"),
+        (manifest(path="oci://bucket@ns/packs/mine.tar.gz", kind="published"), "mine"),
+        (manifest("unknown", "published", "oci://bucket@ns/x/mine/"), "mine"),
+        (manifest("generalml_p39_cpu_x86_64_v1", "data_science"), "generalml_p39_cpu_x86_64_v1"),
+        (manifest("generalml_p38_cpu_v1", "data_science"), "generalml_p38_cpu_x86_64_v1"),
+        (manifest(path=PATH + "generalml_p311_cpu_v1"), "generalml_p311_cpu_x86_64_v1"),
+        (
+            manifest(path="oci://b@ns/Python_3.12/generalml_p38_cpu_v1"),
+            "generalml_p312_cpu_x86_64_v1",
+        ),
+        (manifest("mine", python="3.12"), "mine"),
+        (manifest(), "generalml_p38_cpu_x86_64_v1"),
+        (manifest(python="3.10"), "generalml_p310_cpu_x86_64_v1"),
+        (manifest(kind="data_science"), "generalml_p38_cpu_x86_64_v1"),
+    ],
+)
+def test_the_first_hit_wins(tmp_path: Path, asked: RuntimeManifest, expected: str) -> None:
+    resolution = resolve(asked, tmp_path, available())
+    assert resolution.definition.slug == expected
+    assert expected in " ".join(resolution.messages)
+
+
+def test_a_published_environment_wins_over_ours_of_the_same_name(tmp_path: Path) -> None:
+    slug = "generalml_p38_cpu_x86_64_v1"
+    own = EnvironmentDefinition(slug, "3.8", ("six",))
+    resolution = resolve(manifest(slug), tmp_path, available(**{slug: own}))
+    assert resolution.definition is own
+
+
+@pytest.mark.parametrize(
+    ("pythons", "expected"),
+    [
+        (("3.13", "3.8"), "3.8"),
+        (("3.7", "3.12", "3.10"), "3.10"),
+        (("3.13",), "3.13"),
+    ],
+)
+def test_the_default_is_the_nearest_python_that_the_machine_has(
+    tmp_path: Path, pythons: tuple[str, ...], expected: str
+) -> None:
+    resolution = resolve(manifest(), tmp_path, available(*pythons))
+    assert resolution.definition.python == expected
+    told = " ".join(resolution.messages)
+    assert "names no environment" in told
+    assert "INFERENCE_ENV_SLUG" in told
+    assert ("no Python 3.8" in told) == (expected != "3.8")
+
+
+def test_the_setting_chooses_the_default(tmp_path: Path) -> None:
+    resolution = resolve(manifest(), tmp_path, available(default="lab"))
+    assert resolution.definition is PUBLISHED["lab"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "has", "said"),
+    [
+        (manifest("nope", "published"), available(), "nope.*There are: lab, mine, .*env publish"),
+        (manifest("dataexpl_p37_cpu_v2"), available(), "does not have"),
+        (manifest("tensorflow_p310_cpu_v1"), available(), "does not have"),
+        (manifest("generalml_p38_cpu_v1", "published"), available(), "published environment"),
+        (manifest("mine", python="3.8"), available(), "Python 3.8.*mine has Python 3.12"),
+        (manifest("generalml_p38_cpu_v1", python="3.9"), available(), "make them agree"),
+        (manifest(python="3.7"), available(), "asks for Python 3.7.*3.8, 3.9"),
+        (manifest(python="3.9"), available(default="mine"), "mine has Python 3.12"),
+        (manifest(), available("3.7"), "none of the Pythons 3.8, .*python_paths"),
+        (manifest(), available(default="gone"), "default_environment names 'gone'"),
+    ],
+)
+def test_what_cannot_be_says_what_was_looked_for_and_what_to_do(
+    tmp_path: Path, asked: RuntimeManifest, has: Available, said: str
+) -> None:
+    with pytest.raises(EnvironmentFault, match=said):
+        resolve(asked, tmp_path, has)
+
+
+def test_an_artifact_brings_its_own_requirements(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text(
+        "# mine\nnumpy==1.24.4\nscikit-learn [alldeps] >=1,<2\nxgboost; python_version > '3'\nsix\n"
+    )
+    by_default = resolve(manifest(), tmp_path, available("3.9", "3.11")).definition
+    assert by_default.python == "3.9"
+    stated = resolve(manifest(python="3.7"), tmp_path, available()).definition
+    assert isinstance(stated, EnvironmentDefinition)
+    assert stated.python == "3.7"
+    assert stated.wheels_only
+    assert len(stated.requirements) == 4
+    assert stated.slug != by_default.slug
+
+
+def test_a_named_environment_wins_over_requirements_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("six\n")
+    resolution = resolve(manifest("mine"), tmp_path, available())
+    assert resolution.definition.slug == "mine"
+    assert "requirements.txt of the artifact is not used" in resolution.messages[-1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-r /etc/passwd",
+        "--index-url http://evil/simple",
+        "-e .",
+        "./evil-1.0.tar.gz",
+        "/etc/passwd",
+        "file:///etc/passwd",
+        "evil @ file:///tmp/evil.whl",
+        "evil@http://evil/x.whl",
+        "git+https://evil/x.git",
+        "x ; python_version > '3' @ http://evil/x.whl",
+        "x" * LARGEST_REQUIREMENTS,
+    ],
+)
+def test_an_artifacts_requirements_may_only_name_packages(tmp_path: Path, line: str) -> None:
+    (tmp_path / "requirements.txt").write_text(f"six\n{line}\n")
+    with pytest.raises(ArtifactInvalid, match=r"requirements\.txt"):
+        resolve(manifest(), tmp_path, available())
