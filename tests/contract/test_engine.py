@@ -1,16 +1,20 @@
 """One suite over every engine."""
 
+import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import pytest
+from tests.supervisor_bench import SupervisorBench
 
 from havre.domain.instance import InstanceSpec, InstanceStatus
 from havre.domain.states import InstancePhase
 from havre.engines.base import Engine
 from havre.engines.fake import FakeEngine, Script
+from havre.engines.process import ProcessEngine
 
 DEPLOYMENT = "ocid1.datasciencemodeldeployment.oc1.iad.contract"
 
@@ -65,14 +69,73 @@ class FakeBench:
         )
 
 
-@pytest.fixture(params=["fake"])
-def bench(request: pytest.FixtureRequest) -> Bench:
-    return FakeBench()
+SCORES = {
+    "good": "def load_model():\n    return 1\n",
+    "failing": "def load_model():\n    raise RuntimeError('no such model')\n",
+    "stuck": "import time\ndef load_model():\n    time.sleep(600)\n",
+}
+PREDICT = "def predict(data, model=load_model()):\n    return {'prediction': data}\n"
+
+
+class ProcessBench:
+    def __init__(self, supervised: SupervisorBench) -> None:
+        supervised.launch()
+        self._root = supervised.home.root / "models"
+        self._environment = {"HAVRE_TEST_HOME": str(supervised.home.root), "PATH": "/usr/bin:/bin"}
+        for name, code in SCORES.items():
+            (self._root / name).mkdir(parents=True)
+            (self._root / name / "score.py").write_text(code + PREDICT)
+        self.engine: Engine = ProcessEngine(supervised.home, supervised.client)
+
+    def good(self, instance_id: str) -> InstanceSpec:
+        return self._spec(instance_id, "good")
+
+    def failing(self, instance_id: str) -> InstanceSpec:
+        return self._spec(instance_id, "failing")
+
+    def stuck(self, instance_id: str) -> InstanceSpec:
+        return self._spec(instance_id, "stuck")
+
+    def pass_time(self) -> None:
+        time.sleep(0.02)
+
+    def _spec(self, instance_id: str, model: str) -> InstanceSpec:
+        return InstanceSpec(
+            id=instance_id,
+            deployment_id=DEPLOYMENT,
+            revision=model,
+            artifact=self._root / model,
+            interpreter=Path(sys.executable),
+            copies=2,
+            cpus=2.0,
+            memory_bytes=1 << 30,
+            environment=self._environment,
+        )
+
+
+@pytest.fixture(params=["fake", "process"])
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    if request.param == "fake":
+        yield FakeBench()
+        return
+    supervised = SupervisorBench()
+    try:
+        yield ProcessBench(supervised)
+    finally:
+        supervised.close()
 
 
 def wait_for(bench: Bench, instance_id: str, *phases: InstancePhase) -> InstanceStatus:
     deadline = time.monotonic() + 30
     while (status := bench.engine.inspect(instance_id)).phase not in phases:
+        assert time.monotonic() < deadline, status
+        bench.pass_time()
+    return status
+
+
+def wait_for_copies(bench: Bench, instance_id: str, copies: int) -> InstanceStatus:
+    deadline = time.monotonic() + 30
+    while (status := bench.engine.inspect(instance_id)).copies_ready != copies:
         assert time.monotonic() < deadline, status
         bench.pass_time()
     return status
@@ -90,6 +153,7 @@ def test_an_instance_starts_serves_and_stops(bench: Bench) -> None:
     assert bench.engine.inspect(spec.id).phase is not InstancePhase.GONE
     status = wait_for(bench, spec.id, InstancePhase.READY, InstancePhase.FAILED)
     assert status.phase is InstancePhase.READY, status.reason
+    status = wait_for_copies(bench, spec.id, 2)
     assert (status.deployment_id, status.revision) == (DEPLOYMENT, spec.revision)
     assert (status.copies, status.copies_ready, status.copies_busy) == (2, 2, 0)
     assert status.pid > 0
@@ -125,7 +189,8 @@ def test_one_that_failed_starts_afresh(bench: Bench) -> None:
     bench.engine.start(spec)
     wait_for(bench, spec.id, InstancePhase.FAILED)
     bench.engine.start(bench.good(spec.id))
-    assert wait_for(bench, spec.id, InstancePhase.READY).copies_ready == 2
+    wait_for(bench, spec.id, InstancePhase.READY)
+    wait_for_copies(bench, spec.id, 2)
 
 
 def test_one_that_was_stopped_starts_afresh(bench: Bench) -> None:

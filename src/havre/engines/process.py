@@ -1,0 +1,274 @@
+"""Instances as processes of this machine: a keeper each, started through the supervisor.
+
+Nothing is remembered here. What runs is asked of the supervisor, how it fares of the keeper, and
+what was wanted is read from the instance's folder: so a new control plane knows as much.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from havre import durable
+from havre.domain.errors import EngineFault
+from havre.domain.instance import InstanceSpec, InstanceStatus
+from havre.domain.states import InstancePhase
+from havre.engines import keeper
+from havre.engines.keeper import KeeperState
+from havre.home import Home
+from havre.supervisor.client import Supervisor
+from havre.supervisor.protocol import Phase, ProcessSpec, ProcessStatus
+
+PREFIX = "i-"
+STOP_GRACE_S = 1.0
+"""A stop comes after the drain: what is still in hand is not waited for."""
+SHUTDOWN_GRACE_S = 10.0
+START_MARGIN_S = 2.0
+"""Beyond the time limit that the keeper itself enforces, for models that hang in C."""
+LOG_TAIL_BYTES = 4096
+
+
+class ProcessEngine:
+    """Implements `Engine` on one home."""
+
+    def __init__(self, home: Home, supervisor: Supervisor) -> None:
+        self._home = home
+        self._supervisor = supervisor
+
+    def start(self, spec: InstanceSpec) -> None:
+        process = self._supervisor.inspect(PREFIX + spec.id)
+        if process is not None:
+            if self._status(spec.id, process).phase is not InstancePhase.FAILED:
+                return
+            self._supervisor.stop(PREFIX + spec.id, grace_s=STOP_GRACE_S)
+        try:
+            self._prepare(spec)
+        except OSError as error:
+            raise EngineFault(f"instance {spec.id} cannot be prepared: {error}") from error
+        self._supervisor.start(self._process_spec(spec))
+
+    def inspect(self, instance_id: str) -> InstanceStatus:
+        return self._status(instance_id, self._supervisor.inspect(PREFIX + instance_id))
+
+    def instances(self) -> list[InstanceStatus]:
+        processes = {
+            process.name.removeprefix(PREFIX): process
+            for process in self._supervisor.list()
+            if process.name.startswith(PREFIX)
+        }
+        # A folder without a process is what a crash between the two leaves.
+        folders = (path.name for path in self._home.instances.iterdir() if path.is_dir())
+        known = sorted({*processes, *folders})
+        return [self._status(instance_id, processes.get(instance_id)) for instance_id in known]
+
+    def drain(self, instance_id: str) -> None:
+        process = self._supervisor.inspect(PREFIX + instance_id)
+        if process is None or process.phase is not Phase.RUNNING:
+            return
+        if keeper.ask(self._control(instance_id), "drain") is None:
+            raise EngineFault(f"the keeper of instance {instance_id} does not answer")
+
+    def stop(self, instance_id: str) -> None:
+        self._supervisor.stop(PREFIX + instance_id, grace_s=STOP_GRACE_S)
+        try:
+            for path in (self._socket(instance_id), self._control(instance_id)):
+                path.unlink(missing_ok=True)
+            durable.remove_tree(self._folder(instance_id))
+        except OSError as error:
+            raise EngineFault(
+                f"the files of instance {instance_id} cannot be removed: {error}"
+            ) from error
+
+    def changes(self) -> Iterator[str]:
+        for process in self._supervisor.watch():
+            if process.name.startswith(PREFIX):
+                yield process.name.removeprefix(PREFIX)
+
+    # Starting.
+
+    def _prepare(self, spec: InstanceSpec) -> None:
+        folder = self._folder(spec.id)
+        (folder / "tmp").mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._log(spec.id).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._state_file(spec.id).unlink(missing_ok=True)
+        content = json.dumps(keeper.spec_json(spec, self._state_file(spec.id))).encode()
+        durable.write_file(folder / "spec.json", content)
+
+    def _process_spec(self, spec: InstanceSpec) -> ProcessSpec:
+        folder = self._folder(spec.id)
+        return ProcessSpec(
+            name=PREFIX + spec.id,
+            argv=(str(spec.interpreter), str(keeper.launcher()), str(folder / "spec.json")),
+            environment={**spec.environment, "TMPDIR": str(folder / "tmp")},
+            folder=str(folder),
+            log=str(self._log(spec.id)),
+            listen=(str(self._socket(spec.id)), str(self._control(spec.id))),
+            stop_grace_s=SHUTDOWN_GRACE_S,
+        )
+
+    # Looking.
+
+    def _status(self, instance_id: str, process: ProcessStatus | None) -> InstanceStatus:
+        wanted = self._read_spec(instance_id)
+        state = keeper.read_state(self._state_file(instance_id))
+        if process is None:
+            if state is not None and state.phase == keeper.FAILED:
+                return self._tell(instance_id, wanted, InstancePhase.FAILED, reason=state.reason)
+            return self._tell(instance_id, wanted, InstancePhase.GONE)
+        if process.phase is Phase.RUNNING:
+            return self._status_of_running(instance_id, wanted, process, state)
+        if process.orphans and state is not None and state.phase in (keeper.READY, keeper.DRAINING):
+            return self._tell(
+                instance_id,
+                wanted,
+                InstancePhase.DEGRADED,
+                state=state,
+                copies_ready=min(process.orphans, int(wanted.get("copies", 0))),
+                reason=f"its keeper {_how_it_ended(process)}; its copies serve on",
+            )
+        reason = self._explain_death(instance_id, process, state)
+        return self._tell(instance_id, wanted, InstancePhase.FAILED, state=state, reason=reason)
+
+    def _status_of_running(
+        self,
+        instance_id: str,
+        wanted: dict[str, Any],
+        process: ProcessStatus,
+        state: KeeperState | None,
+    ) -> InstanceStatus:
+        # A keeper that is loading cannot answer: it is not asked.
+        if state is not None and state.phase != keeper.STARTING:
+            state = keeper.ask(self._control(instance_id), "status") or state
+        if state is None or state.phase == keeper.STARTING:
+            limit_s = float(wanted.get("start_timeout_s", 0.0))
+            has_served = state is not None and state.answered > 0
+            if wanted and not has_served and _age_s(process) > limit_s + START_MARGIN_S:
+                return self._give_up(instance_id, wanted, limit_s)
+            return self._tell(
+                instance_id,
+                wanted,
+                InstancePhase.STARTING,
+                state=state,
+                pid=process.pid,
+                reason="" if state is None else state.reason,
+            )
+        phase = InstancePhase.FAILED if state.phase == keeper.FAILED else InstancePhase.READY
+        return self._tell(
+            instance_id,
+            wanted,
+            phase,
+            state=state,
+            pid=process.pid,
+            copies_ready=state.ready,
+            reason=state.reason,
+        )
+
+    def _give_up(self, instance_id: str, wanted: dict[str, Any], limit_s: float) -> InstanceStatus:
+        """End an instance whose model never finishes loading, and keep why."""
+        reason = f"the model was not loaded within {limit_s:g} s"
+        self._supervisor.stop(PREFIX + instance_id, grace_s=0.0)
+        state = {
+            "protocol": keeper.PROTOCOL,
+            "phase": keeper.FAILED,
+            "reason": reason,
+            **dict.fromkeys(("pid", "ready", "busy", "restarts", "answered"), 0),
+            **dict.fromkeys(("shared_bytes", "copy_bytes"), 0),
+            "notes": [],
+        }
+        try:
+            durable.write_file(self._state_file(instance_id), json.dumps(state).encode())
+        except OSError as error:
+            raise EngineFault(f"instance {instance_id}: {reason}, and {error}") from error
+        return self._tell(instance_id, wanted, InstancePhase.FAILED, reason=reason)
+
+    def _tell(
+        self,
+        instance_id: str,
+        wanted: dict[str, Any],
+        phase: InstancePhase,
+        *,
+        state: KeeperState | None = None,
+        pid: int = 0,
+        copies_ready: int = 0,
+        reason: str = "",
+    ) -> InstanceStatus:
+        state = state or KeeperState()
+        return InstanceStatus(
+            id=instance_id,
+            deployment_id=str(wanted.get("deployment", "")),
+            revision=str(wanted.get("revision", "")),
+            phase=phase,
+            socket=self._socket(instance_id),
+            copies=int(wanted.get("copies", 0)),
+            copies_ready=copies_ready,
+            copies_busy=min(state.busy, copies_ready),
+            restarts=state.restarts,
+            pid=pid,
+            reason=reason,
+            notes=state.notes,
+            memory_bytes=state.copy_bytes,
+            shared_bytes=state.shared_bytes,
+        )
+
+    def _explain_death(
+        self, instance_id: str, process: ProcessStatus, state: KeeperState | None
+    ) -> str:
+        if state is not None and state.phase == keeper.FAILED and state.reason:
+            return state.reason
+        reason = f"its keeper {_how_it_ended(process)}"
+        line = _last_line(self._log(instance_id))
+        return f"{reason}; its log ends with: {line}" if line else reason
+
+    def _read_spec(self, instance_id: str) -> dict[str, Any]:
+        """What the keeper was told; empty when it cannot be read."""
+        try:
+            wanted = json.loads((self._folder(instance_id) / "spec.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return wanted if isinstance(wanted, dict) else {}
+
+    # Places.
+
+    def _folder(self, instance_id: str) -> Path:
+        return self._home.instances / instance_id
+
+    def _state_file(self, instance_id: str) -> Path:
+        return self._folder(instance_id) / "state.json"
+
+    def _log(self, instance_id: str) -> Path:
+        return self._home.logs / "instances" / f"{instance_id}.log"
+
+    def _socket(self, instance_id: str) -> Path:
+        return self._home.instance_sockets / f"{instance_id}.sock"
+
+    def _control(self, instance_id: str) -> Path:
+        return self._home.instance_sockets / f"{instance_id}.ctl"
+
+
+def _age_s(process: ProcessStatus) -> float:
+    """Seconds since the process began; both figures count from the machine's boot."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - process.start_time / os.sysconf("SC_CLK_TCK")
+
+
+def _how_it_ended(process: ProcessStatus) -> str:
+    code = process.exit_code
+    if code is None:
+        return "ended unseen"
+    if code == -signal.SIGKILL:
+        return "was killed by signal 9: probably out of memory"
+    if code < 0:
+        return f"was killed by signal {-code} ({signal.strsignal(-code)})"
+    return f"exited with code {code}"
+
+
+def _last_line(log: Path) -> str:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
