@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from fastapi.testclient import TestClient
+from tests.deployment_world import CONFIGURATION, add_model, create_request, digest_of, settle
 
 from havre.api.app import create_app
 from havre.domain.capacity import Machine
@@ -13,93 +14,26 @@ from havre.domain.ocid import Kind, new_ocid
 from havre.domain.shape import GIB, SHAPES
 from havre.domain.states import DeploymentState, ModelState, ProjectState, WorkRequestState
 from havre.store import work_requests
-from havre.store.schema import Artifact, Deployment, Model, Project, WorkRequest
+from havre.store.schema import Deployment, Model, Project, WorkRequest
 
 DEPLOYMENTS = "/20190101/modelDeployments"
 REQUESTS = "/20190101/workRequests"
-CONFIGURATION = "modelDeploymentConfigurationDetails"
-
-
-def add_model(api, *, has_artifact=True, state=ModelState.ACTIVE) -> str:
-    model_id = new_ocid(Kind.MODEL)
-    with api.database.write() as session:
-        session.add(
-            Model(
-                id=model_id,
-                compartment_id=api.compartment_id,
-                created_by="u",
-                time_created=api.clock(),
-                project_id=api.project_id,
-                display_name="iris",
-                lifecycle_state=state,
-            )
-        )
-        session.flush()
-        if has_artifact:
-            session.add(
-                Artifact(
-                    model_id=model_id,
-                    slot="model",
-                    digest=model_id[-32:] * 2,
-                    size=1,
-                    md5="x",
-                    file_name="a.zip",
-                    time_created=api.clock(),
-                )
-            )
-    return model_id
 
 
 @pytest.fixture
 def model_id(api) -> str:
-    return add_model(api)
-
-
-def body_for(api, model_id, *, variables=None, **fields):
-    model = {
-        "modelId": model_id,
-        "instanceConfiguration": {
-            "instanceShapeName": "VM.Standard.E4.Flex",
-            "modelDeploymentInstanceShapeConfigDetails": {"ocpus": 1.0, "memoryInGBs": 16.0},
-        },
-        "scalingPolicy": {"policyType": "FIXED_SIZE", "instanceCount": 1},
-        "bandwidthMbps": 10,
-    }
-    return {
-        "projectId": api.project_id,
-        "compartmentId": api.compartment_id,
-        "displayName": "iris",
-        CONFIGURATION: {
-            "deploymentType": "SINGLE_MODEL",
-            "modelConfigurationDetails": model,
-            "environmentConfigurationDetails": {
-                "environmentConfigurationType": "DEFAULT",
-                "environmentVariables": variables or {},
-            },
-        },
-        **fields,
-    }
+    return add_model(api.services)
 
 
 def create(api, model_id, **fields) -> str:
-    answer = api.client.post(DEPLOYMENTS, json=body_for(api, model_id, **fields))
+    answer = api.client.post(DEPLOYMENTS, json=create_request(api.services, model_id, **fields))
     assert answer.status_code == 202, answer.text
     return answer.json()["id"]
 
 
-def settle(api, deployment_id, state=DeploymentState.ACTIVE, *, instances=1) -> None:
-    """What the reconciler does when a change has become true."""
-    with api.database.write() as session:
-        row = session.get_one(Deployment, deployment_id)
-        row.lifecycle_state = state
-        row.current_instances = instances
-        row.version += 1
-        work_requests.succeed(session, row.work_request_id, "Done.", now=api.clock())
-
-
 def active(api, model_id, **fields) -> str:
     deployment_id = create(api, model_id, **fields)
-    settle(api, deployment_id)
+    settle(api.services, deployment_id)
     return deployment_id
 
 
@@ -116,7 +50,7 @@ def refused(answer, status, code, *words):
 
 
 def test_create_answers_at_once_and_names_its_work_request(api, model_id):
-    answer = api.client.post(DEPLOYMENTS, json=body_for(api, model_id))
+    answer = api.client.post(DEPLOYMENTS, json=create_request(api.services, model_id))
     body = answer.json()
     assert answer.status_code == 202
     assert answer.headers["etag"]
@@ -145,14 +79,14 @@ def test_create_answers_at_once_and_names_its_work_request(api, model_id):
 
 
 def test_the_echo_has_defaults_and_discriminators(api, model_id):
-    body = body_for(api, model_id)
+    body = create_request(api.services, model_id)
     del body["displayName"]
     details = body[CONFIGURATION]
     del details["environmentConfigurationDetails"]
     del details["modelConfigurationDetails"]["scalingPolicy"]
     del details["modelConfigurationDetails"]["bandwidthMbps"]
     answer = api.client.post(DEPLOYMENTS, json=body).json()
-    assert answer["displayName"].startswith("modeldeployment2026")
+    assert answer["displayName"].startswith("datasciencemodeldeployment2026")
     assert answer[CONFIGURATION]["environmentConfigurationDetails"] == {
         "environmentConfigurationType": "DEFAULT",
         "environmentVariables": {},
@@ -163,12 +97,12 @@ def test_the_echo_has_defaults_and_discriminators(api, model_id):
 
 
 def test_create_in_a_project_that_is_not_there(api, model_id):
-    body = body_for(api, model_id, projectId=new_ocid(Kind.PROJECT))
+    body = create_request(api.services, model_id, projectId=new_ocid(Kind.PROJECT))
     refused(api.client.post(DEPLOYMENTS, json=body), 400, "RelatedResourceNotAuthorizedOrNotFound")
     with api.database.write() as session:
         session.get_one(Project, api.project_id).lifecycle_state = ProjectState.DELETED
     refused(
-        api.client.post(DEPLOYMENTS, json=body_for(api, model_id)),
+        api.client.post(DEPLOYMENTS, json=create_request(api.services, model_id)),
         400,
         "RelatedResourceNotAuthorizedOrNotFound",
         "projectId",
@@ -186,8 +120,8 @@ def test_create_in_a_project_that_is_not_there(api, model_id):
     ],
 )
 def test_a_model_that_cannot_be_deployed_is_refused_everywhere(api, model_id, model, code, word):
-    unfit = new_ocid(Kind.MODEL) if model is None else add_model(api, **model)
-    refused(api.client.post(DEPLOYMENTS, json=body_for(api, unfit)), 400, code, word)
+    unfit = new_ocid(Kind.MODEL) if model is None else add_model(api.services, **model)
+    refused(api.client.post(DEPLOYMENTS, json=create_request(api.services, unfit)), 400, code, word)
     deployment_id = active(api, model_id)
     update = {CONFIGURATION: {"modelConfigurationDetails": {"modelId": unfit}}}
     refused(api.client.put(f"{DEPLOYMENTS}/{deployment_id}", json=update), 400, code, word)
@@ -199,7 +133,9 @@ def test_a_model_that_cannot_be_deployed_is_refused_everywhere(api, model_id, mo
 
 
 def test_all_problems_of_a_request_come_in_one_message(api, model_id):
-    body = body_for(api, model_id, displayName="x" * 256, variables={"TENANCY_OCID": "x"})
+    body = create_request(
+        api.services, model_id, displayName="x" * 256, variables={"TENANCY_OCID": "x"}
+    )
     model = body[CONFIGURATION]["modelConfigurationDetails"]
     model["bandwidthMbps"] = 9
     model["scalingPolicy"] = {"policyType": "AUTOSCALING"}
@@ -221,7 +157,7 @@ def test_all_problems_of_a_request_come_in_one_message(api, model_id):
 def test_an_update_is_partial_and_leaves_the_rest(api, model_id):
     deployment_id = active(api, model_id, variables={"COLOUR": "red"}, description="old")
     before = get(api, deployment_id)
-    other = add_model(api)
+    other = add_model(api.services)
     answer = api.client.put(
         f"{DEPLOYMENTS}/{deployment_id}",
         json={
@@ -246,7 +182,7 @@ def test_an_update_is_partial_and_leaves_the_rest(api, model_id):
     with api.database.read() as session:
         row = session.get_one(Deployment, deployment_id)
         assert row.model_id == row.spec["model_id"] == other
-        assert row.spec["artifact_digest"] == other[-32:] * 2
+        assert row.spec["artifact_digest"] == digest_of(other)
         assert row.spec["environment_variables"] == {"COLOUR": "red"}
 
 
@@ -258,7 +194,7 @@ def test_sending_everything_back_changes_nothing_but_is_accepted(api, model_id):
         spec = session.get_one(Deployment, deployment_id).spec
     answer = api.client.put(f"{DEPLOYMENTS}/{deployment_id}", json=echo)
     assert (answer.status_code, "opc-work-request-id" in answer.headers) == (202, True)
-    settle(api, deployment_id)
+    settle(api.services, deployment_id)
     assert get(api, deployment_id) == echo
     with api.database.read() as session:
         assert session.get_one(Deployment, deployment_id).spec == spec
@@ -273,18 +209,47 @@ def test_a_rename_needs_neither_a_usable_model_nor_room(api, model_id):
     assert answer.status_code == 202
 
 
+@pytest.mark.parametrize(
+    ("update", "word"),
+    [
+        ({CONFIGURATION: {"deploymentType": "MODEL_GROUP"}}, "MODEL_GROUP"),
+        ({CONFIGURATION: "x"}, CONFIGURATION),
+        ({CONFIGURATION: {"modelConfigurationDetails": []}}, "modelConfigurationDetails"),
+        (
+            {
+                CONFIGURATION: {
+                    "infrastructureConfigurationDetails": {"infrastructureType": "MANAGED"}
+                }
+            },
+            "infrastructureType",
+        ),
+        ({CONFIGURATION: {"modelConfigurationDetails": {"bandwidthMbps": 1}}}, "bandwidthMbps"),
+        ({"displayName": 5}, "displayName"),
+        ({"freeformTags": {"a": 1}}, "freeformTags"),
+        ({"categoryLogDetails": {"access": {"logId": "l"}}}, "logGroupId"),
+    ],
+)
+def test_an_update_is_checked_as_a_create_would_be(api, model_id, update, word):
+    deployment_id = active(api, model_id)
+    before = get(api, deployment_id)
+    answer = api.client.put(f"{DEPLOYMENTS}/{deployment_id}", json=update)
+    assert answer.json()["code"] in {"InvalidParameter", "MissingParameter"}
+    refused(answer, 400, answer.json()["code"], word)
+    assert get(api, deployment_id) == before
+
+
 def test_an_update_of_an_inactive_deployment_waits_for_its_activation(api, model_id):
     deployment_id = active(api, model_id)
     path = f"{DEPLOYMENTS}/{deployment_id}"
     assert api.client.post(f"{path}/actions/deactivate").status_code == 202
-    settle(api, deployment_id, DeploymentState.INACTIVE, instances=0)
+    settle(api.services, deployment_id, DeploymentState.INACTIVE)
     scaling = {"scalingPolicy": {"policyType": "FIXED_SIZE", "instanceCount": 3}}
     update = {CONFIGURATION: {"modelConfigurationDetails": scaling}}
     with small(api, threads=0) as client:
         assert client.put(path, json=update).status_code == 202
     with api.database.read() as session:
         assert session.get_one(Deployment, deployment_id).target_state == DeploymentState.INACTIVE
-    settle(api, deployment_id, DeploymentState.INACTIVE, instances=0)
+    settle(api.services, deployment_id, DeploymentState.INACTIVE)
     with small(api, threads=0) as client:
         refused(client.post(f"{path}/actions/activate"), 400, "LimitExceeded", "6 asked")
     assert api.client.post(f"{path}/actions/activate").status_code == 202
@@ -309,7 +274,7 @@ def test_delete_wins_over_a_change_under_way_and_leaves_a_tombstone(api, model_i
     answer = api.client.delete(path)
     assert (answer.status_code, "opc-work-request-id" in answer.headers) == (202, True)
     assert get(api, deployment_id)["lifecycleState"] == "DELETING"
-    settle(api, deployment_id, DeploymentState.DELETED, instances=0)
+    settle(api.services, deployment_id, DeploymentState.DELETED)
     assert get(api, deployment_id)["lifecycleState"] == "DELETED"
     listed = api.client.get(DEPLOYMENTS, params={"compartmentId": api.compartment_id}).json()
     assert [row["id"] for row in listed] == [deployment_id]
@@ -345,7 +310,7 @@ def test_a_stale_etag_changes_nothing(api, model_id):
     deployment_id = create(api, model_id)
     path = f"{DEPLOYMENTS}/{deployment_id}"
     stale = {"if-match": api.client.get(path).headers["etag"]}
-    settle(api, deployment_id)
+    settle(api.services, deployment_id)
     before = get(api, deployment_id)
     for answer in (
         api.client.put(path, json={"displayName": "x"}, headers=stale),
@@ -374,7 +339,7 @@ def test_moving_to_another_compartment(api, model_id):
 
 def test_lists_filter_by_everything_at_once_sort_and_page(api, model_id):
     ids = [create(api, model_id, displayName=name) for name in ("b", "a", "a")]
-    settle(api, ids[1])
+    settle(api.services, ids[1])
     assert listed(api) == ids[::-1]
     assert listed(api, sortBy="displayName") == [*sorted(ids[1:]), ids[0]]
     assert listed(api, sortOrder="ASC") == ids
@@ -421,11 +386,12 @@ def small(api, *, threads, gpus=0, memory_gb=8, **settings) -> TestClient:
 def test_copies_are_admitted_up_to_the_stated_factor(api, model_id):
     with small(api, threads=2, overcommit_factor=3.0) as client:
         ids = [
-            client.post(DEPLOYMENTS, json=body_for(api, model_id)).json()["id"] for _ in range(3)
+            client.post(DEPLOYMENTS, json=create_request(api.services, model_id)).json()["id"]
+            for _ in range(3)
         ]
-        answer = client.post(DEPLOYMENTS, json=body_for(api, model_id))
+        answer = client.post(DEPLOYMENTS, json=create_request(api.services, model_id))
         refused(answer, 400, "LimitExceeded", "2 asked", "6 used", "takes 6")
-        settle(api, ids[0])
+        settle(api.services, ids[0])
         update = {
             CONFIGURATION: {
                 "environmentConfigurationDetails": {"environmentVariables": {"WEB_CONCURRENCY": 3}}
@@ -438,7 +404,8 @@ def test_copies_are_admitted_up_to_the_stated_factor(api, model_id):
         }
         assert client.put(path, json=update).status_code == 202
         answer = client.post(
-            DEPLOYMENTS, json=body_for(api, model_id, variables={"WEB_CONCURRENCY": "1"})
+            DEPLOYMENTS,
+            json=create_request(api.services, model_id, variables={"WEB_CONCURRENCY": "1"}),
         )
         assert answer.status_code == 202
 
@@ -446,22 +413,30 @@ def test_copies_are_admitted_up_to_the_stated_factor(api, model_id):
 def test_what_is_inactive_failed_or_deleted_takes_no_room(api, model_id):
     with small(api, threads=2, overcommit_factor=1.0) as client:
         for state in (DeploymentState.INACTIVE, DeploymentState.FAILED, DeploymentState.DELETED):
-            answer = client.post(DEPLOYMENTS, json=body_for(api, model_id))
+            answer = client.post(DEPLOYMENTS, json=create_request(api.services, model_id))
             assert answer.status_code == 202, answer.text
-            settle(api, answer.json()["id"], state)
-        assert client.post(DEPLOYMENTS, json=body_for(api, model_id)).status_code == 202
-        refused(client.post(DEPLOYMENTS, json=body_for(api, model_id)), 400, "LimitExceeded")
+            settle(api.services, answer.json()["id"], state)
+        assert (
+            client.post(DEPLOYMENTS, json=create_request(api.services, model_id)).status_code == 202
+        )
+        refused(
+            client.post(DEPLOYMENTS, json=create_request(api.services, model_id)),
+            400,
+            "LimitExceeded",
+        )
 
 
 def test_strict_capacity_reserves_what_a_shape_says(api, model_id):
     with small(api, threads=4, memory_gb=16, capacity="strict") as client:
-        assert client.post(DEPLOYMENTS, json=body_for(api, model_id)).status_code == 202
-        answer = client.post(DEPLOYMENTS, json=body_for(api, model_id))
+        assert (
+            client.post(DEPLOYMENTS, json=create_request(api.services, model_id)).status_code == 202
+        )
+        answer = client.post(DEPLOYMENTS, json=create_request(api.services, model_id))
         refused(answer, 400, "LimitExceeded", "16.0 GB asked, 16.0 GB used")
 
 
 def test_a_gpu_shape_needs_a_gpu(api, model_id):
-    body = body_for(api, model_id)
+    body = create_request(api.services, model_id)
     model = body[CONFIGURATION]["modelConfigurationDetails"]
     model["instanceConfiguration"] = {"instanceShapeName": "VM.GPU.A10.1"}
     with small(api, threads=64) as client:
@@ -517,7 +492,7 @@ def test_of_two_updates_at_once_one_is_taken(api, model_id):
 
 
 def test_a_retry_token_creates_once_even_at_once(api, model_id):
-    body, headers = body_for(api, model_id), {"opc-retry-token": "t" * 30}
+    body, headers = create_request(api.services, model_id), {"opc-retry-token": "t" * 30}
     answers = at_once(
         *(lambda: api.client.post(DEPLOYMENTS, json=body, headers=headers) for _ in range(3))
     )
@@ -532,7 +507,10 @@ def test_a_retry_token_creates_once_even_at_once(api, model_id):
 def test_the_last_place_is_given_once(api, model_id):
     with small(api, threads=2, overcommit_factor=1.0) as client:
         answers = at_once(
-            *(lambda: client.post(DEPLOYMENTS, json=body_for(api, model_id)) for _ in range(3))
+            *(
+                lambda: client.post(DEPLOYMENTS, json=create_request(api.services, model_id))
+                for _ in range(3)
+            )
         )
     assert sorted(answer.status_code for answer in answers) == [202, 400, 400]
 
@@ -597,7 +575,7 @@ def test_canceling_asks_the_reconciler(api, model_id):
 
 def test_work_requests_filter_and_sort(api, model_id):
     first, second = create(api, model_id), create(api, model_id)
-    settle(api, first)
+    settle(api.services, first)
     api.client.post(f"{DEPLOYMENTS}/{first}/actions/deactivate")
 
     def found(**query):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, field_validator
 from pydantic_core import PydanticCustomError
 
 from havre.contract.base import (
@@ -73,6 +73,11 @@ class UpdateModelDeploymentDetails(RequestModel):
     freeform_tags: Any = None
     defined_tags: Any = None
 
+    @field_validator("model_deployment_configuration_details")
+    @classmethod
+    def _gather(cls, value: Any) -> Any:
+        return gather_instances(value)
+
 
 def merged(stored: Mapping[str, Any], update: UpdateModelDeploymentDetails) -> dict[str, Any]:
     """A create request for what the deployment will be; yet to be checked as one.
@@ -81,11 +86,7 @@ def merged(stored: Mapping[str, Any], update: UpdateModelDeploymentDetails) -> d
     is stored, null too except where it clears (CLEARED_BY_NULL); objects merge key by key, but
     variables and tags are replaced as a whole.
     """
-    change = update.model_dump(by_alias=True, exclude_unset=True)
-    configuration = "modelDeploymentConfigurationDetails"
-    if configuration in change:
-        change[configuration] = gather_instances(change[configuration])
-    return _merge(stored, change)
+    return _merge(stored, update.model_dump(by_alias=True, exclude_unset=True))
 
 
 class ModelDeploymentSystemData(ResponseModel):
