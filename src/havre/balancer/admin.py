@@ -34,7 +34,8 @@ class Admin:
     def serving(self) -> Serving:
         """A few counters out of thousands: cheap at any number of deployments."""
         text = self._get(
-            "/stats", filter=r"version_text$|update_rejected$|^cluster_manager\.warming_clusters$"
+            "/stats",
+            filter=r"version_text$|update_(rejected|failure)$|^cluster_manager\.warming_clusters$",
         )
         stats = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
         return Serving(
@@ -42,7 +43,9 @@ class Admin:
             routes=stats.get(_RDS_VERSION, "").strip('"'),
             warming=int(stats.get("cluster_manager.warming_clusters", "0")),
             refused=sum(
-                int(value) for name, value in stats.items() if name.endswith("update_rejected")
+                int(value)
+                for name, value in stats.items()
+                if name.endswith((".update_rejected", ".update_failure"))
             ),
         )
 

@@ -82,7 +82,7 @@ def _bootstrap(home: Home) -> dict[str, Any]:
                         {"safe_regex": {"regex": pattern}}
                         for pattern in (
                             r".*\.version_text",
-                            r".*\.update_rejected",
+                            r".*\.update_(rejected|failure)",
                             r"cluster_manager\.warming_clusters",
                             r"server\.(state|live)",
                         )

@@ -51,6 +51,7 @@ class EnvoyBalancer:
         self._deadline_s = deadline_s
         self._table = Table.from_json(self._files.read(self._files.table) or _NO_ROUTES)
         self._changes: dict[str, Route | None] = {}
+        self._publishing: frozenset[str] = frozenset()
         self._retire: set[str] = set()
         self._outcome: Future[None] = Future()
         self._asked = True
@@ -113,8 +114,8 @@ class EnvoyBalancer:
 
     def _change(self, deployment_id: str, route: Route | None) -> None:
         with self._wake:
-            settled = deployment_id not in {*self._changes, *self._table.unconfirmed}
-            if settled and self._table.routes.get(deployment_id) == route:
+            moving = self._changes.keys() | self._publishing | self._table.unconfirmed.keys()
+            if deployment_id not in moving and self._table.routes.get(deployment_id) == route:
                 return
             self._changes[deployment_id] = route
             outcome = self._ask()
@@ -146,6 +147,7 @@ class EnvoyBalancer:
                     self._outcome.set_exception(Unavailable("the control plane is stopping"))
                     return
                 changes, self._changes = self._changes, {}
+                self._publishing = frozenset(changes)
                 retire, self._retire = self._retire, set()
                 outcome, self._outcome = self._outcome, Future()
                 self._asked = False
@@ -160,6 +162,8 @@ class EnvoyBalancer:
             else:
                 self._unfinished = False
                 outcome.set_result(None)
+            with self._wake:
+                self._publishing = frozenset()
 
     def _publish(self, changes: dict[str, Route | None], retire: set[str]) -> None:
         """New endpoints, then routes, then away with the old: each confirmed before the next.
@@ -173,14 +177,11 @@ class EnvoyBalancer:
         self._write_table(wanted)
         routes = resources.route_table(wanted.routes, self._limits)
         self._publish_file(self._files.routes, routes, deadline)
-        finished = wanted.confirm()
-        with self._wake:
-            self._table = finished
         # Not what this very publication replaced: nobody has seen that drain.
-        retired = finished.retire(retire - set(changes))
-        if retired != wanted:
-            self._write_table(retired)
-            self._publish_clusters(retired, deadline)
+        finished = wanted.confirm().retire(retire - set(changes))
+        self._write_table(finished)
+        if finished.retiring != wanted.retiring:
+            self._publish_clusters(finished, deadline)
 
     def _publish_clusters(self, table: Table, deadline: float) -> None:
         clusters = resources.clusters(table.needed(), api_socket=self._home.api_socket)

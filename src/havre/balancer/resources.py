@@ -72,6 +72,7 @@ BACKLOG_S = 10
 """Seconds of provisioned bandwidth that may be asked for ahead before 429."""
 MAX_CONCURRENT_REFUSALS = 64
 UNBOUNDED = 1_000_000
+LARGEST_UINT32 = 2**32 - 1
 CACHED = 4096
 """Routes whose resources are kept: a change of one need not build those of a thousand again."""
 
@@ -540,7 +541,11 @@ _ALWAYS: Json = {"default_value": {"numerator": 100}}
 
 
 def _tokens(most: int, per_second: int) -> Json:
-    return {"max_tokens": most, "tokens_per_fill": per_second, "fill_interval": "1s"}
+    return {
+        "max_tokens": min(most, LARGEST_UINT32),
+        "tokens_per_fill": min(per_second, LARGEST_UINT32),
+        "fill_interval": "1s",
+    }
 
 
 def _whole() -> Json:

@@ -1,0 +1,53 @@
+from dataclasses import replace
+from pathlib import Path
+
+from havre.balancer.table import Table
+from havre.domain.route import Endpoint, Route
+
+A1 = Route("ocid1.a", "r1", (Endpoint("i1", Path("/run/i1.sock")),), 8, 10)
+A2 = replace(A1, revision="r2", endpoints=(Endpoint("i2", Path("/run/i2.sock")),))
+B1 = replace(A1, deployment_id="ocid1.b")
+SERVING_A1 = Table().change({"ocid1.a": A1}).confirm()
+
+
+def test_a_change_is_current_only_when_confirmed() -> None:
+    changed = SERVING_A1.change({"ocid1.a": A2, "ocid1.b": B1})
+    assert changed.confirmed("ocid1.a") == A1
+    assert changed.confirmed("ocid1.b") is None
+    assert changed.confirm().confirmed("ocid1.a") == A2
+    assert changed.confirm().confirmed("ocid1.b") == B1
+
+
+def test_what_was_confirmed_last_survives_several_unconfirmed_changes() -> None:
+    changed = SERVING_A1.change({"ocid1.a": A2}).change({"ocid1.a": None})
+    assert changed.confirmed("ocid1.a") == A1
+    assert changed.deployments() == {"ocid1.a"}
+    assert changed.confirm().deployments() == set()
+
+
+def test_endpoints_stay_known_until_they_are_retired() -> None:
+    table = SERVING_A1.change({"ocid1.a": A2}).confirm().change({"ocid1.a": None}).confirm()
+    assert {route.cluster for route in table.needed()} == {A1.cluster, A2.cluster}
+    assert table.retire({"ocid1.b"}) == table
+    assert table.retire({"ocid1.a"}).needed() == []
+
+
+def test_going_back_retires_what_was_between() -> None:
+    table = SERVING_A1.change({"ocid1.a": A2}).confirm().change({"ocid1.a": A1}).confirm()
+    assert table.retire({"ocid1.a"}).needed() == [A1]
+
+
+def test_other_bandwidth_retires_nothing() -> None:
+    table = SERVING_A1.change({"ocid1.a": replace(A1, bandwidth_mbps=99)}).confirm()
+    assert table.retiring == {}
+
+
+def test_the_same_route_again_is_no_change() -> None:
+    assert SERVING_A1.change({"ocid1.a": A1}) == SERVING_A1
+    assert SERVING_A1.change({"ocid1.b": None}) == SERVING_A1
+
+
+def test_it_can_be_stored() -> None:
+    table = SERVING_A1.change({"ocid1.a": A2, "ocid1.b": B1}).confirm().change({"ocid1.a": None})
+    assert Table.from_json(table.to_json()) == table
+    assert Table.from_json(Table().to_json()) == Table()
