@@ -13,7 +13,8 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from havre.api.app import create_app
-from havre.api.services import Identity, Services
+from havre.api.services import Services
+from havre.auth.identity import Identity
 from havre.catalog.artifacts import ArtifactStore
 from havre.domain.ocid import Kind, new_ocid
 from havre.domain.states import ProjectState

@@ -7,21 +7,13 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from havre.auth.identity import Identity
 from havre.catalog.artifacts import ArtifactStore
 from havre.domain.capacity import Machine
 from havre.home import Home
 from havre.machine import measure_machine
 from havre.settings import Settings
 from havre.store.database import Database
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who owns this server. ``tenancy_ocid`` is also the default compartment."""
-
-    tenancy_ocid: str
-    user_ocid: str
-    project_ocid: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,233 @@
+"""`havre deploy`, `predict`, `list`, `delete`: the everyday path, through the public API."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.table import Table
+
+from havre.cli.connection import HomeOption, connect, home_of
+from havre.client import Client
+from havre.domain.errors import InvalidParameter, ModelFault
+from havre.packing import pack
+
+Name = Annotated[str, typer.Argument(help="The deployment's display name or OCID.")]
+STANDARD_SHAPE = "VM.Standard.E4.Flex"
+UPDATABLE = frozenset({"ACTIVE", "INACTIVE", "NEEDS_ATTENTION"})
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(deploy)
+    app.command()(predict)
+    app.command("list")(list_deployments)
+    app.command()(delete)
+
+
+def deploy(
+    folder: Annotated[Path, typer.Argument(help="The artifact: a folder with score.py in it.")],
+    name: Annotated[str, typer.Option(help="Display name [default: the folder's name].")] = "",
+    shape: Annotated[str, typer.Option(help="What one instance may use.")] = STANDARD_SHAPE,
+    ocpus: Annotated[float, typer.Option(help="OCPUs of a flexible shape.")] = 1.0,
+    memory: Annotated[float, typer.Option(help="GB of memory of a flexible shape.")] = 16.0,
+    instances: Annotated[int, typer.Option(help="Number of instances.")] = 1,
+    bandwidth: Annotated[int, typer.Option(help="Bandwidth of the load balancer, Mbps.")] = 10,
+    env: Annotated[
+        list[str] | None, typer.Option("--env", help="NAME=VALUE for score.py; repeatable.")
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """Save a folder to the catalog as a model and deploy it.
+
+    A deployment of that name that exists is updated, without an interruption.
+    """
+    client = connect(home_of(home))
+    configuration = configure(
+        shape=shape,
+        ocpus=ocpus,
+        memory_gb=memory,
+        instances=instances,
+        bandwidth_mbps=bandwidth,
+        variables=_variables(env or []),
+    )
+    console = Console(highlight=False)
+    deployment = save_and_deploy(
+        client, folder, name or folder.resolve().name, configuration, console
+    )
+    console.print(f"\n{deployment['displayName']} answers at", style="bold")
+    console.print(f"{deployment['modelDeploymentUrl']}/predict", soft_wrap=True)
+
+
+def predict(
+    name: Name,
+    data: Annotated[
+        str, typer.Argument(help="The body: text, @FILE, or - for standard input.")
+    ] = "-",
+    content_type: Annotated[
+        str, typer.Option(help="application/octet-stream hands score.py the bytes.")
+    ] = "application/json",
+    home: HomeOption = None,
+) -> None:
+    """Send a request to a deployment and print its answer."""
+    client = connect(home_of(home))
+    answer = client.predict(client.find_deployment(name)["id"], _body(data), content_type)
+    sys.stdout.buffer.write(answer)
+    if answer and not answer.endswith(b"\n") and sys.stdout.isatty():
+        sys.stdout.buffer.write(b"\n")
+
+
+def list_deployments(
+    home: HomeOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the deployments."""
+    rows = connect(home_of(home)).deployments()
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "state", "instances", "url"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        count = (row.get("modelDeploymentSystemData") or {}).get("currentInstanceCount", 0)
+        state = row["lifecycleState"]
+        table.add_row(row["displayName"], state, str(count), row["modelDeploymentUrl"])
+    Console().print(table)
+
+
+def delete(
+    name: Name,
+    home: HomeOption = None,
+    model: Annotated[bool, typer.Option(help="Delete its model from the catalog too.")] = False,
+) -> None:
+    """Delete a deployment; requests in flight are finished first."""
+    client = connect(home_of(home))
+    deployment = client.find_deployment(name)
+    console = Console(highlight=False)
+    follow(client, client.delete_deployment(deployment["id"]), console)
+    if model:
+        client.delete_model(model_of(deployment))
+
+
+def configure(
+    *,
+    shape: str = STANDARD_SHAPE,
+    ocpus: float = 1.0,
+    memory_gb: float = 16.0,
+    instances: int = 1,
+    bandwidth_mbps: int = 10,
+    variables: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """A deployment's configuration as the API takes it, all but the model's id."""
+    instance: dict[str, Any] = {"instanceShapeName": shape}
+    if shape.endswith(".Flex"):
+        instance["modelDeploymentInstanceShapeConfigDetails"] = {
+            "ocpus": ocpus,
+            "memoryInGBs": memory_gb,
+        }
+    return {
+        "deploymentType": "SINGLE_MODEL",
+        "modelConfigurationDetails": {
+            "instanceConfiguration": instance,
+            "scalingPolicy": {"policyType": "FIXED_SIZE", "instanceCount": instances},
+            "bandwidthMbps": bandwidth_mbps,
+        },
+        "environmentConfigurationDetails": {
+            "environmentConfigurationType": "DEFAULT",
+            "environmentVariables": variables or {},
+        },
+    }
+
+
+def save_and_deploy(
+    client: Client, folder: Path, name: str, configuration: dict[str, Any], console: Console
+) -> dict[str, Any]:
+    """Pack, save and deploy a folder, telling each step; the deployment when it is ACTIVE.
+
+    Raises ModelFault when it does not become ACTIVE; the model is taken back then.
+    """
+    with tempfile.TemporaryDirectory(prefix="havre-") as scratch:
+        archive = Path(scratch, "artifact.zip")
+        count = pack(folder, archive)
+        size = archive.stat().st_size
+        console.print(f"saving {folder} to the catalog: {count} files, {size:,} bytes zipped")
+        existing = _existing(client, name, console)
+        model = client.create_model(name)
+        try:
+            with Progress(
+                TextColumn("  uploading"),
+                BarColumn(),
+                DownloadColumn(),
+                console=console,
+                transient=True,
+            ) as bar:
+                task = bar.add_task("upload", total=size)
+                client.upload_artifact(model["id"], archive, lambda sent: bar.advance(task, sent))
+            configuration["modelConfigurationDetails"]["modelId"] = model["id"]
+            if existing:
+                console.print(f"updating the deployment {name}")
+                deployment_id = existing[0]["id"]
+                work_request = client.update_deployment(deployment_id, configuration)
+            else:
+                console.print(f"deploying {name}")
+                deployment, work_request = client.create_deployment(name, configuration)
+                deployment_id = deployment["id"]
+        except BaseException:
+            client.delete_model(model["id"])
+            raise
+    follow(client, work_request, console)
+    return client.deployment(deployment_id)
+
+
+def follow(client: Client, work_request_id: str, console: Console) -> None:
+    """Show a work request's log as it grows. Raises ModelFault with its last line if it failed."""
+    with console.status("") as status:
+        last = ""
+        for request, lines in client.follow(work_request_id):
+            for line in lines:
+                console.print(f"  {line}", soft_wrap=True, markup=False)
+                last = line
+            status.update(f"{request['status'].lower()}, {request['percentComplete']:.0f} %")
+    if request["status"] != "SUCCEEDED":
+        raise ModelFault(f"{request['operationType']} {request['status']}: {last}")
+
+
+def model_of(deployment: dict[str, Any]) -> str:
+    details = deployment["modelDeploymentConfigurationDetails"]
+    model_id: str = details["modelConfigurationDetails"]["modelId"]
+    return model_id
+
+
+def _existing(client: Client, name: str, console: Console) -> list[dict[str, Any]]:
+    """Deployments of this name that can be updated; failed ones, which serve nobody, are removed."""
+    rows = client.deployments(displayName=name)
+    for row in rows:
+        if row["lifecycleState"] == "FAILED":
+            console.print(f"removing the failed deployment {row['id']}", soft_wrap=True)
+            client.delete_deployment(row["id"])
+    return [row for row in rows if row["lifecycleState"] in UPDATABLE]
+
+
+def _variables(pairs: list[str]) -> dict[str, str]:
+    variables = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise InvalidParameter(f"--env {pair!r} must be NAME=VALUE")
+        variables[name] = value
+    return variables
+
+
+def _body(data: str) -> bytes:
+    if data == "-":
+        return sys.stdin.buffer.read()
+    if data.startswith("@"):
+        try:
+            return Path(data[1:]).read_bytes()
+        except OSError as error:
+            raise InvalidParameter(f"{data[1:]} cannot be read: {error.strerror}") from error
+    return data.encode()

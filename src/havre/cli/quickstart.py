@@ -1,0 +1,157 @@
+"""`havre quickstart`: from nothing to a real model that answers, telling what it does.
+
+It does nothing that the API and the other commands do not; each step is one that a user would take.
+"""
+
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from havre.cli.connection import HomeOption, connect, home_of
+from havre.cli.deployments import configure, save_and_deploy
+from havre.cli.server import bring_up
+from havre.client import Client
+from havre.domain.errors import ModelFault
+from havre.domain.manifest import RuntimeManifest
+from havre.environments import Environments
+from havre.environments.definition import BuiltEnvironment
+from havre.home import Home
+from havre.quickstart import TRAIN
+from havre.settings import load_settings
+
+NAME = "quickstart"
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(quickstart)
+
+
+def quickstart(
+    home: HomeOption = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port of the server, if it is not running yet.")
+    ] = None,
+) -> None:
+    """Start the server, train a small model, deploy it, and predict rows it has not seen.
+
+    Leaves the server running (`havre down` stops it). A second run uses what is there.
+    """
+    console = Console(highlight=False)
+    began = time.monotonic()
+    place = home_of(home)
+    bring_up(place, port=port, console=console)
+    client = connect(place)
+    environment = _environment(place, console)
+    folder = place.root / NAME
+    if not (folder / "held_out.json").exists() or not _is_trained_for(folder, environment):
+        _train(folder, environment, console)
+    deployment = _deployed(client, folder, console)
+    rows, labels = _held_out(folder)
+    answers = _ask(client, deployment["id"], rows)
+    right = sum(answer == label for answer, label in zip(answers, labels, strict=True))
+    console.print(
+        f"\npredicted {len(rows)} rows the model had not seen: {right} right, "
+        f"accuracy {right / len(rows):.3f}",
+        style="bold",
+    )
+    for answer, label in list(zip(answers, labels, strict=True))[:3]:
+        console.print(f"  predicted {answer:10} truth {label}")
+    _tell_what_next(place, client, deployment, folder, console)
+    console.print(f"done in {time.monotonic() - began:.1f} s", style="dim")
+
+
+def _environment(home: Home, console: Console) -> BuiltEnvironment:
+    environments = Environments(home, load_settings(home.root))
+    console.print("the inference environment", style="bold")
+    with console.status("resolving"):
+        resolution = environments.resolve(RuntimeManifest(), home.root)
+        for message in resolution.messages:
+            console.print(f"  {message}", soft_wrap=True)
+        built = environments.ensure(
+            resolution, lambda message: console.print(f"  {message}", soft_wrap=True)
+        )
+    console.print(f"  {built.slug} (Python {built.python_version}) is ready")
+    return built
+
+
+def _train(folder: Path, environment: BuiltEnvironment, console: Console) -> None:
+    """Into a folder beside and renamed: an interrupted run leaves nothing half-trained."""
+    console.print("a model", style="bold")
+    aside = Path(tempfile.mkdtemp(prefix=f".{NAME}-", dir=folder.parent))
+    with console.status("training"):
+        result = subprocess.run(
+            [str(environment.interpreter), str(TRAIN), str(aside), "--slug", environment.slug],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+        )
+    if result.returncode:
+        shutil.rmtree(aside)
+        raise ModelFault(f"training failed: {result.stderr.strip().splitlines()[-1]}")
+    (aside / "environment").write_text(environment.digest)
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+    summary = json.loads(result.stdout)
+    console.print(
+        "  trained on 455 samples of breast tumours (Wisconsin); "
+        f"{summary['held_out']} are held out, on which it is right in {summary['accuracy']:.1%}"
+    )
+
+
+def _is_trained_for(folder: Path, environment: BuiltEnvironment) -> bool:
+    stated = folder / "environment"
+    return stated.exists() and stated.read_text() == environment.digest
+
+
+def _deployed(client: Client, folder: Path, console: Console) -> dict[str, Any]:
+    console.print("the deployment", style="bold")
+    for row in client.deployments(displayName=NAME, lifecycleState="ACTIVE"):
+        console.print("  it is ACTIVE already")
+        return row
+    return save_and_deploy(client, folder / "artifact", NAME, configure(), console)
+
+
+def _held_out(folder: Path) -> tuple[list[Any], list[str]]:
+    held_out = json.loads((folder / "held_out.json").read_text())
+    return held_out["rows"], held_out["labels"]
+
+
+def _ask(client: Client, deployment_id: str, rows: list[Any]) -> list[str]:
+    answer = client.predict(deployment_id, json.dumps(rows).encode(), "application/json")
+    predictions: list[str] = json.loads(answer)["prediction"]
+    return predictions
+
+
+def _tell_what_next(
+    home: Home, client: Client, deployment: dict[str, Any], folder: Path, console: Console
+) -> None:
+    sample = folder / "artifact" / "test_input.json"
+    url = deployment["modelDeploymentUrl"]
+    at = "" if home.root == home_of(None).root else f" --home {home.root}"
+    lines = [
+        ("the API is at", client.url),
+        (
+            "ask it yourself",
+            f"curl -s {url}/predict -H 'content-type: application/json' -d @{sample}",
+        ),
+        ("", f"havre predict {NAME} @{sample}{at}"),
+        ("with OCI's own tools", f"havre oci-config --output oci.config{at}"),
+        (
+            "",
+            f"oci --config-file oci.config --profile HAVRE --endpoint {client.url} "
+            f"data-science model-deployment get --model-deployment-id {deployment['id']}",
+        ),
+        ("stop the server", f"havre down{at}"),
+    ]
+    for title, line in lines:
+        if title:
+            console.print(f"\n{title}", style="bold")
+        console.print(f"  {line}", soft_wrap=True, markup=False)
