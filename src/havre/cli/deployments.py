@@ -203,7 +203,7 @@ def model_of(deployment: dict[str, Any]) -> str:
 
 
 def _existing(client: Client, name: str, console: Console) -> list[dict[str, Any]]:
-    """Deployments of this name that can be updated; failed ones, which serve nobody, are removed."""
+    """Those of this name that can be updated; failed ones, which serve nobody, are removed."""
     rows = client.deployments(displayName=name)
     for row in rows:
         if row["lifecycleState"] == "FAILED":
