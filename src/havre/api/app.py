@@ -3,13 +3,29 @@
 from fastapi import FastAPI
 
 from havre import __version__
-from havre.api import absent, deployments, health, shapes, work_requests
+from havre.api import (
+    absent,
+    artifacts,
+    deployments,
+    health,
+    models,
+    projects,
+    search,
+    shapes,
+    version_sets,
+    work_requests,
+)
 from havre.api.edge import Edge
 from havre.api.errors import install_error_handlers
 from havre.api.services import Services
 
 ROUTERS = (
     health.router,
+    projects.router,
+    models.router,
+    artifacts.router,
+    version_sets.router,
+    search.router,
     deployments.router,
     shapes.router,
     work_requests.router,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
 from havre.domain.deployment import DeploymentSpec
@@ -18,6 +18,7 @@ from havre.domain.errors import Conflict, IncorrectState
 from havre.domain.states import (
     BUSY,
     FINISHED,
+    SERVING,
     USES_MODEL,
     DeploymentState,
     Operation,
@@ -81,7 +82,8 @@ def activate(
     _refuse_busy(deployment)
     if deployment.lifecycle_state != DeploymentState.INACTIVE:
         raise Conflict(
-            f"only an INACTIVE deployment can be activated; this one is {deployment.lifecycle_state}"
+            "only an INACTIVE deployment can be activated; "
+            f"this one is {deployment.lifecycle_state}"
         )
     deployment.spec = spec.to_json()
     deployment.target_state = DeploymentState.ACTIVE
@@ -134,8 +136,15 @@ def cancel(session: Session, request: WorkRequest) -> None:
 
 
 def deployments_of_model(session: Session, model_id: str) -> list[Deployment]:
-    """Deployments that need the model to stay as it is; for refusals that name them."""
-    rows = session.scalars(select(Deployment).where(Deployment.model_id == model_id))
+    """Deployments that need the model to stay as it is; for refusals that name them.
+
+    One that is changing to another model may yet return to the one it serves.
+    """
+    serves = and_(
+        Deployment.serving_spec["model_id"].as_string() == model_id,
+        Deployment.lifecycle_state.in_(SERVING),
+    )
+    rows = session.scalars(select(Deployment).where(or_(Deployment.model_id == model_id, serves)))
     return [row for row in rows if DeploymentState(row.lifecycle_state) in USES_MODEL]
 
 

@@ -1,0 +1,84 @@
+"""Bytes going out: whole or one range of them, in flat memory, with the headers clients read."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC
+from email.utils import format_datetime
+from typing import BinaryIO
+
+from fastapi import Response
+from fastapi.responses import StreamingResponse
+from starlette.exceptions import HTTPException
+
+from havre.catalog.artifacts import ArtifactStore
+from havre.store.schema import Artifact
+
+READ_AT_ONCE = 256 * 1024
+BYTES = "application/octet-stream"
+
+_RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,20})\s*-\s*(\d{0,20})\s*", re.IGNORECASE | re.ASCII)
+
+
+def describe(artifact: Artifact) -> Response:
+    """The answer to HEAD."""
+    headers = _headers(artifact)
+    headers["content-length"] = str(artifact.size)
+    headers["content-md5"] = artifact.md5
+    return Response(None, 200, headers, BYTES)
+
+
+def send(artifact: Artifact, store: ArtifactStore, stated_range: str | None) -> Response:
+    """200 with everything, 206 with one range, or 416. Raises NotFound if the bytes are gone."""
+    wanted = parse_range(stated_range, artifact.size)
+    start, end = wanted or (0, artifact.size)
+    headers = _headers(artifact)
+    headers["content-length"] = str(end - start)
+    if wanted:
+        headers["content-range"] = f"bytes {start}-{end - 1}/{artifact.size}"
+    else:
+        headers["content-md5"] = artifact.md5
+    chunks = _chunks(store.open(artifact.digest), start, end)
+    return StreamingResponse(chunks, 206 if wanted else 200, headers, BYTES)
+
+
+def parse_range(stated: str | None, size: int) -> tuple[int, int] | None:
+    """Where the range begins and ends (exclusive); None when everything is to be sent, which is
+    also the answer to what is not one range of bytes.
+
+    Raises HTTPException 416 if no byte of the range is there.
+    """
+    match = _RANGE.fullmatch(stated or "")
+    if match is None or not (match[1] or match[2]):
+        return None
+    if match[1]:
+        start, end = int(match[1]), min(int(match[2]) + 1, size) if match[2] else size
+        if match[2] and int(match[2]) < start:
+            return None  # not a range at all, says RFC 9110
+    else:
+        start, end = max(size - int(match[2]), 0), size
+    if start >= end:
+        raise HTTPException(
+            416, f"the artifact has {size} bytes", {"content-range": f"bytes */{size}"}
+        )
+    return start, end
+
+
+def _headers(artifact: Artifact) -> dict[str, str]:
+    return {
+        # Unquoted, because clients take what follows the = as the name, quotes included.
+        "content-disposition": f"attachment; filename={artifact.file_name}",
+        "last-modified": format_datetime(artifact.time_created.astimezone(UTC), usegmt=True),
+        "etag": artifact.digest,
+        "accept-ranges": "bytes",
+    }
+
+
+def _chunks(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+    with file:
+        file.seek(start)
+        while start < end:
+            chunk = file.read(min(READ_AT_ONCE, end - start))
+            if not chunk:
+                raise EOFError(f"{file.name} is shorter than recorded")
+            start += len(chunk)
+            yield chunk
