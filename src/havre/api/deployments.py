@@ -29,6 +29,7 @@ from havre.domain.errors import Conflict, NotImplementedHere
 from havre.domain.ocid import Kind, new_ocid
 from havre.domain.states import DeploymentState
 from havre.store import intents
+from havre.store.catalog import generated_name
 from havre.store.deployments import (
     find,
     find_for_change,
@@ -189,7 +190,7 @@ def _create(
         freeform_tags=body.freeform_tags or {},
         defined_tags=body.defined_tags or {},
         project_id=body.project_id,
-        display_name=body.display_name or f"modeldeployment{now:%Y%m%d%H%M%S}",
+        display_name=body.display_name or generated_name(Kind.DEPLOYMENT, now),
         description=body.description,
         configuration=body.configuration,
         category_log_details=body.logs,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from havre.domain.capacity import Demand, demand_of, total
@@ -10,14 +10,13 @@ from havre.domain.deployment import DeploymentSpec
 from havre.domain.errors import InvalidParameter, NotFound, RelatedNotFound
 from havre.domain.ocid import Kind, is_ocid
 from havre.domain.states import DeploymentState, ModelState, ProjectState
+from havre.store.locks import hold
 from havre.store.schema import Artifact, Deployment, Model, Project
 
 MODEL_SLOT = "model"
 
 IDLE = frozenset({DeploymentState.INACTIVE, DeploymentState.FAILED, DeploymentState.DELETED})
 """States in which a deployment asks nothing of the machine."""
-
-_CAPACITY_LOCK = 0x68617672  # any number that no one else locks in this database
 
 
 def find(session: Session, deployment_id: str) -> Deployment:
@@ -84,8 +83,7 @@ def used_by_others(session: Session, deployment_id: str | None) -> Demand:
     Until the transaction ends no other can ask the same question: two deployments cannot both be
     given the last place.
     """
-    if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer anyway
-        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CAPACITY_LOCK})
+    hold(session, "capacity")
     specs = session.execute(
         select(Deployment.id, Deployment.spec).where(Deployment.lifecycle_state.not_in(IDLE))
     )
