@@ -38,8 +38,10 @@ def register(home: Home, user_ocid: str, key: rsa.RSAPublicKey) -> Path:
 
 
 def private_pem(key: rsa.RSAPrivateKey) -> bytes:
-    return key.private_bytes(
+    """With the label at its end that OCI's tools want to see in a key of an API."""
+    pem = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
+    return pem + b"OCI_API_KEY\n"

@@ -1,0 +1,194 @@
+"""Bringing a home up: the supervisor, then the load balancer and the control plane, then health."""
+
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+from havre.balancer.bootstrap import envoy_process, write_bootstrap
+from havre.cli.output import Step
+from havre.domain.errors import EngineFault, IncorrectState, SystemFault
+from havre.home import Home
+from havre.settings import SETTINGS, Settings
+from havre.supervisor.client import Supervisor
+from havre.supervisor.protocol import (
+    BALANCER,
+    CONTROL_PLANE,
+    Phase,
+    ProcessSpec,
+    ProcessStatus,
+    Restart,
+)
+
+READY_WITHIN_S = 60.0
+SUPERVISOR_WITHIN_S = 15.0
+HOPELESS_RESTARTS = 4
+POLL_S = 0.05
+LOG_LINES = 15
+
+
+def running(home: Home) -> dict[str, Any] | None:
+    """What the home's supervisor tells of itself; None when none answers."""
+    try:
+        return Supervisor(home.supervisor_socket).ping()
+    except EngineFault:
+        return None
+
+
+def check_same_address(
+    about: Mapping[str, Any], settings: Settings, flags: Mapping[str, Any]
+) -> None:
+    """Raises IncorrectState when a server that runs already is asked to be elsewhere.
+
+    A host or port that nobody stated, only the table's default, asks for nothing.
+    """
+    defaults = {setting.name: setting.default for setting in SETTINGS}
+    for name in ("host", "port"):
+        wanted = getattr(settings, name)
+        stated = flags.get(name) is not None or wanted != defaults[name]
+        if stated and wanted != about[name] and not (name == "port" and wanted == 0):
+            raise IncorrectState(
+                f"the server of this home runs already, at {about['url']}; "
+                f"run `havre down` before moving it to {name} {wanted}"
+            )
+
+
+def supervisor_command(home: Home, settings: Settings, *options: str) -> list[str]:
+    return [
+        *(sys.executable, "-P", "-m", "havre.supervisor", "--home", str(home.root)),
+        *("--host", settings.host, "--port", str(settings.port), *options),
+    ]
+
+
+def launch_supervisor(home: Home, settings: Settings) -> None:
+    """Start the supervisor on its own, apart from this terminal, and wait until it answers.
+
+    Raises SystemFault with what it said when it does not.
+    """
+    complaints = home.logs / "supervisor.err"
+    with complaints.open("wb") as file:
+        program = subprocess.Popen(
+            supervisor_command(home, settings),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            cwd=home.root,
+            start_new_session=True,
+        )
+    deadline = time.monotonic() + SUPERVISOR_WITHIN_S
+    while (about := running(home)) is None or about["supervisor"]["pid"] != program.pid:
+        if program.poll() is not None:
+            raise SystemFault(complaints.read_text().strip().removeprefix("havre: "))
+        if time.monotonic() > deadline:
+            program.kill()
+            program.wait()
+            raise SystemFault(f"the supervisor did not come up; see {complaints}")
+        time.sleep(POLL_S)
+
+
+def wait_for_parent_supervisor(home: Home, parent: int) -> bool:
+    """Wait until our parent, that becomes the supervisor, answers; False when it ended instead."""
+    while (about := running(home)) is None or about["supervisor"]["pid"] != parent:
+        if os.getppid() != parent:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def bring_up(home: Home, settings: Settings, flags: Mapping[str, Any], step: Step) -> str:
+    """Have the supervisor run what a server is made of; returns its URL once it is healthy.
+
+    What runs already is left as it is, but for a control plane that an earlier supervisor started
+    with other settings: it is replaced, which no prediction notices. Raises SystemFault with the
+    last lines of the log of what did not come up.
+    """
+    supervisor = Supervisor(home.supervisor_socket)
+    about = supervisor.ping()
+    step("starting the load balancer")
+    write_bootstrap(home, host=about["host"], port=about["port"])
+    if not _runs(supervisor.inspect(BALANCER)):
+        supervisor.start(_balancer(home, settings))
+    step("starting the control plane")
+    _ensure_control_plane(supervisor, _control_plane(home, flags))
+    step("waiting until it is healthy")
+    _wait_until_healthy(home, supervisor, about["url"])
+    url: str = about["url"]
+    return url
+
+
+def is_healthy(url: str) -> bool:
+    # Proxies of the environment are for the world outside.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{url}/healthz", timeout=2.0) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def _ensure_control_plane(supervisor: Supervisor, spec: ProcessSpec) -> None:
+    status = supervisor.inspect(CONTROL_PLANE)
+    if status is not None and _runs(status):
+        if not status.adopted or status.spec_digest == spec.digest:
+            return
+        supervisor.stop(CONTROL_PLANE)
+    supervisor.start(spec)
+
+
+def _runs(status: ProcessStatus | None) -> bool:
+    return status is not None and status.phase is Phase.RUNNING
+
+
+def _balancer(home: Home, settings: Settings) -> ProcessSpec:
+    argv, environment = envoy_process(home, settings)
+    return ProcessSpec(
+        name=BALANCER,
+        argv=argv,
+        environment=environment,
+        folder=str(home.root),
+        log=str(home.logs / "envoy.log"),
+        restart=Restart.ALWAYS,
+    )
+
+
+def _control_plane(home: Home, flags: Mapping[str, Any]) -> ProcessSpec:
+    """It reads its settings itself; flags reach it as the environment does."""
+    stated = {
+        f"HAVRE_{name.upper()}": str(value) for name, value in flags.items() if value is not None
+    }
+    return ProcessSpec(
+        name=CONTROL_PLANE,
+        argv=(sys.executable, "-P", "-m", "havre.service", "--home", str(home.root)),
+        environment={**os.environ, **stated},
+        folder=str(home.root),
+        log=str(home.logs / "control-plane.log"),
+        restart=Restart.ALWAYS,
+    )
+
+
+def _wait_until_healthy(home: Home, supervisor: Supervisor, url: str) -> None:
+    began = {status.name: status.restarts for status in supervisor.list()}
+    deadline = time.monotonic() + READY_WITHIN_S
+    while not is_healthy(url):
+        statuses = {status.name: status for status in supervisor.list()}
+        for name in (BALANCER, CONTROL_PLANE):
+            status = statuses.get(name)
+            if status and status.restarts - began.get(name, 0) >= HOPELESS_RESTARTS:
+                raise SystemFault(f"{name} does not stay up\n{_log_tail(home, name)}")
+        if time.monotonic() > deadline:
+            tails = "\n".join(_log_tail(home, name) for name in (BALANCER, CONTROL_PLANE))
+            raise SystemFault(f"{url} was not healthy within {READY_WITHIN_S:g} s\n{tails}")
+        time.sleep(POLL_S)
+
+
+def _log_tail(home: Home, name: str) -> str:
+    path = home.logs / f"{name}.log"
+    try:
+        lines = path.read_text(errors="replace").splitlines()[-LOG_LINES:]
+    except OSError:
+        lines = []
+    return "\n".join([f"the end of {path}:", *(f"  {line}" for line in lines)])

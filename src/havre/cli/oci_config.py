@@ -1,0 +1,72 @@
+"""``havre oci-config``: a ready profile for `oci`, the OCI SDK and oracle-ads."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from havre.auth.identity import load_or_create
+from havre.auth.profile import write_profile
+from havre.cli import output
+from havre.cli.connection import HomeOption, home_of
+from havre.cli.output import JsonOption
+from havre.settings import load_settings
+
+
+def register(app: typer.Typer) -> None:
+    app.command("oci-config")(oci_config)
+
+
+def oci_config(
+    file: Annotated[Path, typer.Option("--output", help="The configuration file to write.")],
+    profile: Annotated[str, typer.Option(help="The profile's name in it.")] = "HAVRE",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write an OCI configuration file for this server, its key beside it.
+
+    A file that exists keeps its other profiles.
+    """
+    where = home_of(home)
+    settings = load_settings(where.root)
+    where.make()
+    identity = load_or_create(where)
+    written = write_profile(where, identity, file=file, name=profile, region=settings.region)
+    url = _url(where.server_file)
+    command = [
+        *("oci", "--config-file", str(written.file), "--profile", written.name),
+        *("--endpoint", url),
+        *("data-science", "model-deployment", "list"),
+        *("--compartment-id", identity.tenancy_ocid),
+    ]
+    if as_json:
+        output.print_json(
+            {
+                "file": str(written.file),
+                "profile": written.name,
+                "key_file": str(written.key_file),
+                "fingerprint": written.fingerprint,
+                "user": identity.user_ocid,
+                "tenancy": identity.tenancy_ocid,
+                "compartment": identity.tenancy_ocid,
+                "project": identity.project_ocid,
+                "endpoint": url,
+            }
+        )
+        return
+    output.say(f"profile      {written.name} in {written.file}")
+    output.say(f"compartment  {identity.tenancy_ocid}")
+    output.say(f"project      {identity.project_ocid}")
+    output.say(f"endpoint     {url}")
+    output.say("\nTry it:\n  " + shlex.join(command))
+
+
+def _url(server_file: Path) -> str:
+    """Where the server is; while it is down, a place to fill in."""
+    try:
+        url: str = json.loads(server_file.read_bytes())["url"]
+    except (OSError, ValueError, KeyError):
+        return "http://HOST:PORT"
+    return url

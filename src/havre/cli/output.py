@@ -1,0 +1,48 @@
+"""How commands speak: results on standard output, progress and errors on standard error."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any, Protocol
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Step(Protocol):
+    def __call__(self, sentence: str) -> None: ...
+
+
+def say(sentence: str) -> None:
+    console.print(sentence, markup=False)
+
+
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def print_fault(sentence: str) -> None:
+    errors.print("[red]havre:[/red]", end=" ")
+    errors.print(sentence, markup=False)
+
+
+@contextmanager
+def progress(sentence: str, on: Console = errors) -> Iterator[Step]:
+    """Something that moves while the body runs; the step handed out changes its sentence."""
+    with on.status(f"{sentence} …") as status:
+        yield lambda step: status.update(f"{step} …")
