@@ -70,7 +70,7 @@ API_CONNECTION_IDLE_S = 3
 KEEP_ALIVE_S = 600
 BACKLOG_S = 10
 """Seconds of provisioned bandwidth that may be asked for ahead before 429."""
-MAX_CONCURRENT_REFUSALS = 64
+MAX_CONCURRENT_REFUSALS = 256
 UNBOUNDED = 1_000_000
 LARGEST_UINT32 = 2**32 - 1
 CACHED = 4096
