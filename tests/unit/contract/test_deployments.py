@@ -94,7 +94,7 @@ def problems(*changes) -> str:
         (("projectId",), "iris", "OCID"),
         (("compartmentId",), ABSENT, "compartmentId"),
         (("compartmentId",), "root", "OCID"),
-        (("compartmentId",), f"{new_ocid(Kind.TENANCY)}{'a' * 255}", "255"),
+        (("compartmentId",), "ocid1.tenancy.oc1.." + "a" * 255, "255"),
         ((CONFIGURATION,), ABSENT, CONFIGURATION),
         ((CONFIGURATION,), [], CONFIGURATION),
         ((CONFIGURATION, "deploymentType"), ABSENT, "needs deploymentType"),
