@@ -30,21 +30,13 @@ class Unpacker:
         target = self._root / digest
         if target.is_dir():
             return target
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with file_lock(self._lock(digest)):
-            if target.is_dir():
-                return target
-            aside = self._aside(digest)
-            remove_tree(aside)
-            unpack(archive, aside, self._limits)
-            try:
-                _make_read_only(aside)
-                sync_tree(aside)
-                aside.rename(target)
-                sync_folder(self._root)
-            except OSError as error:
-                remove_tree(aside)
-                raise Unavailable(f"the artifact cannot be unpacked: {error}") from error
+        try:
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with file_lock(self._lock(digest)):
+                if not target.is_dir():
+                    self._unpack(archive, self._aside(digest), target)
+        except OSError as error:
+            raise Unavailable(f"the artifact cannot be unpacked: {error}") from error
         return target
 
     def remove(self, digest: str) -> None:
@@ -72,6 +64,18 @@ class Unpacker:
                 os.close(descriptor)
                 removed += 1
         return removed
+
+    def _unpack(self, archive: Path, aside: Path, target: Path) -> None:
+        remove_tree(aside)
+        unpack(archive, aside, self._limits)
+        try:
+            _make_read_only(aside)
+            sync_tree(aside)
+            aside.rename(target)
+            sync_folder(self._root)
+        except OSError:
+            remove_tree(aside)
+            raise
 
     def _aside(self, digest: str) -> Path:
         return self._root / f".{digest}.aside"

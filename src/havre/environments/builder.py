@@ -56,10 +56,17 @@ class EnvironmentBuilder:
         digest = digest_of([definition.digest, interpreter.version])
         if built := self.get(digest):
             return replace(built, slug=definition.slug)
-        with self._locked(digest, definition.slug, progress) as lock:
-            if built := self.get(digest):
-                return replace(built, slug=definition.slug)
-            return self._build(definition, interpreter, digest, lock, progress)
+        try:
+            with self._locked(digest, definition.slug, progress) as lock:
+                if built := self.get(digest):
+                    return replace(built, slug=definition.slug)
+                return self._build(definition, interpreter, digest, lock, progress)
+        except OSError as error:
+            problem = "the disk is full" if error.errno in DISK_FULL else str(error)
+            raise EnvironmentFault(
+                f"the environment {definition.slug} could not be built below {self._root}: "
+                f"{problem}"
+            ) from error
 
     def adopt(self, environment: InPlaceEnvironment) -> BuiltEnvironment:
         """An environment kept elsewhere, if it still runs. Raises EnvironmentFault."""
@@ -145,13 +152,9 @@ class EnvironmentBuilder:
                 f"the environment {definition.slug} could not be built: {reason}. "
                 f"The whole story is in {log}"
             ) from failure
-        except OSError as error:
+        except BaseException:
             remove_tree(prefix)
-            problem = "the disk is full" if error.errno in DISK_FULL else str(error)
-            raise EnvironmentFault(
-                f"the environment {definition.slug} could not be built below {self._root}: "
-                f"{problem}"
-            ) from error
+            raise
         progress(f"installed {_packages(len(packages))} in {seconds:.0f} s")
         return BuiltEnvironment(
             digest, definition.slug, prefix, prefix / "bin" / "python", interpreter.version
@@ -189,10 +192,7 @@ class EnvironmentBuilder:
     @contextmanager
     def _locked(self, digest: str, slug: str, progress: Progress) -> Iterator[int]:
         path = self._lock_file(digest)
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise EnvironmentFault(f"{path.parent} cannot be made: {error}") from error
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with file_lock(
             path, waiting=lambda: progress(f"waiting: {slug} is being built already")
         ) as lock:

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from havre.domain.errors import EnvironmentFault, InvalidParameter, NotFound, Unavailable
 from havre.durable import sync_folder, write_file
@@ -28,7 +29,7 @@ from havre.environments.interpreters import Interpreter
 from havre.environments.uv import Progress, UvFailed, run_uv
 
 _INDEX_OPTION = re.compile(r"(--index-url|-i|--extra-index-url|--find-links|-f|--no-index)\b")
-_FILE = re.compile(r"(?:[\w.-]+(?:\[.*\])?\s*@\s*)?(?:file://)?(?P<path>[^\s;#]*/[^\s;#]*)")
+_PIN = re.compile(r"[A-Za-z0-9][\w.-]*(\[.*\])?==")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ class PublishedEnvironments:
             asked = requirement_lines(requirements.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidParameter(f"{requirements} cannot be read: {error}") from error
-        progress(f"resolving {len(asked)} requirements for Python {interpreter.version}")
+        progress(f"resolving {requirements.name} for Python {interpreter.version}")
         lines = self._compile(slug, requirements, interpreter, progress)
         folder = requirements.absolute().parent
         options = [line for line in asked if _INDEX_OPTION.match(line)]
@@ -140,15 +141,14 @@ class PublishedEnvironments:
                 f"{editable[0]!r} is editable: it would change under the models that use it. "
                 "Build a wheel ('uv build --wheel') and name that file"
             )
-        progress(f"resolved to {len(lines)} packages")
         return lines
 
     def _keep(self, line: str, folder: Path) -> str:
         """A line that names a file, pointing at a copy of ours; any other line as it is."""
-        named = _FILE.fullmatch(line)
-        if named is None or "://" in named["path"]:
+        address = (line.partition(" @ ")[2] or line).partition(" ;")[0].strip()
+        if _PIN.match(line) or ("://" in address and not address.startswith("file://")):
             return line
-        source = folder / named["path"]
+        source = folder / unquote(address.removeprefix("file://"))
         if not source.is_file():
             raise InvalidParameter(
                 f"{line!r} is not a file: build a wheel ('uv build --wheel') and name that file"
