@@ -7,9 +7,11 @@ from typing import Any
 
 import envoy
 
-from havre.balancer import resources
+from havre.balancer.clusters import clusters
 from havre.balancer.files import Files
+from havre.balancer.listener import listeners
 from havre.balancer.resources import DEFAULT_LIMITS, Limits
+from havre.balancer.routing import route_table
 from havre.domain.errors import Unavailable
 from havre.home import Home
 from havre.settings import Settings
@@ -58,12 +60,12 @@ def write_bootstrap(home: Home, *, host: str, port: int, limits: Limits = DEFAUL
     """
     files = Files(home)
     files.write(files.bootstrap, _bootstrap(home))
-    listeners = resources.listeners(host=host, port=port, rds_file=files.routes, limits=limits)
-    files.publish(files.listeners, listeners)
+    told = listeners(host=host, port=port, rds_file=files.routes, limits=limits)
+    files.publish(files.listeners, told)
     if not files.clusters.exists():
-        files.publish(files.clusters, resources.clusters([], api_socket=home.api_socket))
+        files.publish(files.clusters, clusters([], api_socket=home.api_socket))
     if not files.routes.exists():
-        files.publish(files.routes, resources.route_table({}, limits))
+        files.publish(files.routes, route_table({}, limits))
 
 
 def _bootstrap(home: Home) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 
-from havre.balancer import resources
 from havre.balancer.admin import Admin, Serving
+from havre.balancer.clusters import clusters
 from havre.balancer.files import Files
-from havre.balancer.resources import DEFAULT_LIMITS, Limits
+from havre.balancer.resources import DEFAULT_LIMITS, Limits, Resources
+from havre.balancer.routing import route_table
 from havre.balancer.table import Table
 from havre.domain.errors import InvalidParameter, Unavailable
 from havre.domain.route import Route
@@ -175,7 +176,7 @@ class EnvoyBalancer:
         wanted = self._table.change(changes)
         self._publish_clusters(wanted, deadline)
         self._write_table(wanted)
-        routes = resources.route_table(wanted.routes, self._limits)
+        routes = route_table(wanted.routes, self._limits)
         self._publish_file(self._files.routes, routes, deadline)
         # Not what this very publication replaced: nobody has seen that drain.
         finished = wanted.confirm().retire(retire - set(changes))
@@ -184,8 +185,8 @@ class EnvoyBalancer:
             self._publish_clusters(finished, deadline)
 
     def _publish_clusters(self, table: Table, deadline: float) -> None:
-        clusters = resources.clusters(table.needed(), api_socket=self._home.api_socket)
-        self._publish_file(self._files.clusters, clusters, deadline)
+        needed = clusters(table.needed(), api_socket=self._home.api_socket)
+        self._publish_file(self._files.clusters, needed, deadline)
 
     def _write_table(self, table: Table) -> None:
         if table != self._table:
@@ -193,7 +194,7 @@ class EnvoyBalancer:
             with self._wake:
                 self._table = table
 
-    def _publish_file(self, path: Path, content: resources.Resources, deadline: float) -> None:
+    def _publish_file(self, path: Path, content: Resources, deadline: float) -> None:
         """Move the content into place and wait until Envoy serves it, its clusters warm."""
         before = self._serving()
         if self._files.version(path) != content.version:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from havre.balancer import resources
-from havre.balancer.resources import DEFAULT_LIMITS, Limits, clusters, route_table
+from havre.balancer import routing
+from havre.balancer.clusters import clusters
+from havre.balancer.resources import DEFAULT_LIMITS, Limits
+from havre.balancer.routing import route_table
 from havre.domain.route import Endpoint, Route
 from havre.settings import load_settings
 
@@ -92,7 +94,7 @@ def test_any_bandwidth_fits_the_fields_of_envoy(mbps: int) -> None:
     ],
 )
 def test_the_largest_content_length(length: str, allowed: bool) -> None:
-    assert bool(re.fullmatch(resources._LENGTH_ALLOWED, length)) is allowed
+    assert bool(re.fullmatch(routing._LENGTH_ALLOWED, length)) is allowed
 
 
 def test_limits_are_a_little_behind_the_settings(tmp_path: Path) -> None:

@@ -1,0 +1,99 @@
+"""Where requests can go: a cluster per endpoint set, and the control plane."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+from havre.balancer.resources import CACHED, UNBOUNDED, Json, Resources, response, typed
+from havre.domain.route import Route
+
+API_CLUSTER = "api"
+REFUSALS_CLUSTER = "refusals"
+CONNECT_TIMEOUT_S = 2
+API_CONNECTION_IDLE_S = 3
+"""Below uvicorn's 5 s keep-alive: the balancer, not the API, closes idle connections."""
+MAX_CONCURRENT_REFUSALS = 256
+
+
+def clusters(routes: Iterable[Route], *, api_socket: Path) -> Resources:
+    """The endpoint sets of these routes, live and retiring alike, and the control plane."""
+    by_name = {route.cluster: route for route in routes}
+    return response(
+        "envoy.config.cluster.v3.Cluster",
+        [
+            _api_cluster(API_CLUSTER, api_socket, max_requests=UNBOUNDED),
+            _api_cluster(REFUSALS_CLUSTER, api_socket, max_requests=MAX_CONCURRENT_REFUSALS),
+            *(_cluster(by_name[name]) for name in sorted(by_name)),
+        ],
+    )
+
+
+@lru_cache(CACHED)
+def _cluster(route: Route) -> Json:
+    """One endpoint per instance. The bound is on requests; connections and waiting follow it."""
+    cluster = _pipes(
+        route.cluster,
+        [endpoint.socket for endpoint in route.endpoints],
+        max_requests=route.max_requests,
+        connection={"max_requests_per_connection": 1},
+    )
+    if len(route.endpoints) > 1:
+        cluster["load_balancing_policy"] = {
+            "policies": [
+                {
+                    "typed_extension_config": {
+                        "name": "envoy.load_balancing_policies.least_request",
+                        "typed_config": typed(
+                            "envoy.extensions.load_balancing_policies.least_request.v3.LeastRequest",
+                            selection_method="FULL_SCAN",
+                        ),
+                    }
+                }
+            ]
+        }
+    return cluster
+
+
+def _api_cluster(name: str, api_socket: Path, *, max_requests: int) -> Json:
+    return _pipes(
+        name,
+        [api_socket],
+        max_requests=max_requests,
+        connection={"idle_timeout": f"{API_CONNECTION_IDLE_S}s"},
+    )
+
+
+def _pipes(name: str, sockets: list[Path], *, max_requests: int, connection: Json) -> Json:
+    options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    return {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": f"{CONNECT_TIMEOUT_S}s",
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [
+                {
+                    "lb_endpoints": [
+                        {"endpoint": {"address": {"pipe": {"path": str(path)}}}} for path in sockets
+                    ]
+                }
+            ],
+        },
+        "circuit_breakers": {
+            "thresholds": [
+                {
+                    "max_requests": max_requests,
+                    "max_connections": UNBOUNDED,
+                    "max_pending_requests": UNBOUNDED,
+                    "max_retries": UNBOUNDED,
+                }
+            ]
+        },
+        "typed_extension_protocol_options": {
+            options: typed(
+                options,
+                common_http_protocol_options=connection,
+                explicit_http_config={"http_protocol_options": {}},
+            )
+        },
+    }

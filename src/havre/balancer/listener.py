@@ -1,0 +1,203 @@
+"""The one listener: what is done to every request, and how Envoy's own answers look."""
+
+from pathlib import Path
+from typing import Any
+
+from havre.balancer.resources import (
+    BANDWIDTH,
+    BUFFER,
+    COLLECT,
+    LISTENER,
+    LUA,
+    MAX_BODY_BYTES,
+    PATH_HEADER,
+    RATE,
+    REQUEST_ID,
+    ROUTES,
+    STATS_PREFIX,
+    UPLOAD_S,
+    Json,
+    Limits,
+    Resources,
+    echo_request_id,
+    response,
+    typed,
+)
+
+KEEP_ALIVE_S = 600
+REQUEST_ID_LENGTH = 128
+
+# A wildcard first: the deployment's id is the last one before "predict", as in _PREDICTION.
+_LENIENT_PATHS = f"""
+local pattern = "^[^?]*/(ocid1%.datasciencemodeldeployment%.[^/?]+)/+(predict%a*)"
+function envoy_on_request(handle)
+  local headers = handle:headers()
+  local path = headers:get(":path")
+  local deployment, verb = path:match(pattern)
+  if deployment then
+    headers:replace("{PATH_HEADER}", path)
+    headers:replace(":path", "/" .. deployment .. "/" .. verb)
+    handle:clearRouteCache()
+  end
+end
+"""
+
+
+def listeners(*, host: str, port: int, rds_file: Path, limits: Limits) -> Resources:
+    """The one listener: ``port`` 0 lets the system pick."""
+    return response(
+        "envoy.config.listener.v3.Listener",
+        [
+            {
+                "name": LISTENER,
+                "address": {"socket_address": {"address": host, "port_value": port}},
+                "per_connection_buffer_limit_bytes": 262_144,
+                "filter_chains": [{"filters": [_connection_manager(rds_file, limits)]}],
+            }
+        ],
+    )
+
+
+def _connection_manager(rds_file: Path, limits: Limits) -> Json:
+    return {
+        "name": "envoy.filters.network.http_connection_manager",
+        "typed_config": typed(
+            "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+            stat_prefix=STATS_PREFIX,
+            codec_type="HTTP1",
+            server_name="havre",
+            # Every client is a stranger, on loopback too (an empty list would mean all private
+            # addresses): its x-envoy-* headers, which order retries and timeouts, are dropped.
+            use_remote_address=True,
+            internal_address_config={
+                "cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]
+            },
+            generate_request_id=False,
+            # The signature covers the path as it was sent.
+            normalize_path=False,
+            merge_slashes=False,
+            path_with_escaped_slashes_action="KEEP_UNCHANGED",
+            common_http_protocol_options={
+                "idle_timeout": f"{KEEP_ALIVE_S}s",
+                "max_headers_count": 100,
+                # Here and not at the predictions' routes, where it would replace their timeout.
+                "max_stream_duration": f"{UPLOAD_S + limits.predict_s}s",
+            },
+            request_headers_timeout="10s",
+            stream_idle_timeout=f"{UPLOAD_S}s",
+            max_request_headers_kb=60,
+            early_header_mutation_extensions=[_early_headers()],
+            local_reply_config=_local_replies(),
+            http_filters=_http_filters(),
+            rds={
+                "route_config_name": ROUTES,
+                "config_source": {
+                    "path_config_source": {"path": str(rds_file)},
+                    "resource_api_version": "V3",
+                },
+            },
+        ),
+    }
+
+
+def _early_headers() -> Json:
+    """Name the request before anything can answer it, and let nobody forge our own header."""
+    sane = {
+        "header": {"key": REQUEST_ID, "value": f"%REQ({REQUEST_ID}):{REQUEST_ID_LENGTH}%"},
+        "append_action": "OVERWRITE_IF_EXISTS",
+    }
+    fresh = {
+        "header": {"key": REQUEST_ID, "value": "%UNIQUE_ID%"},
+        "append_action": "ADD_IF_ABSENT",
+    }
+    return {
+        "name": "envoy.http.early_header_mutation.header_mutation",
+        "typed_config": typed(
+            "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+            mutations=[{"append": sane}, {"append": fresh}, {"remove": PATH_HEADER}],
+        ),
+    }
+
+
+def _http_filters() -> list[Json]:
+    """In the order a request meets them; all but the router are off where no route turns them on.
+
+    A request is whole before anything is decided, so that a refusal leaves the connection usable;
+    after shaping it is collected again, so that it waits here and does not occupy a copy.
+    """
+    filters = "envoy.extensions.filters.http"
+    return [
+        _off(LUA, f"{filters}.lua.v3.Lua", default_source_code={"inline_string": _LENIENT_PATHS}),
+        _off(BUFFER, f"{filters}.buffer.v3.Buffer", max_request_bytes=MAX_BODY_BYTES),
+        _off(RATE, f"{filters}.local_ratelimit.v3.LocalRateLimit", stat_prefix="rate"),
+        _off(BANDWIDTH, f"{filters}.bandwidth_limit.v3.BandwidthLimit", stat_prefix="bandwidth"),
+        _off(COLLECT, f"{filters}.buffer.v3.Buffer", max_request_bytes=MAX_BODY_BYTES),
+        {
+            "name": "envoy.filters.http.router",
+            "typed_config": typed(
+                f"{filters}.router.v3.Router", dynamic_stats=False, suppress_envoy_headers=True
+            ),
+        },
+    ]
+
+
+def _off(name: str, kind: str, **settings: Any) -> Json:
+    return {"name": name, "disabled": True, "typed_config": typed(kind, **settings)}
+
+
+def _local_replies() -> Json:
+    """Envoy's own answers in OCI's form. The first mapper that fits decides."""
+    unreachable = "The deployment's instances cannot be reached; try again."
+    failed = "The model did not answer: it failed or took longer than 60 seconds."
+    return {
+        "mappers": [
+            _reply(_flags("UO"), 429, "TooManyRequests", "The deployment is busy; try again."),
+            _reply(_status(408), 408, "RequestTimeout", "The request was not sent in time."),
+            _reply(_flags("UF", "UH", "NC"), 503, "ServiceUnavailable", unreachable),
+            _reply(
+                _flags("UT", "UC", "UR", "SI", "DT", "UMSDR", "UPE", "LR"),
+                500,
+                "InternalServerError",
+                failed,
+            ),
+            *(_reply(_status(row[0]), *row) for row in _PLAIN_REPLIES),
+            _reply(_at_least(500), 503, "ServiceUnavailable", "The server is busy; try again."),
+            _reply(_at_least(400), None, "InvalidParameter", "The request is not valid HTTP."),
+        ]
+    }
+
+
+_PLAIN_REPLIES = (
+    (404, "NotAuthorizedOrNotFound", "No such resource, or the deployment is not active."),
+    (405, "MethodNotAllowed", "A prediction is a POST."),
+    (411, "LengthRequired", "Send a Content-Length; chunked requests are not accepted."),
+    (413, "PayloadTooLarge", "The body of a prediction is at most 10 MB."),
+    (429, "TooManyRequests", "The deployment's provisioned bandwidth is exceeded; try again."),
+    (431, "RequestHeaderFieldsTooLarge", "The request's headers are too large."),
+)
+
+
+def _reply(condition: Json, status: int | None, code: str, message: str) -> Json:
+    return {
+        "filter": condition,
+        **({"status_code": status} if status else {}),
+        "body_format_override": {"json_format": {"code": code, "message": message}},
+        "headers_to_add": [echo_request_id()],
+    }
+
+
+def _flags(*flags: str) -> Json:
+    return {"response_flag_filter": {"flags": list(flags)}}
+
+
+def _status(status: int) -> Json:
+    return _compare("EQ", status)
+
+
+def _at_least(status: int) -> Json:
+    return _compare("GE", status)
+
+
+def _compare(op: str, status: int) -> Json:
+    value = {"default_value": status, "runtime_key": "havre.unused"}
+    return {"status_code_filter": {"comparison": {"op": op, "value": value}}}

@@ -1,0 +1,298 @@
+"""Who gets what, by path.
+
+* A request with the form of a prediction (POST, a content length of at most 10 MiB) is looked up by
+  its whole path in one hash map, so its cost does not grow with the number of deployments.
+* What the map does not have, but looks like a prediction (a path prefix, doubled slashes, a suffix,
+  a query), is rewritten to the map's form by a few lines of Lua and looked up again.
+* Everything else is the control plane's, or is refused.
+
+Each refusal waits for the end of the request's body (the ``buffer`` filter), because an HTTP/1
+server that answers earlier must close the connection, and a client that is still sending then sees
+a broken pipe instead of the answer. Only a body that is too large is not held: it goes to the
+control plane's refusals, which read it away in constant memory.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+from havre.balancer.clusters import API_CLUSTER, REFUSALS_CLUSTER
+from havre.balancer.matching import (
+    all_of,
+    first,
+    go,
+    header_input,
+    header_is,
+    negation,
+    path_is,
+    regex_match,
+)
+from havre.balancer.resources import (
+    BANDWIDTH,
+    BUFFER,
+    CACHED,
+    COLLECT,
+    LUA,
+    MAX_BODY_BYTES,
+    RATE,
+    ROUTES,
+    UNBOUNDED,
+    UPLOAD_S,
+    Json,
+    Limits,
+    Resources,
+    echo_request_id,
+    response,
+    typed,
+)
+from havre.domain.route import Route
+
+API_IDLE_S = 300
+BACKLOG_S = 10
+"""Seconds of provisioned bandwidth that may be asked for ahead before 429."""
+REFUSALS_PATH = "/_refused/"
+"""Paths of the API that read a body away and answer: ``/_refused/413``."""
+COPY_HEADER = "x-havre-copy"
+LARGEST_UINT32 = 2**32 - 1
+
+API_VERSIONS = ("20190101", "20180409", "20190909", "20200531", "20180401", "20160918")
+_API_ROOTS = r"healthz|metrics|console|openapi\.json|docs"
+_API_AT_ROOT = rf"/(?:{'|'.join(API_VERSIONS)}|{_API_ROOTS})(?:[/?].*)?"
+_API_ANYWHERE = rf"[^?]*/(?:{'|'.join(API_VERSIONS)})(?:[/?].*)?|/+(?:{_API_ROOTS})(?:[/?].*)?"
+_PREDICTION = (
+    r"[^?]*/ocid1\.datasciencemodeldeployment\.[^/?]+/+predict(?:WithResponseStream)?(?:[/?].*)?"
+)
+# 0 to 10485760.
+_LENGTH_ALLOWED = (
+    r"0*(?:[0-9]{1,7}|10[0-3][0-9]{5}|104[0-7][0-9]{4}|1048[0-4][0-9]{3}"
+    r"|10485[0-6][0-9]{2}|104857[0-5][0-9]|10485760)"
+)
+
+
+def route_table(routes: Mapping[str, Route], limits: Limits) -> Resources:
+    """Who gets what, by path."""
+    return response(
+        "envoy.config.route.v3.RouteConfiguration",
+        [
+            {
+                "name": ROUTES,
+                "response_headers_to_remove": [COPY_HEADER],
+                "response_headers_to_add": [echo_request_id()],
+                "virtual_hosts": [
+                    {
+                        "name": "all",
+                        "domains": ["*"],
+                        "retry_policy": _retry_policy(),
+                        "typed_per_filter_config": {BUFFER: _whole()},
+                        "matcher": _matcher(routes, limits),
+                    }
+                ],
+            }
+        ],
+    )
+
+
+def _matcher(routes: Mapping[str, Route], limits: Limits) -> Json:
+    post = header_is(":method", {"exact": "POST"})
+    length_allowed = header_is("content-length", regex_match(_LENGTH_ALLOWED))
+    return first(
+        [
+            (
+                all_of(post, length_allowed),
+                {"matcher": _by_path(routes, limits, otherwise=_allowed_otherwise())},
+            )
+        ],
+        otherwise={"matcher": _not_allowed(post)},
+    )
+
+
+def _by_path(routes: Mapping[str, Route], limits: Limits, *, otherwise: Json) -> Json:
+    entries: Json = {}
+    for deployment_id, route in sorted(routes.items()):
+        entries[f"/{deployment_id}/predict"] = go(_predict(route, limits))
+        entries[f"/{deployment_id}/predictWithResponseStream"] = go(_stream(route, limits))
+    if not entries:
+        # Envoy wants at least one entry.
+        entries["/"] = go(_refuse(404))
+    return {
+        "matcher_tree": {"input": header_input(":path"), "exact_match_map": {"map": entries}},
+        "on_no_match": otherwise,
+    }
+
+
+def _allowed_otherwise() -> Json:
+    return {
+        "matcher": first(
+            [
+                (path_is(_API_AT_ROOT), go(_api())),
+                (path_is(_PREDICTION), go(_look_again())),
+                (path_is(_API_ANYWHERE), go(_api())),
+            ],
+            otherwise=go(_refuse(404)),
+        )
+    }
+
+
+def _not_allowed(post: Json) -> Json:
+    """No POST, no content length, or too great a length: the control plane's, or refused."""
+    has_length = header_is("content-length", regex_match(".*"))
+    length_allowed = header_is("content-length", regex_match(_LENGTH_ALLOWED))
+    too_large = all_of(has_length, negation(length_allowed))
+    return first(
+        [
+            (path_is(_API_AT_ROOT), go(_api())),
+            (all_of(negation(path_is(_PREDICTION)), path_is(_API_ANYWHERE)), go(_api())),
+            (too_large, go(_read_away(413))),
+            (all_of(path_is(_PREDICTION), negation(post)), go(_refuse(405))),
+            (all_of(post, negation(has_length)), go(_refuse(411))),
+        ],
+        otherwise=go(_refuse(404)),
+    )
+
+
+@lru_cache(CACHED)
+def _predict(route: Route, limits: Limits) -> Json:
+    times = {"timeout": f"{limits.predict_s}s", "idle_timeout": f"{limits.predict_s + 5}s"}
+    return _served(route, times)
+
+
+@lru_cache(CACHED)
+def _stream(route: Route, limits: Limits) -> Json:
+    times = {
+        "timeout": "0s",
+        "idle_timeout": f"{limits.stream_idle_s}s",
+        "max_stream_duration": _at_most(UPLOAD_S + limits.stream_total_s),
+    }
+    return _served(route, times)
+
+
+def _served(route: Route, times: Json) -> Json:
+    return {
+        "match": {"prefix": "/"},
+        "route": {"cluster": route.cluster, **times},
+        "typed_per_filter_config": _bandwidth(route.bandwidth_mbps),
+    }
+
+
+def _at_most(seconds: float) -> Json:
+    """Time for a whole exchange; 0: unlimited."""
+    return {"max_stream_duration": f"{seconds}s"}
+
+
+def _bandwidth(mbps: int) -> Json:
+    """Both directions are shaped to the provisioned rate; too great a backlog is refused.
+
+    The backlog is counted in bytes of requests, by their content length, when they are whole.
+    """
+    rate = max(1, mbps * 1_000_000 // 8)
+    return {
+        BANDWIDTH: typed(
+            "envoy.extensions.filters.http.bandwidth_limit.v3.BandwidthLimit",
+            stat_prefix="bandwidth",
+            enable_mode="REQUEST_AND_RESPONSE",
+            limit_kbps=max(1, rate // 1024),
+        ),
+        RATE: typed(
+            "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+            stat_prefix="rate",
+            filter_enabled=_ALWAYS,
+            filter_enforced=_ALWAYS,
+            token_bucket=_tokens(UNBOUNDED, UNBOUNDED),
+            rate_limits=[
+                {
+                    "actions": [{"generic_key": {"descriptor_value": "bytes"}}],
+                    "hits_addend": {"format": "%REQ(content-length)%"},
+                },
+            ],
+            descriptors=[
+                {
+                    "entries": [{"key": "generic_key", "value": "bytes"}],
+                    "token_bucket": _tokens(max(BACKLOG_S * rate, MAX_BODY_BYTES), rate),
+                }
+            ],
+        ),
+        COLLECT: _whole(),
+    }
+
+
+_ALWAYS: Json = {"default_value": {"numerator": 100}}
+
+
+def _tokens(most: int, per_second: int) -> Json:
+    return {
+        "max_tokens": min(most, LARGEST_UINT32),
+        "tokens_per_fill": min(per_second, LARGEST_UINT32),
+        "fill_interval": "1s",
+    }
+
+
+def _whole() -> Json:
+    return typed(
+        "envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
+        buffer={"max_request_bytes": MAX_BODY_BYTES},
+    )
+
+
+def _look_again() -> Json:
+    """A 404, unless the deployment's id in the path leads to a route."""
+    return {
+        **_refuse(404),
+        "typed_per_filter_config": {
+            name: typed("envoy.config.route.v3.FilterConfig", config={})
+            for name in (LUA, RATE, BANDWIDTH, COLLECT)
+        },
+    }
+
+
+def _api() -> Json:
+    return {
+        "match": {"prefix": "/"},
+        "route": {
+            "cluster": API_CLUSTER,
+            "timeout": "0s",
+            "idle_timeout": f"{API_IDLE_S}s",
+            "max_stream_duration": _at_most(0),
+        },
+        "typed_per_filter_config": _unbuffered(),
+    }
+
+
+def _read_away(status: int) -> Json:
+    return {
+        "match": {"prefix": "/"},
+        "route": {
+            "cluster": REFUSALS_CLUSTER,
+            "regex_rewrite": {
+                "pattern": {"regex": ".*"},
+                "substitution": f"{REFUSALS_PATH}{status}",
+            },
+            "timeout": "0s",
+            "max_stream_duration": _at_most(UPLOAD_S),
+        },
+        "typed_per_filter_config": _unbuffered(),
+    }
+
+
+def _refuse(status: int) -> Json:
+    return {"match": {"prefix": "/"}, "direct_response": {"status": status}}
+
+
+def _unbuffered() -> Json:
+    return {BUFFER: typed("envoy.config.route.v3.FilterConfig", disabled=True)}
+
+
+def _retry_policy() -> Json:
+    """Never a request that a copy may have begun: predictions need not be idempotent."""
+    return {
+        "retry_on": "connect-failure,refused-stream,reset-before-request",
+        "num_retries": 2,
+        "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.1s"},
+        "host_selection_retry_max_attempts": 3,
+        "retry_host_predicate": [
+            {
+                "name": "envoy.retry_host_predicates.previous_hosts",
+                "typed_config": typed(
+                    "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+                ),
+            }
+        ],
+    }
