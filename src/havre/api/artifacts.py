@@ -1,7 +1,7 @@
 """The bytes of models and of their metadata over HTTP."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
 
@@ -31,12 +31,20 @@ class Family(StrEnum):
     DEFINED = "definedMetadata"
 
 
+BINARY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+"""Bodies that are streamed are not parameters: the description of the API has to be told."""
+
 METADATUM = "/{model_id}/{family}/{key:path}/artifact"
 
 router = APIRouter(prefix="/20190101/models", tags=["artifacts"])
 
 
-@router.post("/{model_id}/artifact", status_code=204)
+@router.post("/{model_id}/artifact", status_code=204, openapi_extra=BINARY)
 async def create_model_artifact(
     model_id: str, request: Request, here: Here, token: RetryToken, if_match: IfMatch = None
 ) -> Response:
@@ -67,7 +75,7 @@ def head_metadatum_artifact(model_id: str, family: Family, key: str, here: Here)
     return downloads.describe(_find(here, model_id, _slot(family, key)))
 
 
-@router.post(METADATUM, status_code=204)
+@router.post(METADATUM, status_code=204, openapi_extra=BINARY)
 async def create_metadatum_artifact(
     model_id: str,
     family: Family,
@@ -82,7 +90,7 @@ async def create_metadatum_artifact(
     return await take_upload(request, here, upload)
 
 
-@router.put(METADATUM, status_code=204)
+@router.put(METADATUM, status_code=204, openapi_extra=BINARY)
 async def update_metadatum_artifact(
     model_id: str,
     family: Family,

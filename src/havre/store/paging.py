@@ -94,8 +94,8 @@ def _place(value: object, column: InstrumentedAttribute[Any]) -> Any:
         return moment
     if type(value) is not kind:
         raise TypeError(value)
-    if isinstance(value, str) and ("\x00" in value or not value.isprintable()):
-        value.encode()  # raises for halves of surrogate pairs
+    if isinstance(value, str):
+        value.encode()  # raises for half of a surrogate pair
         if "\x00" in value:
             raise ValueError(value)
     if isinstance(value, int) and abs(value) >= 2**63:
