@@ -49,7 +49,7 @@ while True:
 @pytest.fixture
 def root(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
-    remove_tree(tmp_path / "unpacked")
+    remove_tree(tmp_path)
 
 
 def run_and_kill(code: str, *arguments: str, after_s: float) -> None:
@@ -143,9 +143,10 @@ root = Path(sys.argv[1])
 store = ArtifactStore(root / "artifacts")
 source = root / "large.zip"
 chunk = bytes(range(256)) * 4096
-with zipfile.ZipFile(source, "w") as archive, archive.open("model.bin", "w") as file:
-    for _ in range({LARGE_MB}):
-        file.write(chunk)
+with zipfile.ZipFile(source, "w") as archive:
+    with archive.open("model.bin", "w", force_zip64=True) as file:
+        for _ in range({LARGE_MB}):
+            file.write(chunk)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with store.receive() as incoming, source.open("rb") as file:
     while piece := file.read(1 << 20):

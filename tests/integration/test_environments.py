@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from havre.catalog.manifest import read_manifest
 from havre.cli.environments import environments_app
 from havre.domain.errors import Conflict, EnvironmentFault, InvalidParameter, NotFound
 from havre.domain.manifest import RuntimeManifest
+from havre.durable import remove_tree
 from havre.environments import Environments
 from havre.environments.builder import EnvironmentBuilder
 from havre.environments.definition import EnvironmentDefinition
@@ -403,11 +405,12 @@ def test_the_command_publishes_lists_and_removes(index: None, home: Home, tmp_pa
 
 
 @pytest.fixture(scope="session")
-def lasting(tmp_path_factory: pytest.TempPathFactory) -> Environments:
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environments]:
     """A home for the general environments, built once for all tests of the session."""
     home = Home(tmp_path_factory.mktemp("lasting"))
     home.make()
-    return Environments(home, load_settings(home.root, environ={}))
+    yield Environments(home, load_settings(home.root, environ={}))
+    remove_tree(home.root)  # some 700 MB
 
 
 @pytest.mark.parametrize("python", ["", "3.13"])
