@@ -17,6 +17,7 @@ from havre.api import (
 )
 from havre.api.edge import Edge
 from havre.api.errors import install_error_handlers
+from havre.api.refusals import refusals
 from havre.api.services import Services
 
 ROUTERS = (
@@ -46,6 +47,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     install_error_handlers(app)
     app.add_middleware(Edge)
+    app.mount("/_refused", refusals)
     for router in ROUTERS:
         app.include_router(router)
     return app
