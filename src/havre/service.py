@@ -6,6 +6,9 @@
 import argparse
 import json
 import logging
+import os
+import signal
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -17,6 +20,7 @@ from havre.api.app import create_app
 from havre.api.services import Services
 from havre.auth.identity import Identity, load_or_create
 from havre.balancer.envoy import EnvoyBalancer
+from havre.balancer.resources import Limits
 from havre.catalog.artifacts import ArtifactStore
 from havre.catalog.unpacked import Unpacker
 from havre.engines.process import ProcessEngine
@@ -45,7 +49,7 @@ def serve(home: Home, settings: Settings) -> None:
         identity = load_or_create(home)
         _ensure_default_project(database, identity)
         artifacts = ArtifactStore(home.artifacts)
-        balancer = EnvoyBalancer(home)
+        balancer = EnvoyBalancer(home, limits=Limits.behind(settings))
         balancer.start()
         stack.callback(balancer.stop)
         reconciler = _make_reconciler(home, settings, database, artifacts, balancer, identity)
@@ -135,7 +139,13 @@ def main() -> None:
     )
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    serve(home, settings)
+    # uvicorn raises the signal that ended it once more: by default that kills before the clean-up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    try:
+        serve(home, settings)
+    except SystemExit:
+        logging.shutdown()
+        os._exit(0)  # an environment that is being built in a thread would be waited for
 
 
 if __name__ == "__main__":

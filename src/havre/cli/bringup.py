@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from havre.balancer.bootstrap import envoy_process, write_bootstrap
+from havre.balancer.resources import Limits
 from havre.cli.output import Step
 from havre.domain.errors import EngineFault, IncorrectState, SystemFault
 from havre.home import Home
@@ -109,7 +110,7 @@ def bring_up(home: Home, settings: Settings, flags: Mapping[str, Any], step: Ste
     supervisor = Supervisor(home.supervisor_socket)
     about = supervisor.ping()
     step("starting the load balancer")
-    write_bootstrap(home, host=about["host"], port=about["port"])
+    write_bootstrap(home, host=about["host"], port=about["port"], limits=Limits.behind(settings))
     if not _runs(supervisor.inspect(BALANCER)):
         supervisor.start(_balancer(home, settings))
     step("starting the control plane")

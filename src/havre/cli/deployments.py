@@ -12,6 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 
 from havre.cli.connection import HomeOption, connect, home_of
+from havre.cli.output import JsonOption
 from havre.client import Client
 from havre.domain.errors import InvalidParameter, ModelFault
 from havre.packing import pack
@@ -80,10 +81,7 @@ def predict(
         sys.stdout.buffer.write(b"\n")
 
 
-def list_deployments(
-    home: HomeOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def list_deployments(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Show the deployments."""
     rows = connect(home_of(home)).deployments()
     if as_json:

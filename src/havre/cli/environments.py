@@ -10,22 +10,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from havre.cli.connection import HomeOption, home_of
+from havre.cli.output import JsonOption
 from havre.domain.errors import InvalidParameter
 from havre.environments import EnvironmentRow, Environments
 from havre.environments.definition import BuiltEnvironment
 from havre.environments.uv import Progress
-from havre.home import Home, default_home
 from havre.settings import load_settings
 
 environments_app = typer.Typer(
     no_args_is_help=True, help="Inference environments: list, build, publish and remove them."
 )
 
-HomeOption = Annotated[
-    Path | None, typer.Option("--home", help="The home folder [default: $HAVRE_HOME or ~/.havre].")
-]
 Slug = Annotated[str, typer.Argument(help="The environment's name, as in runtime.yaml.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @environments_app.command("list")
@@ -108,7 +105,7 @@ def remove(slug: Slug, home: HomeOption = None) -> None:
 
 
 def _environments(home: Path | None) -> Environments:
-    place = Home((home or default_home()).expanduser().absolute())
+    place = home_of(home)
     settings = load_settings(place.root)
     place.make()
     return Environments(place, settings)
