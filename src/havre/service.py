@@ -49,6 +49,7 @@ def serve(home: Home, settings: Settings) -> None:
         identity = load_or_create(home)
         _ensure_default_project(database, identity)
         artifacts = ArtifactStore(home.artifacts)
+        artifacts.sweep()
         balancer = EnvoyBalancer(home, limits=Limits.behind(settings))
         balancer.start()
         stack.callback(balancer.stop)
@@ -88,6 +89,7 @@ def _make_reconciler(
     recorder = Recorder(database, _now)
     environments = Environments(home, settings)
     unpacker = Unpacker(artifacts, home.unpacked)
+    unpacker.sweep()
 
     def make_preparer(wake: Callable[[str], None]) -> Preparer:
         return Preparer(unpacker, environments, recorder, wake)
