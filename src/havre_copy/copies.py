@@ -130,8 +130,9 @@ class Copies:
             limit = deadline(self.table.slots[number].words, self.limits)
             if limit is not None and pid not in self._sentenced:
                 times.append(limit[0])
-        if self.deaths_in_a_row:
-            times.append(self._last_death + int(STAYS_UP_S * 1e9))
+        forgiven = self._last_death + int(STAYS_UP_S * 1e9)
+        if self.deaths_in_a_row and forgiven > now:
+            times.append(forgiven)
         return min(times)
 
     @property
@@ -202,7 +203,7 @@ class Copies:
     def _forgive(self, now):
         """A row of deaths ends with an answer, or when no copy has died for a while."""
         answered = self.table.total(slots.ANSWERED)
-        lived = self._pids and now - self._last_death >= STAYS_UP_S * 1e9
+        lived = self.ready and now - self._last_death >= STAYS_UP_S * 1e9
         if answered != self._answered or lived:
             self.deaths_in_a_row = 0
         self._answered = answered

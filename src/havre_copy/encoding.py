@@ -9,13 +9,13 @@ pandas Series, Index                   list
 pandas DataFrame                       column -> row label -> value, as ``DataFrame.to_json()``
 datetime, date, time                   ISO 8601; timedelta: seconds
 Decimal                                number; Enum: its value; UUID and paths: text
-set, tuple, deque, range, iterator     list
+set, tuple, deque, range               list
 dataclass, pydantic model              object
 """
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterator, Mapping, Set, ValuesView
+from collections.abc import Mapping, Set, ValuesView
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -131,7 +131,7 @@ def _default(value):
         raise NotEncodable(_no_json(value))
     if isinstance(value, Mapping):
         return dict(value)
-    if isinstance(value, (tuple, Set, deque, range, ValuesView, Iterator)):
+    if isinstance(value, (tuple, Set, deque, range, ValuesView)):
         return list(value)
     return _by_looks(value)
 

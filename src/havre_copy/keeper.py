@@ -37,7 +37,7 @@ MOST_CHECKS = 4
 
 
 def main(launcher, arguments):
-    """Run a keeper to its end; returns the exit code. ``arguments``: SPEC [CARRIED]."""
+    """Run a keeper; returns an exit code if it cannot begin. ``arguments``: SPEC [CARRIED]."""
     flush_at_each_line()
     journal = Journal("keeper")
     try:
@@ -46,7 +46,8 @@ def main(launcher, arguments):
         journal.say("cannot start: %s" % error)
         return 2
     carried = json.loads(arguments[1]) if len(arguments) > 1 else None
-    return Keeper(spec, journal, launcher, carried).run()
+    Keeper(spec, journal, launcher, carried).run()
+    return 0
 
 
 class Keeper:
@@ -72,6 +73,7 @@ class Keeper:
         for descriptor in (LISTENER, CONTROL):
             os.set_inheritable(descriptor, False)
         self._listener = socket.socket(fileno=LISTENER)
+        self._listener.setblocking(True)  # for all copies, whatever the parent liked
         self._copies = Copies(spec=spec, journal=journal, body=self._be_copy)
         self._per_copy = carried is not None
         if carried is not None:
@@ -88,13 +90,14 @@ class Keeper:
                 self._load()
                 self._choose()
         except LoadFailed as failure:
-            return self._fail(str(failure), failure.__cause__)
+            self._fail(str(failure), failure.__cause__)
         gc.collect()
         gc.freeze()  # the collector then leaves the shared pages alone
-        return self._watch()
+        self._watch()
 
     def _load(self):
         began = monotonic()
+        self._sockets_before = forking.open_sockets()
         self._journal.say("loading %s" % self._spec.artifact)
         self._scorer = scoring.load(self._spec.artifact, timeout_s=self._spec.start_timeout_s)
         self._journal.say("score.py loaded in %.2f s" % (monotonic() - began))
@@ -102,23 +105,22 @@ class Keeper:
             self._status.note(note)
 
     def _choose(self):
-        if forking.count_threads() > 1:
-            forking.end_openmp_pools()
+        evidence = forking.look(self._sockets_before)
         sample = scoring.read_sample(self._spec.artifact)
-        outcome = None
         if sample is not None:
             outcome = try_sample(sample, self._be_probe, _wait_for)
-        choice = forking.choose(forking.count_threads(), outcome)
+            evidence = evidence._replace(probe=outcome)
+        choice = forking.choose(evidence)
         if choice.mode == forking.PER_COPY:
             self._start_anew(choice.why)
-        self._is_proven = outcome == forking.ANSWERED
+        self._is_proven = evidence.probe == forking.ANSWERED
         self._status.mode = choice.mode
         self._status.note("copies are forked and share the model: %s" % choice.why)
 
     def _start_anew(self, why):
         """Become a keeper without a model. Does not return."""
         self._journal.say("starting anew, each copy loads its own model: %s" % why)
-        self._copies.kill_all()
+        self._end_children()
         carried = {
             "notes": self._status.notes + ["copies are not forked from a loaded keeper: %s" % why],
             "restarts": self._copies.restarts,
@@ -151,12 +153,13 @@ class Keeper:
             self._copies.kill_overdue()
             self._see_deaths()
             if self._failure:
-                return self._fail(self._failure)
+                self._fail(self._failure)
             self._copies.fork_due()
             self._settle_phase()
             if self._stopping and self._copies.drained and not self._copies.pids:
+                self._end_children()
                 self._journal.say("stopped")
-                return 0
+                os._exit(0)  # user code may have left threads or exit hooks that wait: not asked
             self._control.drop_stalled()
             for key, events in self._selector.select(self._until_next_wake()):
                 key.data(events)
@@ -275,14 +278,18 @@ class Keeper:
         check.reply(answer)
 
     def _fail(self, reason, cause=None):
-        """Say why the instance cannot serve, end everything. Returns the exit code."""
+        """Say why the instance cannot serve, end everything. Does not return."""
         if cause is not None:
             self._journal.say("loading failed", details=full_traceback(cause))
-        self._copies.kill_all()
+        self._end_children()
         self._status.enter(status.FAILED, self._copies, reason[:LONGEST_REASON])
         flush_user_output()
-        # User code may have left threads or exit hooks that wait: they are not asked.
         os._exit(FAILED)
+
+    def _end_children(self):
+        for check in self._checks:
+            check.probe.end()
+        self._copies.kill_all()
 
     def _be_copy(self, number):
         """In the child: serve as a copy. Does not return."""

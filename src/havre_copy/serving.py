@@ -117,6 +117,8 @@ class Copy:
         words = self._words
         try:
             result = self._predict(data)
+            if os.getpid() != self._pid:
+                os._exit(0)  # predict() forked, and this is its child: the request is not its own
             if type(result) not in _PLAIN:
                 result = self._settled(result)
                 if request.stream and _is_stream(result):
@@ -125,8 +127,6 @@ class Copy:
                 if _is_stream(result):
                     result = _collected(self._parts(result))
             words[PREDICTED] += 1
-            if os.getpid() != self._pid:
-                os._exit(0)  # predict() forked, and this is its child: the request is not its own
             if request.stream:
                 raise Refused(
                     409,
@@ -228,17 +228,16 @@ class Copy:
         return self._loop.run_until_complete(wait())
 
     def _data(self, request):
-        """What predict() gets for a request's body."""
+        """What predict() gets for a request's body: JSON parsed, text/plain as text, else bytes."""
         kind = request.content_type
         if kind != wire.JSON:
             kind, charset = _media_type(kind)
             if kind == b"text/plain":
-                try:
-                    return request.body.decode(charset)
-                except (LookupError, UnicodeDecodeError):
-                    raise _cannot_parse("the body is not %s text" % charset) from None
+                return _recoded(request.body, charset).decode("utf-8")
             if not (kind == wire.JSON or kind.endswith(b"+json")):
                 return request.body
+            if charset.lower() not in ("utf-8", "utf8"):
+                request.body = _recoded(request.body, charset)
         if not request.body:
             raise _cannot_parse("the body is empty, but its content-type says JSON")
         try:
@@ -327,6 +326,14 @@ def _media_type(value):
         if name.strip().lower() == b"charset":
             charset = stated.strip().strip(b'"').decode("ascii", "replace")
     return kind.strip().lower(), charset
+
+
+def _recoded(body, charset):
+    """The body as UTF-8."""
+    try:
+        return body.decode(charset).encode("utf-8")
+    except (LookupError, UnicodeError):
+        raise _cannot_parse("the body is not %s text" % charset) from None
 
 
 def _cannot_parse(message):

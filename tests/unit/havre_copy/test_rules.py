@@ -1,0 +1,90 @@
+"""The keeper's decisions: fork or load per copy, when to kill, how soon to fork again."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+
+from havre_copy import forking, slots
+from havre_copy.deaths import Limits, cause_of, deadline, pause_after
+from havre_copy.forking import FORKED, PER_COPY, Evidence, choose
+
+S = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("evidence", "mode", "why"),
+    [
+        (Evidence(threads=1), FORKED, "single thread"),
+        (Evidence(threads=1, probe=forking.RAISED), FORKED, "single thread"),
+        (Evidence(threads=1, probe=forking.HUNG), PER_COPY, "did not answer"),
+        (Evidence(threads=1, probe=forking.DIED), PER_COPY, "died"),
+        (Evidence(threads=3), PER_COPY, "3 threads.*no sample"),
+        (Evidence(threads=3, probe=forking.ANSWERED), FORKED, "answered"),
+        (Evidence(threads=3, probe=forking.RAISED), PER_COPY, "raised"),
+        (Evidence(threads=2, python_threads=1, probe=forking.ANSWERED), PER_COPY, "1 thread,"),
+        (Evidence(threads=1, sockets=2, probe=forking.ANSWERED), PER_COPY, "2 network connections"),
+    ],
+)
+def test_fork_only_where_it_cannot_hang(evidence, mode, why):
+    choice = choose(evidence)
+    assert choice.mode == mode
+    assert re.search(why, choice.why)
+
+
+LIMITS = Limits(
+    SimpleNamespace(predict_timeout_s=58, stream_idle_s=60, stream_total_s=300, start_timeout_s=100)
+)
+
+
+@pytest.mark.parametrize(
+    ("state", "since", "activity", "when", "why"),
+    [
+        (slots.IDLE, 5 * S, 5 * S, None, ""),
+        (slots.EMPTY, 0, 0, None, ""),
+        (slots.BUSY, 5 * S, 0, 63 * S, "predict"),
+        (slots.WRITING, 5 * S, 0, 63 * S, "sending"),
+        (slots.LOADING, 5 * S, 0, 105 * S, "load"),
+        (slots.STREAMING, 5 * S, 20 * S, 80 * S, "paused"),
+        (slots.STREAMING, 5 * S, 299 * S, 305 * S, "stream took"),
+    ],
+)
+def test_deadlines(state, since, activity, when, why):
+    slot = slots.Table(1).slots[0]
+    slot.words[slots.STATE], slot.words[slots.SINCE] = state, since
+    slot.words[slots.ACTIVITY] = activity
+    found = deadline(slot.words, LIMITS)
+    assert (found and found[0]) == when
+    assert not found or why in found[1]
+
+
+def test_back_off_begins_late_and_has_a_ceiling():
+    pauses = [pause_after(deaths) for deaths in range(1, 30)]
+    assert pauses[:3] == [0, 0, 0]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 5.0
+
+
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        (11, "killed by SIGSEGV"),
+        (9, "killed by SIGKILL: probably out of memory"),
+        (7 << 8, "exited with code 7"),
+    ],
+)
+def test_causes_of_death(status, sentence):
+    assert cause_of(status).startswith(sentence)
+
+
+def test_slots_are_apart_and_survive_long_ids():
+    table = slots.Table(2)
+    first, second = table.slots
+    first.request_id = b"x" * 500
+    second.clear(42, slots.BUSY, 7)
+    assert first.request_id == b"x" * 64
+    assert first.words[slots.PID] == 0
+    assert table.count(slots.BUSY) == 1
+    second.words[slots.ANSWERED] = 5
+    second.clear(43, slots.IDLE, 8)
+    assert table.total(slots.ANSWERED) == 5

@@ -1,0 +1,140 @@
+"""The HTTP that a copy reads and writes."""
+
+import socket
+
+import pytest
+
+from havre_copy import wire
+from havre_copy.faults import Refused
+
+
+@pytest.fixture
+def pair():
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def head(*lines: str, target: str = "/o/predict", method: str = "POST") -> bytes:
+    return "\r\n".join([f"{method} {target} HTTP/1.1", "host: x", *lines, "", ""]).encode()
+
+
+def receive(pair, data: bytes, *, close: bool = False, limit: int = 100) -> wire.Request | None:
+    ours, theirs = pair
+    theirs.sendall(data)
+    if close:
+        theirs.shutdown(socket.SHUT_WR)
+    request = wire.Request()
+    return request if wire.Wire("i/0", limit).receive(ours, request) else None
+
+
+def test_reads_what_matters(pair):
+    data = head("Content-Type: text/CSV; charset=x", "CONTENT-LENGTH: 5", "opc-request-id: A/b-1")
+    request = receive(pair, data + b"a,b\r\n")
+    assert request.body == b"a,b\r\n"
+    assert request.content_type == b"text/CSV; charset=x"
+    assert request.id == b"A/b-1"
+    assert not request.stream
+    assert request.header(b"host") == b"x"
+
+
+@pytest.mark.parametrize(
+    ("target", "stream"),
+    [
+        ("/o/predict?a=/predictWithResponseStream", False),
+        ("/prefix/o/predict/v1/chat", False),
+        ("/predict", False),
+        ("/o/predictWithResponseStream", True),
+        ("/o/predictWithResponseStream/v1/x?y=1", True),
+    ],
+)
+def test_tells_streams_by_their_path(pair, target, stream):
+    assert receive(pair, head("content-length: 0", target=target)).stream is stream
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (head("content-type: application/json"), 411),
+        (head("transfer-encoding: chunked"), 411),
+        (head("transfer-encoding: chunked", "content-length: 1"), 400),
+        (head("content-length: 1", "content-length: 2"), 400),
+        (head("content-length: -1"), 400),
+        (head("content-length: 1_0"), 400),
+        (head("content-length: "), 400),
+        (head("content-length: " + "9" * 30), 400),
+        (head("content-length: 101"), 413),
+        (head("content-length: 1", method="GET"), 405),
+        (head(method="GET"), 405),
+        (head("content-length: 1", target="/nothing"), 404),
+        (b"nonsense\r\n\r\n", 400),
+        (b"POST /predict SPDY/3\r\ncontent-length: 1\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
+        (b"POST /predict HTTP/1.1\r\nx: " + b"y" * wire.HEAD_LIMIT, 431),
+    ],
+)
+def test_refuses_what_it_cannot_serve(pair, data, status):
+    with pytest.raises(Refused) as refused:
+        receive(pair, data)
+    assert refused.value.status == status
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"POST /pred", head("content-length: 9") + b"four", head("content-length: 9")]
+)
+def test_a_peer_that_leaves_gets_no_work(pair, data):
+    assert receive(pair, data, close=True) is None
+
+
+def test_body_in_pieces(pair):
+    ours, theirs = pair
+    theirs.sendall(head("content-length: 6") + b"abc")
+    theirs.sendall(b"def")
+    request = wire.Request()
+    assert wire.Wire("i/0", 100).receive(ours, request)
+    assert request.body == b"abcdef"
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("plain-ID_1.2", b"plain-ID_1.2"),
+        ("a\x1b[31mb\x7fc\xe9", b"a[31mbc"),
+        ("x" * 500, b"x" * 200),
+        ("", b""),
+    ],
+)
+def test_request_id_is_safe_to_log_and_to_send_back(pair, sent, kept):
+    request = receive(pair, head("content-length: 0", f"opc-request-id: {sent}"))
+    assert request.id == kept
+
+
+def test_an_answer_is_one_message(pair):
+    ours, theirs = pair
+    wire.Wire("i/7", 100).answer(ours, wire.JSON, b"[1]", b"ID")
+    ours.close()
+    top, body = theirs.makefile("rb").read().split(b"\r\n\r\n")
+    assert top.split(b"\r\n")[0] == b"HTTP/1.1 200 OK"
+    assert set(top.split(b"\r\n")[1:]) == {
+        b"x-havre-copy: i/7",
+        b"connection: close",
+        b"content-type: application/json",
+        b"content-length: 3",
+        b"opc-request-id: ID",
+    }
+    assert body == b"[1]"
+
+
+def test_a_stream_names_its_failure_in_the_trailer(pair):
+    ours, theirs = pair
+    side = wire.Wire("i/0", 100)
+    side.begin_stream(ours, wire.EVENTS, b"")
+    side.chunk(ours, b"data: 1\n\n")
+    side.chunk(ours, b"")
+    side.end_stream(ours, "ValueError: bäd\r\nx: injected")
+    ours.close()
+    top, body = theirs.makefile("rb").read().split(b"\r\n\r\n", 1)
+    assert b"trailer: StreamFailure" in top
+    failure = rb"StreamFailure: ValueError: b\xe4d x: injected"
+    assert body == b"9\r\ndata: 1\n\n\r\n0\r\n" + failure + b"\r\n\r\n"
