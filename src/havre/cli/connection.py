@@ -14,7 +14,11 @@ from havre.home import Home, default_home
 
 HomeOption = Annotated[
     Path | None,
-    typer.Option("--home", help="The home folder [default: $HAVRE_HOME or ~/.havre]."),
+    typer.Option(
+        "--home",
+        help="The home folder.",
+        show_default="$HAVRE_HOME, else ~/.havre; /var/lib/havre for root",
+    ),
 ]
 
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
-from rich.table import Table
 
+from havre.cli import output
 from havre.cli.connection import HomeOption, connect, home_of
 from havre.cli.output import JsonOption
 from havre.client import Client
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
 def deploy(
     folder: Annotated[Path, typer.Argument(help="The artifact: a folder with score.py in it.")],
-    name: Annotated[str, typer.Option(help="Display name [default: the folder's name].")] = "",
+    name: Annotated[str, typer.Option(help="Display name.", show_default="the folder's name")] = "",
     shape: Annotated[str, typer.Option(help="What one instance may use.")] = STANDARD_SHAPE,
     ocpus: Annotated[float, typer.Option(help="OCPUs of a flexible shape.")] = 1.0,
     memory: Annotated[float, typer.Option(help="GB of memory of a flexible shape.")] = 16.0,
@@ -87,14 +87,16 @@ def list_deployments(home: HomeOption = None, as_json: JsonOption = False) -> No
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("name", "state", "instances", "url"):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        count = (row.get("modelDeploymentSystemData") or {}).get("currentInstanceCount", 0)
-        state = row["lifecycleState"]
-        table.add_row(row["displayName"], state, str(count), row["modelDeploymentUrl"])
-    Console().print(table)
+    table = [
+        (
+            row["displayName"],
+            row["lifecycleState"],
+            str((row.get("modelDeploymentSystemData") or {}).get("currentInstanceCount", 0)),
+            row["modelDeploymentUrl"],
+        )
+        for row in rows
+    ]
+    output.print_table(("name", "state", "instances", "url"), table, fold=False)
 
 
 def delete(

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from havre.cli import output
 from havre.cli.connection import HomeOption, home_of
 from havre.cli.output import JsonOption
 from havre.domain.errors import InvalidParameter
@@ -32,12 +32,11 @@ def list_environments(home: HomeOption = None, as_json: JsonOption = False) -> N
     if as_json:
         typer.echo(json.dumps([_row_json(row) for row in rows], indent=2))
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("slug", "python", "kind", "state", "title"):
-        table.add_column(column, no_wrap=column == "slug")
-    for row in rows:
-        table.add_row(row.slug, row.python, row.kind, _state(row), row.title)
-    Console().print(table)
+    output.print_table(
+        ("slug", "python", "kind", "state", "title"),
+        [(row.slug, row.python, row.kind, _state(row), row.title) for row in rows],
+        fold=False,
+    )
 
 
 @environments_app.command()
@@ -75,7 +74,7 @@ def publish(
         Path | None, typer.Option(help="An environment on this machine, used where it lies.")
     ] = None,
     python: Annotated[
-        str, typer.Option(help="Python version, X.Y [default: the default environment's].")
+        str, typer.Option(help="Python version, X.Y.", show_default="the default environment's")
     ] = "",
     home: HomeOption = None,
 ) -> None:

@@ -11,6 +11,9 @@ from rich.table import Table
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
+WIDEST = 10_000
+"""Columns of a table that is not folded."""
+
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -27,13 +30,17 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, fold: bool = True
+) -> None:
+    """``fold`` breaks long cells at a terminal's edge; URLs and what a script reads stay whole."""
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    is_folded = fold and console.is_terminal
+    (console if is_folded else Console(highlight=False, width=WIDEST)).print(table)
 
 
 def print_fault(sentence: str) -> None:

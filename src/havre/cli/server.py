@@ -38,21 +38,26 @@ def register(app: typer.Typer) -> None:
 def up(
     home: HomeOption = None,
     host: Annotated[
-        str | None, typer.Option(help="Address to listen on [default: 127.0.0.1].")
+        str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")
     ] = None,
     port: Annotated[
-        int | None, typer.Option(help="Port to listen on; 0: the system picks [default: 8080].")
+        int | None,
+        typer.Option(help="Port to listen on; 0: the system picks.", show_default="8080"),
     ] = None,
     auth: Annotated[
-        str | None, typer.Option(help="Who may call: off (loopback only) [default: off].")
+        str | None, typer.Option(help="Who may call: off (loopback only).", show_default="off")
     ] = None,
     database_url: Annotated[
-        str | None, typer.Option(help="Database [default: SQLite in the home].")
+        str | None,
+        typer.Option(help="URL of the database.", show_default="SQLite in the home"),
     ] = None,
     capacity: Annotated[
-        str | None, typer.Option(help="overcommit or strict [default: overcommit].")
+        str | None, typer.Option(help="overcommit or strict.", show_default="overcommit")
     ] = None,
-    log_level: Annotated[str | None, typer.Option(help="How much is logged.")] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(help="debug, info, warning or error.", show_default="info"),
+    ] = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="Return once it is healthy, and leave it running.")
     ] = False,
@@ -301,4 +306,4 @@ def _show(report: Report) -> None:
     if report.deployments:
         columns = ("display_name", "state", "url")
         rows = [[row[column] for column in columns] for row in report.deployments]
-        output.print_table(("deployment", "state", "url"), rows)
+        output.print_table(("deployment", "state", "url"), rows, fold=False)
