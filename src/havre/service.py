@@ -30,6 +30,7 @@ from havre.reconciler.loop import Reconciler
 from havre.reconciler.preparation import Preparer
 from havre.reconciler.record import Recorder
 from havre.settings import Settings, load_settings
+from havre.store import model_artifacts
 from havre.store.database import Database, sqlite_url
 from havre.store.schema import Project
 from havre.supervisor.client import Supervisor
@@ -50,6 +51,8 @@ def serve(home: Home, settings: Settings) -> None:
         _ensure_default_project(database, identity)
         artifacts = ArtifactStore(home.artifacts)
         artifacts.sweep()
+        with database.write() as session:
+            model_artifacts.release(session, artifacts.delete)
         balancer = EnvoyBalancer(home, limits=Limits.behind(settings))
         balancer.start()
         stack.callback(balancer.stop)

@@ -183,6 +183,8 @@ def _check(archive: zipfile.ZipFile, size: int, limits: ArchiveLimits) -> Archiv
 
 def _check_entry(info: zipfile.ZipInfo, limits: ArchiveLimits) -> None:
     name = info.filename
+    if info.header_offset < 0:
+        raise _invalid(info, "is damaged: it lies before the archive's beginning")
     if "\0" in info.orig_filename or "\0" in name:
         raise _invalid(info, "has a NUL in its name")
     if "\\" in name or "\\" in info.orig_filename:
