@@ -130,9 +130,9 @@ def test_what_forks_badly_is_loaded_per_copy(launch, score, why):
     assert any(why in note for note in state["notes"])
     assert why in instance.log
     assert instance.log.count("\nloading ") == 3
+    victim = instance.copies()[0]
     assert instance.check(b"1")[0] == 200
-    (pid, _) = instance.copies()
-    os.kill(pid, signal.SIGKILL)
+    os.kill(victim, signal.SIGKILL)
     wait_until(lambda: instance.log.count("\nloading ") == 5, "another load")
     instance.ready()
     instance.process.terminate()
