@@ -1,0 +1,217 @@
+"""Real models of five frameworks answer as they do at home, many requests at once."""
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.e2e.artifacts import EXAMPLES, IRIS_ANSWER, IRIS_ROWS, folder, packed, scored
+
+FRAMEWORKS = Path(__file__).with_name("frameworks")
+COPIES = 4
+REQUESTS = 160
+AT_ONCE = 16
+ANSWER_WITHIN_S = 30
+
+RESULTS = """
+import datetime
+import numpy as np
+import pandas as pd
+
+KINDS = {
+    "scalar": lambda: np.float32(0.5),
+    "whole": lambda: {"n": np.int64(7)},
+    "array": lambda: np.arange(4).reshape(2, 2),
+    "frame": lambda: pd.DataFrame({"a": [1, 2]}, index=["x", "y"]),
+    "series": lambda: pd.Series([1.5, 2.5]),
+    "missing": lambda: {"values": [float("nan"), float("inf"), None, 1.0]},
+    "date": lambda: datetime.date(2026, 3, 4),
+    "text": lambda: "çà et là",
+    "nothing": lambda: None,
+    "bytes": lambda: b"\\x00\\xff",
+    "unknown": lambda: object(),
+}
+
+def load_model():
+    return KINDS
+
+def predict(data, model=load_model()):
+    return model[data]()
+"""
+
+MEETING = """
+import time
+from pathlib import Path
+
+def load_model():
+    return None
+
+def predict(data, model=load_model()):
+    place = Path(data["place"])
+    (place / str(data["me"])).touch()
+    while len(list(place.iterdir())) < data["guests"]:
+        time.sleep(0.01)
+    return data["me"]
+"""
+
+SLOW_STREAM = """
+import os, time
+from pathlib import Path
+
+def load_model():
+    return None
+
+def predict(data, model=load_model()):
+    return parts(data)
+
+def parts(data):
+    yield "first"
+    while not Path(data["gate"]).exists():
+        time.sleep(0.01)
+    yield "second"
+    if data.get("fails"):
+        raise RuntimeError("the model has lost its voice")
+"""
+
+
+@pytest.fixture
+def deploy(oracle):
+    """Deployments that are deleted after the test."""
+    made = []
+
+    def act(archive, **choices):
+        made.append(oracle.deploy(oracle.save(archive), **choices))
+        return made[-1]
+
+    yield act
+    for deployment_id in made:
+        oracle.delete(deployment_id)
+
+
+@pytest.fixture
+def caller(server):
+    with httpx.Client(
+        base_url=server.url,
+        timeout=ANSWER_WITHIN_S,
+        trust_env=False,
+        limits=httpx.Limits(max_connections=AT_ONCE),
+    ) as client:
+        yield client
+
+
+@pytest.mark.parametrize("framework", ["sklearn", "xgboost", "lightgbm", "onnx", "torch"])
+def test_four_copies_answer_many_at_once_as_the_estimator_does(
+    request, framework, deploy, caller, tmp_path
+):
+    where = request.getfixturevalue("torch_notebook" if framework == "torch" else "notebook")
+    artifact = tmp_path / "artifact"
+    shutil.copytree(
+        FRAMEWORKS / framework, artifact, ignore=shutil.ignore_patterns("train.py", "__pycache__")
+    )
+    trained = where.run(str(FRAMEWORKS / framework / "train.py"), str(artifact))
+    deployment_id = deploy(packed(artifact), copies=COPIES, name=framework)
+
+    def ask(number):
+        chosen = slice(number % 100, number % 100 + 1 + number % 7)
+        answer = caller.post(f"/{deployment_id}/predict", json={"rows": trained["rows"][chosen]})
+        assert answer.status_code == 200, answer.text
+        wanted = trained["expected"][chosen]
+        assert answer.json()["prediction"] == pytest.approx(wanted, abs=1e-5)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(ask, range(REQUESTS)))
+
+
+def test_every_copy_works_at_the_same_time(deploy, caller, tmp_path):
+    """Each request waits in predict() until as many as there are copies have come."""
+    deployment_id = deploy(scored(MEETING), copies=COPIES)
+
+    def ask(number):
+        body = {"place": str(tmp_path), "me": number, "guests": COPIES}
+        return caller.post(f"/{deployment_id}/predict", json=body).json()
+
+    with ThreadPoolExecutor(COPIES) as pool:
+        assert list(pool.map(ask, range(COPIES))) == list(range(COPIES))
+
+
+def test_what_predict_returns_reaches_the_client(deploy, caller, subtests):
+    deployment_id = deploy(scored(RESULTS), copies=1)
+    for kind, wanted in {
+        "scalar": 0.5,
+        "whole": {"n": 7},
+        "array": [[0, 1], [2, 3]],
+        "frame": {"a": {"x": 1, "y": 2}},
+        "series": [1.5, 2.5],
+        "missing": {"values": [None, None, None, 1.0]},
+        "date": "2026-03-04",
+        "text": "çà et là",
+        "nothing": None,
+    }.items():
+        with subtests.test(kind):
+            answer = caller.post(f"/{deployment_id}/predict", json=kind)
+            assert answer.status_code == 200, answer.text
+            assert answer.headers["content-type"] == "application/json"
+            assert answer.json() == wanted
+    raw = caller.post(f"/{deployment_id}/predict", json="bytes")
+    assert raw.headers["content-type"] == "application/octet-stream"
+    assert raw.content == b"\x00\xff"
+    refused = caller.post(f"/{deployment_id}/predict", json="unknown")
+    assert (refused.status_code, refused.json()["code"]) == (500, "InternalServerError")
+    assert "object" in refused.json()["message"]
+
+
+def test_parts_of_a_stream_arrive_when_they_are_produced(deploy, caller, tmp_path):
+    deployment_id = deploy(scored(SLOW_STREAM), copies=2)
+    gate = tmp_path / "gate"
+    path = f"/{deployment_id}/predictWithResponseStream"
+    with caller.stream("POST", path, json={"gate": str(gate)}) as answer:
+        assert answer.headers["content-type"] == "text/event-stream"
+        lines = (line for line in answer.iter_lines() if line)
+        assert next(lines) == "data: first"  # the second cannot have been produced yet
+        gate.touch()
+        assert next(lines) == "data: second"
+        assert list(lines) == []
+    whole = caller.post(f"/{deployment_id}/predict", json={"gate": str(gate)})
+    assert "first" in whole.text
+    assert "second" in whole.text
+
+
+def test_a_stream_that_fails_half_way_leaves_the_copy_serving(deploy, caller, tmp_path):
+    deployment_id = deploy(scored(SLOW_STREAM), copies=1)
+    path = f"/{deployment_id}/predictWithResponseStream"
+    gate = tmp_path / "gate"
+    gate.touch()
+    answer = caller.post(path, json={"gate": str(gate), "fails": True})
+    assert "data: second" in answer.text
+    assert "data: second" in caller.post(path, json={"gate": str(gate)}).text
+
+
+def test_the_example_is_deployed_and_asked_from_the_command_line(server):
+    told = server.havre("deploy", str(EXAMPLES / "iris"), "--name", "from-a-shell").stdout
+    assert f"{server.url}/ocid1.datasciencemodeldeployment." in told
+    answer = server.havre("predict", "from-a-shell", json.dumps(IRIS_ROWS)).stdout
+    assert json.loads(answer) == IRIS_ANSWER
+    assert json.loads(
+        server.havre("predict", "from-a-shell", text="[5.1, 3.5, 1.4, 0.2]").stdout
+    ) == {"prediction": ["setosa"]}
+    rows = json.loads(server.havre("list", "--json").stdout)
+    assert [row["lifecycleState"] for row in rows if row["displayName"] == "from-a-shell"] == [
+        "ACTIVE"
+    ]
+    server.havre("delete", "from-a-shell", "--model")
+    gone = server.havre("predict", "from-a-shell", "[1]", check=False)
+    assert gone.returncode == 1
+    assert "no deployment called 'from-a-shell'" in gone.stderr
+
+
+def test_a_folder_deployed_again_replaces_what_serves(server, tmp_path):
+    for number in (1, 2):
+        source = folder(
+            tmp_path / str(number), {"score.py": f"def predict(data):\n    return {number}\n"}
+        )
+        told = server.havre("deploy", str(source), "--name", "again", "--env", "WEB_CONCURRENCY=1")
+        assert ("updating" in told.stdout) is (number == 2)
+        assert server.havre("predict", "again", "[]").stdout == str(number)
+    server.havre("delete", "again", "--model")
