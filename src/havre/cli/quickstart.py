@@ -6,6 +6,7 @@ It does nothing that the API and the other commands do not; each step is one tha
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -134,6 +135,7 @@ def _tell_what_next(
     home: Home, client: Client, deployment: dict[str, Any], folder: Path, console: Console
 ) -> None:
     sample = folder / "artifact" / "test_input.json"
+    havre = "havre" if shutil.which("havre") else sys.argv[0]
     url = deployment["modelDeploymentUrl"]
     at = "" if home.root == home_of(None).root else f" --home {home.root}"
     lines = [
@@ -142,14 +144,14 @@ def _tell_what_next(
             "ask it yourself",
             f"curl -s {url}/predict -H 'content-type: application/json' -d @{sample}",
         ),
-        ("", f"havre predict {NAME} @{sample}{at}"),
-        ("with OCI's own tools", f"havre oci-config --output oci.config{at}"),
+        ("", f"{havre} predict {NAME} @{sample}{at}"),
+        ("with OCI's own tools", f"{havre} oci-config --output oci.config{at}"),
         (
             "",
             f"oci --config-file oci.config --profile HAVRE --endpoint {client.url} "
             f"data-science model-deployment get --model-deployment-id {deployment['id']}",
         ),
-        ("stop the server", f"havre down{at}"),
+        ("stop the server", f"{havre} down{at}"),
     ]
     for title, line in lines:
         if title:
