@@ -277,6 +277,15 @@ def test_refusals_leave_the_connection_usable(
     assert client.sock is connection
 
 
+def test_an_empty_body_is_the_copys_to_refuse(
+    front: Front, deployment: str, copies: Upstream
+) -> None:
+    client = front.client()
+    for _ in range(3):
+        assert ask(client, f"/{deployment}/predict", body=b"").status == 200
+    assert [size for *_, size in copies.requests] == [0, 0, 0]
+
+
 def test_the_largest_body_is_served(front: Front, deployment: str, copies: Upstream) -> None:
     answer = ask(front.client(), f"/{deployment}/predict", body=b"x" * (10 * MIB))
     assert answer.status == 200

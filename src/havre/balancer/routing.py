@@ -181,7 +181,8 @@ def _at_most(seconds: float) -> Json:
 def _bandwidth(mbps: int) -> Json:
     """Both directions are shaped to the provisioned rate; too great a backlog is refused.
 
-    The backlog is counted in bytes of requests, by their content length, when they are whole.
+    The backlog is counted in bytes of requests when they are whole, headers included: Envoy's
+    bucket refuses a request that would take nothing out of it, as one without a body would.
     """
     rate = max(1, mbps * 1_000_000 // 8)
     return {
@@ -200,7 +201,7 @@ def _bandwidth(mbps: int) -> Json:
             rate_limits=[
                 {
                     "actions": [{"generic_key": {"descriptor_value": "bytes"}}],
-                    "hits_addend": {"format": "%REQ(content-length)%"},
+                    "hits_addend": {"format": "%DOWNSTREAM_WIRE_BYTES_RECEIVED%"},
                 },
             ],
             descriptors=[
