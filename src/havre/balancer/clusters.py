@@ -12,6 +12,10 @@ REFUSALS_CLUSTER = "refusals"
 CONNECT_TIMEOUT_S = 2
 API_CONNECTION_IDLE_S = 3
 """Below uvicorn's 5 s keep-alive: the balancer, not the API, closes idle connections."""
+COPY_CONNECTION_IDLE_S = 0.02
+"""A connection opened for a request whose client has hung up meanwhile carries nothing, yet a copy
+that takes it waits for its request. Closing it is this balancer's: a copy cannot tell it from one
+whose request is on the way."""
 MAX_CONCURRENT_REFUSALS = 256
 
 
@@ -35,7 +39,10 @@ def _cluster(route: Route) -> Json:
         route.cluster,
         [endpoint.socket for endpoint in route.endpoints],
         max_requests=route.max_requests,
-        connection={"max_requests_per_connection": 1},
+        connection={
+            "max_requests_per_connection": 1,
+            "idle_timeout": f"{COPY_CONNECTION_IDLE_S}s",
+        },
     )
     if len(route.endpoints) > 1:
         cluster["load_balancing_policy"] = {
