@@ -100,7 +100,8 @@ def _pipes(name: str, sockets: list[Path], *, max_requests: int, connection: Jso
             options: typed(
                 options,
                 common_http_protocol_options=connection,
-                explicit_http_config={"http_protocol_options": {}},
+                # A stream that breaks off says so in a trailer.
+                explicit_http_config={"http_protocol_options": {"enable_trailers": True}},
             )
         },
     }

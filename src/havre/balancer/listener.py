@@ -83,6 +83,7 @@ def _connection_manager(rds_file: Path, limits: Limits) -> Json:
                 # Here and not at the predictions' routes, where it would replace their timeout.
                 "max_stream_duration": f"{UPLOAD_S + limits.predict_s}s",
             },
+            http_protocol_options={"enable_trailers": True},
             request_headers_timeout="10s",
             stream_idle_timeout=f"{UPLOAD_S}s",
             max_request_headers_kb=60,
