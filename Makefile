@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?=
 
-.PHONY: help quickstart install dev format lint types arrows check unit test clean
+.PHONY: help quickstart install dev format lint types arrows docs check unit test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ types: dev
 
 arrows: dev
 	@$(BIN)/lint-imports
+
+docs: dev  ## write the pages that are derived from the code
+	@$(BIN)/python scripts/generate-docs
 
 unit: dev
 	@$(BIN)/pytest -n auto tests/unit tests/contract
