@@ -9,13 +9,13 @@ from havre.domain.route import Route
 class FakeBalancer:
     """Remembers every table it was given.
 
-    ``tables`` are the tables that went live, oldest first; ``retired`` the deployments ``retire``
-    was called for, in order.
+    ``tables`` are the tables that went live, oldest first; ``retiring`` the deployments of which it
+    still knows what was routed before.
     """
 
     def __init__(self) -> None:
         self.tables: list[dict[str, Route]] = []
-        self.retired: list[str] = []
+        self.retiring: set[str] = set()
         self._routes: dict[str, Route] = {}
         self._in_flight: dict[str, int] = {}
         self._failures: list[bool] = []
@@ -45,7 +45,7 @@ class FakeBalancer:
 
     def retire(self, deployment_id: str) -> None:
         with self._lock:
-            self.retired.append(deployment_id)
+            self.retiring.discard(deployment_id)
 
     def fail_next(self, count: int = 1, *, live: bool = False) -> None:
         """Let the next ``count`` publications raise Unavailable; ``live``: yet take effect."""
@@ -61,6 +61,9 @@ class FakeBalancer:
         failing = bool(self._failures)
         live = self._failures.pop(0) if failing else True
         if live and changed != self._routes:
+            self.retiring |= {
+                key for key, route in self._routes.items() if changed.get(key) != route
+            }
             self._routes = changed
             self.tables.append(changed)
         if failing:

@@ -145,6 +145,7 @@ class Actor:
 
     def _stop(self, action: Stop, snapshot: Snapshot) -> None:
         self._engine.stop(action.instance_id)
-        self._recorder.remove_instance(action.instance_id)
+        # While its record is there, a crash in between makes the next pass stop it once more.
         self._balancer.retire(snapshot.deployment_id)
+        self._recorder.remove_instance(action.instance_id)
         self._recorder.note(snapshot, f"Stopped an instance: {action.why}.")
