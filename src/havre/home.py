@@ -98,8 +98,17 @@ class Home:
     def logs(self) -> Path:
         return self.root / "logs"
 
+    @property
+    def lib(self) -> Path:
+        """The code of ours that runs beside a model's, by digest: running copies keep theirs."""
+        return self.root / "lib"
+
     def make(self) -> None:
-        """Create the folders, readable by their owner only. Raises OSError."""
+        """Create the folders, readable by their owner only. Raises OSError.
+
+        As root, models run as other users: they may pass through what lies on their way, and list
+        nothing.
+        """
         for folder in (
             self.root,
             self.run,
@@ -110,7 +119,17 @@ class Home:
             self.unpacked,
             self.environments,
             self.instances,
+            self.lib,
             self.envoy,
             self.logs,
         ):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            for folder in (
+                self.root,
+                self.unpacked,
+                self.environments,
+                self.instances,
+                self.lib,
+            ):
+                folder.chmod(0o711)

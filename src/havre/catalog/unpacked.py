@@ -1,5 +1,8 @@
 """Unpacked artifacts, shared read-only by every instance that serves the same bytes.
 
+As root, a folder is open to one group only, whose members are the instances that serve it: another
+deployment's model cannot read it.
+
 The folder of a digest is whole or absent. Who unpacks it holds the digest's lock, so whatever lies
 aside under that lock was left by a dead process and may go.
 """
@@ -11,6 +14,7 @@ from havre.catalog.archive import LIMITS, ArchiveLimits, unpack
 from havre.catalog.artifacts import ArtifactStore
 from havre.domain.errors import Unavailable
 from havre.durable import file_lock, remove_tree, sync_folder, sync_tree, try_lock
+from havre.unprivileged import group_of, why_models_run_as_us
 
 
 class Unpacker:
@@ -70,6 +74,9 @@ class Unpacker:
         unpack(archive, aside, self._limits)
         try:
             _make_read_only(aside)
+            if not why_models_run_as_us():
+                os.chown(aside, 0, group_of(target.name))
+                aside.chmod(0o550)
             sync_tree(aside)
             aside.rename(target)
             sync_folder(self._root)

@@ -4,9 +4,11 @@ A keeper whose model is loading cannot answer; then the state file holds its las
 """
 
 import json
+import os
 import socket
+import stat
+import time
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -57,20 +59,13 @@ class KeeperState:
         )
 
 
-def launcher() -> Path:
-    """The program that a model's interpreter is started with."""
-    found = find_spec("havre_copy")
-    assert found is not None
-    assert found.origin is not None
-    return Path(found.origin).with_name("launch.py")
-
-
 def spec_json(spec: InstanceSpec, state_file: Path) -> dict[str, Any]:
     return {
         "protocol": PROTOCOL,
         "instance": spec.id,
         "deployment": spec.deployment_id,
         "revision": spec.revision,
+        "interpreter": str(spec.interpreter),  # the environment in use is found by it
         "artifact": str(spec.artifact),
         "copies": spec.copies,
         "predict_timeout_s": spec.predict_timeout_s,
@@ -83,21 +78,38 @@ def spec_json(spec: InstanceSpec, state_file: Path) -> dict[str, Any]:
 
 
 def ask(control: Path, op: str) -> KeeperState | None:
-    """Ask the keeper; None when it does not answer in time, or not as a keeper does."""
+    """Ask the keeper; None when it does not answer in time, or not as a keeper does.
+
+    User code may have taken its place: nothing it says can hold us up for longer.
+    """
+    deadline = time.monotonic() + ANSWER_WITHIN_S
+    answer = b""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(ANSWER_WITHIN_S)
             connection.connect(str(control))
             connection.sendall(json.dumps({"op": op}).encode() + b"\n")
-            with connection.makefile("rb") as answers:
-                return KeeperState.from_json(json.loads(answers.readline(ANSWER_LIMIT)))
-    except (OSError, ValueError, KeyError, TypeError):
+            while not answer.endswith(b"\n") and len(answer) < ANSWER_LIMIT:
+                connection.settimeout(max(0.001, deadline - time.monotonic()))
+                part = connection.recv(65536)
+                if not part:
+                    break
+                answer += part
+        return KeeperState.from_json(json.loads(answer))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 def read_state(state_file: Path) -> KeeperState | None:
-    """The keeper's last word on disk; None when there is none that can be read."""
+    """The keeper's last word on disk; None when there is none that can be read.
+
+    The folder is the model's own: what lies there may be a link, a pipe or endless.
+    """
     try:
-        return KeeperState.from_json(json.loads(state_file.read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError):
+        descriptor = os.open(state_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return None
+            return KeeperState.from_json(json.loads(file.read(ANSWER_LIMIT)))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

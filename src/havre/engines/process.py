@@ -16,7 +16,8 @@ from havre import durable
 from havre.domain.errors import EngineFault
 from havre.domain.instance import InstanceSpec, InstanceStatus
 from havre.domain.states import InstancePhase
-from havre.engines import keeper
+from havre.engines import confinement, keeper, launcher
+from havre.engines.confinement import Places, Plan
 from havre.engines.keeper import KeeperState
 from havre.home import Home
 from havre.supervisor.client import Supervisor
@@ -45,10 +46,12 @@ class ProcessEngine:
                 return
             self._supervisor.stop(PREFIX + spec.id, grace_s=STOP_GRACE_S)
         try:
-            self._prepare(spec)
+            program = launcher.install(self._home)
+            plan = confinement.plan(spec, self._home, program)
+            self._prepare(spec, plan)
         except OSError as error:
             raise EngineFault(f"instance {spec.id} cannot be prepared: {error}") from error
-        self._supervisor.start(self._process_spec(spec))
+        self._supervisor.start(self._process_spec(spec, plan, program))
 
     def inspect(self, instance_id: str) -> InstanceStatus:
         return self._status(instance_id, self._supervisor.inspect(PREFIX + instance_id))
@@ -76,7 +79,7 @@ class ProcessEngine:
         try:
             for path in (self._socket(instance_id), self._control(instance_id)):
                 path.unlink(missing_ok=True)
-            durable.remove_tree(self._folder(instance_id))
+            durable.remove_tree(self._places(instance_id).folder)
         except OSError as error:
             raise EngineFault(
                 f"the files of instance {instance_id} cannot be removed: {error}"
@@ -89,31 +92,42 @@ class ProcessEngine:
 
     # Starting.
 
-    def _prepare(self, spec: InstanceSpec) -> None:
-        folder = self._folder(spec.id)
-        (folder / "tmp").mkdir(mode=0o700, parents=True, exist_ok=True)
+    def _prepare(self, spec: InstanceSpec, plan: Plan) -> None:
+        """Its folders. What the engine reads again stays ours: the model could forge it."""
+        places = self._places(spec.id)
+        durable.remove_tree(places.folder)
+        places.folder.mkdir(mode=0o700, parents=True)
         self._log(spec.id).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._state_file(spec.id).unlink(missing_ok=True)
-        content = json.dumps(keeper.spec_json(spec, self._state_file(spec.id))).encode()
-        durable.write_file(folder / "spec.json", content)
+        told = {**keeper.spec_json(spec, places.state_file), "confinement_notes": plan.notes}
+        durable.write_file(places.spec, json.dumps(told).encode())
+        for folder in places.owned:
+            folder.mkdir(mode=0o700)
+        if (user := plan.confinement.user) is not None:
+            for folder in places.owned:
+                os.chown(folder, user.uid, user.gid)
+            for path, mode in ((places.spec, 0o440), (places.folder, 0o550)):
+                os.chown(path, 0, user.gid)
+                path.chmod(mode)
 
-    def _process_spec(self, spec: InstanceSpec) -> ProcessSpec:
-        folder = self._folder(spec.id)
+    def _process_spec(self, spec: InstanceSpec, plan: Plan, program: Path) -> ProcessSpec:
+        places = self._places(spec.id)
+        own = {"HOME": str(places.home), "TMPDIR": str(places.temporary)}
         return ProcessSpec(
             name=PREFIX + spec.id,
-            argv=(str(spec.interpreter), str(keeper.launcher()), str(folder / "spec.json")),
-            environment={**spec.environment, "TMPDIR": str(folder / "tmp")},
-            folder=str(folder),
+            argv=(str(spec.interpreter), str(program), str(places.spec)),
+            environment={**spec.environment, **own},
+            folder=str(places.home),
             log=str(self._log(spec.id)),
             listen=(str(self._socket(spec.id)), str(self._control(spec.id))),
             stop_grace_s=SHUTDOWN_GRACE_S,
+            confinement=plan.confinement,
         )
 
     # Looking.
 
     def _status(self, instance_id: str, process: ProcessStatus | None) -> InstanceStatus:
         wanted = self._read_spec(instance_id)
-        state = keeper.read_state(self._state_file(instance_id))
+        state = keeper.read_state(self._places(instance_id).state_file)
         if process is None:
             if state is not None and state.phase == keeper.FAILED:
                 return self._tell(instance_id, wanted, InstancePhase.FAILED, reason=state.reason)
@@ -125,12 +139,15 @@ class ProcessEngine:
                 instance_id,
                 wanted,
                 InstancePhase.DEGRADED,
+                process=process,
                 state=state,
                 copies_ready=min(process.orphans, int(wanted.get("copies", 0))),
                 reason=f"its keeper {_how_it_ended(process)}; its copies serve on",
             )
         reason = self._explain_death(instance_id, process, state)
-        return self._tell(instance_id, wanted, InstancePhase.FAILED, state=state, reason=reason)
+        return self._tell(
+            instance_id, wanted, InstancePhase.FAILED, process=process, state=state, reason=reason
+        )
 
     def _status_of_running(
         self,
@@ -151,6 +168,7 @@ class ProcessEngine:
                 instance_id,
                 wanted,
                 InstancePhase.STARTING,
+                process=process,
                 state=state,
                 pid=process.pid,
                 reason="" if state is None else state.reason,
@@ -160,6 +178,7 @@ class ProcessEngine:
             instance_id,
             wanted,
             phase,
+            process=process,
             state=state,
             pid=process.pid,
             copies_ready=state.ready,
@@ -179,7 +198,7 @@ class ProcessEngine:
             "notes": [],
         }
         try:
-            durable.write_file(self._state_file(instance_id), json.dumps(state).encode())
+            durable.write_file(self._places(instance_id).state_file, json.dumps(state).encode())
         except OSError as error:
             raise EngineFault(f"instance {instance_id}: {reason}, and {error}") from error
         return self._tell(instance_id, wanted, InstancePhase.FAILED, reason=reason)
@@ -190,12 +209,14 @@ class ProcessEngine:
         wanted: dict[str, Any],
         phase: InstancePhase,
         *,
+        process: ProcessStatus | None = None,
         state: KeeperState | None = None,
         pid: int = 0,
         copies_ready: int = 0,
         reason: str = "",
     ) -> InstanceStatus:
         state = state or KeeperState()
+        warnings = process.warnings if process else ()
         return InstanceStatus(
             id=instance_id,
             deployment_id=str(wanted.get("deployment", "")),
@@ -208,7 +229,7 @@ class ProcessEngine:
             restarts=state.restarts,
             pid=pid,
             reason=reason,
-            notes=state.notes,
+            notes=(*wanted.get("confinement_notes", ()), *warnings, *state.notes),
             memory_bytes=state.copy_bytes,
             shared_bytes=state.shared_bytes,
         )
@@ -225,18 +246,15 @@ class ProcessEngine:
     def _read_spec(self, instance_id: str) -> dict[str, Any]:
         """What the keeper was told; empty when it cannot be read."""
         try:
-            wanted = json.loads((self._folder(instance_id) / "spec.json").read_bytes())
+            wanted = json.loads(self._places(instance_id).spec.read_bytes())
         except (OSError, ValueError):
             return {}
         return wanted if isinstance(wanted, dict) else {}
 
     # Places.
 
-    def _folder(self, instance_id: str) -> Path:
-        return self._home.instances / instance_id
-
-    def _state_file(self, instance_id: str) -> Path:
-        return self._folder(instance_id) / "state.json"
+    def _places(self, instance_id: str) -> Places:
+        return Places(self._home.instances / instance_id)
 
     def _log(self, instance_id: str) -> Path:
         return self._home.logs / "instances" / f"{instance_id}.log"
@@ -257,6 +275,8 @@ def _how_it_ended(process: ProcessStatus) -> str:
     code = process.exit_code
     if code is None:
         return "ended unseen"
+    if code == -signal.SIGKILL and process.out_of_memory:
+        return "was ended by the system: out of memory, it needs more than its shape has"
     if code == -signal.SIGKILL:
         return "was killed by signal 9: probably out of memory"
     if code < 0:

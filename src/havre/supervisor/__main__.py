@@ -138,6 +138,7 @@ def _read_server_file(home: Home) -> dict[str, Any] | None:
 def _write_server_file(home: Home, about: dict[str, Any]) -> None:
     beside = home.server_file.with_suffix(".new")
     beside.write_text(json.dumps(about))
+    beside.chmod(0o600)
     beside.rename(home.server_file)
 
 

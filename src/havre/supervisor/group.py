@@ -42,6 +42,15 @@ def living_members(
     ]
 
 
+def adopted_by_us(environment: Mapping[str, str]) -> list[Identity]:
+    """Living processes that fell to us, their parents being dead, and carry this environment."""
+    return [
+        Identity(stat.pid, stat.start_time, boot_id())
+        for stat in living_processes()
+        if stat.parent == os.getpid() and _carries(stat.pid, environment)
+    ]
+
+
 def is_empty(group: int) -> bool:
     """Whether nothing at all has this group number, zombies included; costs one system call."""
     try:

@@ -32,11 +32,57 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class User:
+    """Who a process runs as, by number; ``groups`` are its other groups."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """What a process may use of the machine; whatever this machine can enforce of it, it does.
+
+    Without a ``user`` it keeps the supervisor's. ``memory_bytes``, ``cpus`` (hardware threads) and
+    ``processes`` (threads included) are limits of the process and all it starts together;
+    ``open_files`` of each. ``readable`` (and executable), ``writable`` and ``devices`` are the only
+    files and folders within reach; ``hidden`` folders are empty for it. ``temporary`` is its own
+    /tmp. It can neither connect to a TCP port of ``closed_ports`` nor listen there.
+    """
+
+    user: User | None = None
+    memory_bytes: int = 0
+    cpus: float = 0.0
+    processes: int = 512
+    open_files: int = 4096
+    readable: tuple[str, ...] = ()
+    writable: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    temporary: str = ""
+    closed_ports: tuple[int, ...] = ()
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Confinement":
+        user = stored["user"]
+        lists = ("readable", "writable", "devices", "hidden", "closed_ports")
+        return cls(
+            **{
+                **stored,
+                **{key: tuple(stored[key]) for key in lists},
+                "user": user and User(**{**user, "groups": tuple(user["groups"])}),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessSpec:
     """A process to keep. ``environment`` is complete: nothing is inherited.
 
     ``listen`` are Unix sockets that the supervisor binds (mode 0600) and passes as descriptors
-    3, 4, …; ``log`` takes standard output and error, appended.
+    3, 4, …; ``log`` takes standard output and error, appended. Without a ``confinement`` the
+    process has all the rights that the supervisor has.
     """
 
     name: str
@@ -47,6 +93,7 @@ class ProcessSpec:
     listen: tuple[str, ...] = ()
     restart: Restart = Restart.NEVER
     stop_grace_s: float = 10.0
+    confinement: Confinement | None = None
 
     @property
     def digest(self) -> str:
@@ -60,14 +107,24 @@ class ProcessSpec:
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "ProcessSpec":
         lists = {key: tuple(stored[key]) for key in ("argv", "listen")}
-        return cls(**{**stored, **lists, "restart": Restart(stored["restart"])})
+        confinement = stored["confinement"]
+        return cls(
+            **{
+                **stored,
+                **lists,
+                "restart": Restart(stored["restart"]),
+                "confinement": confinement and Confinement.from_json(confinement),
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
     """What the supervisor knows of one process. ``exit_code`` is negative for a signal.
 
-    ``orphans`` counts processes of its group that outlived it.
+    ``orphans`` counts processes of its group that outlived it. ``out_of_memory`` counts processes
+    that the kernel ended at the memory limit. ``warnings`` are sentences: what this machine did not
+    do of the confinement.
     """
 
     name: str
@@ -79,13 +136,16 @@ class ProcessStatus:
     adopted: bool = False
     orphans: int = 0
     spec_digest: str = field(default="")
+    out_of_memory: int = 0
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "ProcessStatus":
-        return cls(**{**stored, "phase": Phase(stored["phase"])})
+        warnings = tuple(stored["warnings"])
+        return cls(**{**stored, "phase": Phase(stored["phase"]), "warnings": warnings})
 
 
 def encode(message: Mapping[str, Any]) -> bytes:

@@ -14,18 +14,22 @@ from typing import Any
 from havre.supervisor.identity import Identity
 from havre.supervisor.protocol import ProcessSpec
 
-FORMAT = 1
+FORMAT = 2
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """``exit_code`` is known once the process ended under a supervisor's eyes."""
+    """``exit_code`` is known once the process ended under a supervisor's eyes.
+
+    ``warnings`` tell what could not be done of its confinement.
+    """
 
     spec: ProcessSpec
     identity: Identity
     restarts: int = 0
     exit_code: int | None = None
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -35,6 +39,7 @@ class Record:
             "identity": asdict(self.identity),
             "restarts": self.restarts,
             "exit_code": self.exit_code,
+            "warnings": self.warnings,
         }
 
     @classmethod
@@ -46,6 +51,7 @@ class Record:
             identity=Identity(**stored["identity"]),
             restarts=stored["restarts"],
             exit_code=stored["exit_code"],
+            warnings=tuple(stored["warnings"]),
         )
 
 

@@ -4,6 +4,9 @@ The child waits after the fork until its record is on disk. Were the supervisor 
 the child would read the end of the pipe and go: no process exists that no record names.
 
 A fork is safe here, and only here: the supervisor has a single thread.
+
+Until its program runs, the child tells on a pipe, a line of JSON each: ``["warning", sentence]``,
+and last, if it fails, ``["fault", step, cause]``.
 """
 
 import fcntl
@@ -17,6 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
 
+from havre.supervisor.confinement import confine, prepare
 from havre.supervisor.protocol import ProcessSpec
 
 BACKLOG = 1024
@@ -27,12 +31,17 @@ class SpawnFault(Exception):
     """The process could not be started; the text names the step and the cause."""
 
 
-def spawn(spec: ProcessSpec, *, before_exec: Callable[[int], None]) -> int:
-    """Start the process and return its pid, once its program was executed.
+def spawn(
+    spec: ProcessSpec, *, limits_processes: bool, before_exec: Callable[[int], None]
+) -> list[str]:
+    """Start the process; returns once its program was executed, with what it was warned of.
 
     ``before_exec`` is called with the pid while the child waits; if it raises, the child ends.
-    Raises SpawnFault or OSError; nothing runs then.
+    ``limits_processes``: that the confinement must bound their number by itself. Raises SpawnFault
+    or OSError; nothing runs then.
     """
+    if spec.confinement is not None:
+        prepare(spec.confinement)
     with ExitStack() as kept:
         log = os.open(spec.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY, 0o600)
         kept.callback(os.close, log)
@@ -51,13 +60,14 @@ def spawn(spec: ProcessSpec, *, before_exec: Callable[[int], None]) -> int:
             pid = os.fork()
             if pid == 0:
                 os.close(go_writer)
-                _become(spec, log, [sock.fileno() for sock in listeners], go_reader, fault_writer)
+                descriptors = [sock.fileno() for sock in listeners]
+                _become(spec, log, descriptors, go_reader, fault_writer, limits_processes)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         os.close(fault_writer)
-        pid = _release(spec, pid, go_writer, fault_reader, before_exec)
+        warnings = _release(spec, pid, go_writer, fault_reader, before_exec)
         bound.pop_all()
-        return pid
+        return warnings
 
 
 def remove_socket(path: Path) -> None:
@@ -75,7 +85,7 @@ def _release(
     go_writer: int,
     fault_reader: int,
     before_exec: Callable[[int], None],
-) -> int:
+) -> list[str]:
     try:
         before_exec(pid)
         os.write(go_writer, b"g")
@@ -85,12 +95,12 @@ def _release(
         raise
     os.close(go_writer)
     with os.fdopen(fault_reader, "rb", closefd=False) as reader:
-        fault = reader.read()
-    if not fault:
-        return pid
-    os.waitpid(pid, 0)
-    step, reason = json.loads(fault)
-    raise SpawnFault(f"{spec.name} did not start: {step}: {reason}")
+        told = [json.loads(line) for line in reader]
+    for kind, *words in told:
+        if kind == "fault":
+            os.waitpid(pid, 0)
+            raise SpawnFault(f"{spec.name} did not start: {': '.join(words)}")
+    return [sentence for _, sentence in told]
 
 
 def _listen(path: Path) -> socket.socket:
@@ -112,7 +122,12 @@ def _listen(path: Path) -> socket.socket:
 
 
 def _become(
-    spec: ProcessSpec, log: int, listeners: list[int], go_reader: int, fault_writer: int
+    spec: ProcessSpec,
+    log: int,
+    listeners: list[int],
+    go_reader: int,
+    fault_writer: int,
+    limits_processes: bool,
 ) -> NoReturn:
     """The child's side. Ends in the program, or in an exit: it never returns."""
     step = "preparing"
@@ -121,17 +136,30 @@ def _become(
         os.setsid()
         if os.read(go_reader, 1) != b"g":
             os._exit(0)
-        _arrange_descriptors(log, listeners, fault_writer)
-        fault_writer = FIRST_LISTENER + len(listeners)
         os.umask(0o077)
         step = f"entering {spec.folder}"
         os.chdir(spec.folder)
+        if spec.confinement is not None:
+            step = "confining it"
+            confine(
+                spec.confinement,
+                limits_processes=limits_processes,
+                warn=lambda sentence: _tell(fault_writer, "warning", sentence),
+            )
+        step = "arranging its descriptors"
+        null = os.open(os.devnull, os.O_RDONLY)
+        _arrange_descriptors([null, log, log, *listeners, fault_writer])
+        fault_writer = FIRST_LISTENER + len(listeners)
         step = f"executing {spec.argv[0]}"
         os.execve(spec.argv[0], spec.argv, dict(spec.environment))
     except BaseException as error:
-        os.write(fault_writer, json.dumps([step, str(error)]).encode())
+        _tell(fault_writer, "fault", step, str(error))
     finally:
         os._exit(127)
+
+
+def _tell(fault_writer: int, *words: str) -> None:
+    os.write(fault_writer, json.dumps(words).encode() + b"\n")
 
 
 def _forget_signals() -> None:
@@ -144,10 +172,8 @@ def _forget_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _arrange_descriptors(log: int, listeners: list[int], fault_writer: int) -> None:
-    """0 to 2, the listeners from 3 on, and the fault pipe, which the program does not get."""
-    null = os.open(os.devnull, os.O_RDONLY)
-    wanted = [null, log, log, *listeners, fault_writer]
+def _arrange_descriptors(wanted: list[int]) -> None:
+    """From 0 on, in this order; the last one, the fault pipe, is not for the program."""
     # First out of the way of every target number, then into place.
     beyond = len(wanted) + 64
     moved = [_duplicate_beyond(descriptor, beyond) for descriptor in wanted]
@@ -157,5 +183,4 @@ def _arrange_descriptors(log: int, listeners: list[int], fault_writer: int) -> N
 
 
 def _duplicate_beyond(descriptor: int, lowest: int) -> int:
-
     return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, lowest)

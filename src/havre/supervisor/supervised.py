@@ -7,6 +7,7 @@ from pathlib import Path
 
 from havre.supervisor import group, records
 from havre.supervisor.backoff import HEALTHY_AFTER_S, Backoff
+from havre.supervisor.cgroups import Cgroups, Limits
 from havre.supervisor.identity import Identity, boot_id, identify, open_pidfd
 from havre.supervisor.protocol import Phase, ProcessSpec, ProcessStatus, Restart
 from havre.supervisor.records import Record
@@ -23,7 +24,9 @@ class Supervised:
     of its death from this descriptor. ``tell`` takes a sentence for the supervisor's log.
     """
 
-    def __init__(self, spec: ProcessSpec, folder: Path, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, spec: ProcessSpec, folder: Path, cgroups: Cgroups, tell: Callable[[str], None]
+    ) -> None:
         self.spec = spec
         self.identity = Identity(0, 0, boot_id())
         self.phase = Phase.EXITED
@@ -33,7 +36,9 @@ class Supervised:
         self.pidfd: int | None = None
         self.retry_at: float | None = None
         self.kill_at: float | None = None
+        self.warnings: tuple[str, ...] = ()
         self._folder = folder
+        self._cgroups = cgroups
         self._tell = tell
         self._backoff = Backoff()
         self._started_at = 0.0
@@ -63,17 +68,31 @@ class Supervised:
             adopted=self.adopted,
             orphans=0 if self.phase is Phase.RUNNING else len(self.members()),
             spec_digest=self.spec.digest,
+            out_of_memory=self._cgroups.out_of_memory(self.name),
+            warnings=self.warnings,
         )
 
     def start(self, now: float) -> None:
         """Raises SpawnFault or OSError; nothing runs then."""
-        spawn(self.spec, before_exec=self._record_birth)
+        limits_processes = "pids" in self._cgroups.missing
+        self.warnings = ()
+        try:
+            told = spawn(
+                self.spec, limits_processes=limits_processes, before_exec=self._receive_child
+            )
+        except (SpawnFault, OSError):
+            self._cgroups.remove(self.name)
+            raise
+        if told:
+            self.warnings += tuple(told)
+            self._record()
         self.phase, self.exit_code, self.adopted = Phase.RUNNING, None, False
         self.retry_at, self._started_at, self._group_is_gone = None, now, False
 
     def adopt(self, record: Record, now: float) -> None:
         """Take over what an earlier supervisor started, in whatever state it is now."""
         self.identity, self.restarts = record.identity, record.restarts
+        self.warnings = record.warnings
         self.adopted, self._group_is_gone = True, False
         self._started_at = now
         self.pidfd = open_pidfd(record.identity)
@@ -109,17 +128,18 @@ class Supervised:
             self._record()
 
     def members(self) -> list[Identity]:
-        """Living processes of the group, itself included."""
+        """Living processes of the group, itself included, and those that left it to hide."""
         if self._group_is_gone:
             return []
         if self.phase is Phase.RUNNING:
-            return group.living_members(self.identity)
+            return list({*group.living_members(self.identity), *self._strays()})
         if group.is_empty(self.identity.pid):
             found = []
         else:
             # The leader of an adopted group may have died while nobody looked.
             environment = self.spec.environment if self.adopted else None
             found = group.living_members(self.identity, environment=environment)
+        found = list({*found, *self._strays()})
         self._group_is_gone = not found
         return found
 
@@ -143,11 +163,13 @@ class Supervised:
         if now >= self.kill_at + STOP_FAULT_S:
             raise TimeoutError(f"{self.name} does not end, {STOP_FAULT_S:g} s after SIGKILL")
         if now >= self.kill_at:
+            self._cgroups.kill(self.name)
             self._signal(signal.SIGKILL)
         return False
 
     def forget(self) -> None:
-        """Remove its record and the sockets that were bound for it."""
+        """Remove its record, its control group and the sockets that were bound for it."""
+        self._cgroups.remove(self.name)
         records.forget(self._folder, self.name)
         for path in self.spec.listen:
             remove_socket(Path(path))
@@ -162,17 +184,34 @@ class Supervised:
         else:
             group.signal_members(self.members(), number)
 
-    def _record_birth(self, pid: int) -> None:
+    def _strays(self) -> list[Identity]:
+        """Members that are in no group of ours any more: only what is confined has reason to."""
+        if self.spec.confinement is None:
+            return []
+        grouped = self._cgroups.members(self.name)
+        found = [identity for pid in grouped if (identity := identify(pid)) is not None]
+        if not self._cgroups.can_hold:
+            found += group.adopted_by_us(self.spec.environment)
+        return found
+
+    def _receive_child(self, pid: int) -> None:
+        """The child waits: write down that it is ours, and put it under its limits."""
         identity = identify(pid)
         if identity is None:
             raise SpawnFault(f"{self.name} ended before it began")
         self.identity = identity
-        records.save(self._folder, Record(self.spec, identity, self.restarts))
+        confinement = self.spec.confinement
+        if confinement is not None:
+            limits = Limits(confinement.memory_bytes, confinement.cpus, confinement.processes)
+            self.warnings = tuple(self._cgroups.enter(self.name, pid, limits))
+        records.save(self._folder, self._as_record())
+
+    def _as_record(self) -> Record:
+        return Record(self.spec, self.identity, self.restarts, self.exit_code, self.warnings)
 
     def _record(self) -> None:
         try:
-            record = Record(self.spec, self.identity, self.restarts, self.exit_code)
-            records.save(self._folder, record)
+            records.save(self._folder, self._as_record())
         except OSError as error:
             self._tell(f"{self.name}: its record was not written: {error}")
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from havre.home import Home
 from havre.supervisor import records
+from havre.supervisor.cgroups import Cgroups, find_trees
 from havre.supervisor.connection import Connection
 from havre.supervisor.identity import living_processes
 from havre.supervisor.protocol import STOP_ORDER, Phase, ProcessSpec, Restart
@@ -37,6 +38,7 @@ class Supervisor:
         self._home = home
         self._about: Mapping[str, Any] = {}
         self._tell = tell
+        self._cgroups = Cgroups(find_trees(is_root=os.geteuid() == 0), home.root)
         self._processes: dict[str, Supervised] = {}
         self._stop_waiters: dict[str, list[Connection]] = {}
         self._shutdown_waiters: list[Connection] | None = None
@@ -58,6 +60,8 @@ class Supervisor:
             self._tell(f"{process.name}: adopted, {process.phase} (pid {record.identity.pid})")
             if process.pidfd is not None:
                 self._selector.register(process.pidfd, selectors.EVENT_READ, process)
+        for name in self._cgroups.clean(self._processes):
+            self._tell(f"{name}: ended what no record names")
 
     def revive(self) -> None:
         """Start those again that must always run and were found dead."""
@@ -372,4 +376,4 @@ class Supervisor:
             connection.close()
 
     def _new_process(self, spec: ProcessSpec) -> Supervised:
-        return Supervised(spec, self._home.processes, self._tell)
+        return Supervised(spec, self._home.processes, self._cgroups, self._tell)

@@ -9,6 +9,7 @@ import pytest
 from havre.catalog.artifacts import ArtifactStore
 from havre.catalog.unpacked import Unpacker
 from havre.domain.errors import ArtifactInvalid, NotFound, Unavailable
+from havre.unprivileged import group_of, why_models_run_as_us
 
 
 @pytest.fixture
@@ -38,7 +39,12 @@ def test_the_tree_is_read_only_and_made_once(store: ArtifactStore, unpacker: Unp
         str(path.relative_to(root)): path.stat().st_mode & 0o777
         for path in [root, *root.rglob("*")]
     }
-    assert modes == {".": 0o555, "score.py": 0o444, "sub": 0o555, "sub/model.py": 0o444}
+    top = modes.pop(".")
+    assert modes == {"score.py": 0o444, "sub": 0o555, "sub/model.py": 0o444}
+    if why_models_run_as_us():
+        assert top == 0o555
+    else:
+        assert (top, root.stat().st_uid, root.stat().st_gid) == (0o550, 0, group_of(digest))
     made = root.stat().st_ino
     assert unpacker.ensure(digest).stat().st_ino == made
 

@@ -1,0 +1,53 @@
+"""Where the code lies that runs beside a model's: a copy of ``havre_copy`` in the home.
+
+The installed package may be out of a model's reach, and an upgrade replaces it while keepers run
+that may still start anew. A copy per content, never changed, has neither trouble.
+"""
+
+import hashlib
+import secrets
+from importlib.util import find_spec
+from pathlib import Path
+
+from havre.durable import remove_tree, sync_tree
+from havre.home import Home
+
+NAME = "havre_copy"
+
+
+def install(home: Home) -> Path:
+    """The program that a model's interpreter is started with. Raises OSError."""
+    package = _package()
+    sources = {path.name: path.read_bytes() for path in sorted(package.glob("*.py"))}
+    digest = hashlib.sha256()
+    for name, content in sources.items():
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    place = home.lib / digest.hexdigest()[:16]
+    if not place.is_dir():
+        _write(sources, place)
+    return place / NAME / "launch.py"
+
+
+def _package() -> Path:
+    found = find_spec(NAME)
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent
+
+
+def _write(sources: dict[str, bytes], place: Path) -> None:
+    aside = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+    try:
+        folder = aside / NAME
+        folder.mkdir(parents=True)
+        for name, content in sources.items():
+            (folder / name).write_bytes(content)
+            (folder / name).chmod(0o444)
+        for each in (folder, aside):
+            each.chmod(0o755)
+        sync_tree(aside)
+        aside.rename(place)
+    except OSError:
+        remove_tree(aside)
+        if not place.is_dir():  # another control plane was quicker
+            raise

@@ -1,0 +1,308 @@
+"""The control groups of a home's processes: limits, who belongs to whom, and ending all of them.
+
+A process leaves its process group at will, never its control group: this is what finds what a model
+has left behind. Version 1 (a tree per controller), version 2 and both side by side are spoken.
+Without root only a scope that was delegated to us can be used.
+
+Files: Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst of Linux.
+"""
+
+import errno
+import hashlib
+import os
+import signal
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from havre.supervisor.identity import identify, open_pidfd
+
+CONTROLLERS = ("memory", "cpu", "pids")
+OURS = "havre"
+LEAF = "havre-host"
+"""Where a scope's own processes go: version 2 wants none beside groups that have limits."""
+PERIOD_US = 100_000
+SHAPE_LIMITS = {"memory": "memory", "cpu": "processor time"}
+MOST_KILL_ROUNDS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """0 is no limit. ``cpus`` in hardware threads."""
+
+    memory_bytes: int = 0
+    cpus: float = 0.0
+    processes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """One hierarchy that we may write to: groups are made in ``base``."""
+
+    base: Path
+    version: int
+    controllers: frozenset[str]
+
+
+class Cgroups:
+    """The groups of one home. ``name`` is always a process's. Nothing here raises OSError."""
+
+    def __init__(self, trees: Sequence[Tree], home: Path) -> None:
+        self._trees = trees
+        self._home_id = hashlib.sha256(str(home).encode()).hexdigest()[:12]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Controllers whose limits cannot be set here."""
+        there = {controller for tree in self._trees for controller in tree.controllers}
+        return tuple(controller for controller in CONTROLLERS if controller not in there)
+
+    @property
+    def can_hold(self) -> bool:
+        """Whether processes have groups at all, whatever is limited there."""
+        return bool(self._trees)
+
+    def enter(self, name: str, pid: int, limits: Limits) -> list[str]:
+        """Make a group and put a process into it. Returns a sentence for each limit not set."""
+        problems = [
+            f"the shape's limit of {words} is not enforced: no {controller} cgroup is ours"
+            for controller, words in SHAPE_LIMITS.items()
+            if controller in self.missing
+        ]
+        for tree in self._trees:
+            folder = self._folder(tree, name)
+            try:
+                self._make(tree, folder)
+                for file, value, is_needed in _settings(tree, limits):
+                    try:
+                        (folder / file).write_text(value)
+                    except OSError as error:
+                        if is_needed:
+                            problems.append(f"the limit {file} cannot be set: {error.strerror}")
+                (folder / "cgroup.procs").write_text(str(pid))
+            except OSError as error:
+                names = ", ".join(sorted(tree.controllers))
+                problems.append(f"the {names} limits cannot be set: {error}")
+        return problems
+
+    def members(self, name: str) -> set[int]:
+        """The pids in a process's group; none where it has no group."""
+        found: set[int] = set()
+        for tree in self._trees:
+            with suppress(OSError):
+                text = (self._folder(tree, name) / "cgroup.procs").read_text()
+                found |= {int(word) for word in text.split()}
+        return found
+
+    def kill(self, name: str) -> None:
+        """SIGKILL for every member, and for what it starts meanwhile."""
+        for tree in self._trees:
+            folder = self._folder(tree, name)
+            if tree.version == 2:
+                with suppress(OSError):
+                    (folder / "cgroup.kill").write_text("1")
+            if "pids" in tree.controllers:
+                with suppress(OSError):
+                    (folder / "pids.max").write_text("0")  # no fork can outrun us
+        for _ in range(MOST_KILL_ROUNDS):
+            members = self.members(name)
+            if not members:
+                return
+            for pid in members:
+                self._kill_member(name, pid)
+
+    def remove(self, name: str) -> bool:
+        """Remove the group; False while something is in it."""
+        is_gone = True
+        for tree in self._trees:
+            folder = self._folder(tree, name)
+            try:
+                _remove_below(folder)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                is_gone = False
+            else:
+                with suppress(OSError):
+                    folder.parent.rmdir()  # the last one of this home
+        return is_gone
+
+    def out_of_memory(self, name: str) -> int:
+        """How many processes the kernel has ended because the group's memory was used up."""
+        for tree in self._trees:
+            if "memory" in tree.controllers:
+                file = "memory.oom_control" if tree.version == 1 else "memory.events"
+                with suppress(OSError, ValueError):
+                    for line in (self._folder(tree, name) / file).read_text().splitlines():
+                        key, _, value = line.partition(" ")
+                        if key == "oom_kill":
+                            return int(value)
+        return 0
+
+    def clean(self, known: Iterable[str]) -> list[str]:
+        """End and remove the groups that ``known`` does not name; empty ones of other homes, too.
+
+        Returns the names of those that had members.
+        """
+        ended = []
+        known = set(known)
+        for tree in self._trees:
+            for folder in _folders(tree.base / OURS / self._home_id):
+                if folder.name not in known:
+                    if self.members(folder.name):
+                        ended.append(folder.name)
+                        self.kill(folder.name)
+                    self.remove(folder.name)
+            for home in _folders(tree.base / OURS):
+                if home.name != self._home_id:
+                    for folder in _folders(home):
+                        with suppress(OSError):
+                            _remove_below(folder)
+                    with suppress(OSError):
+                        home.rmdir()
+        return ended
+
+    def _folder(self, tree: Tree, name: str) -> Path:
+        return tree.base / OURS / self._home_id / name
+
+    def _make(self, tree: Tree, folder: Path) -> None:
+        # Another home's supervisor may remove an empty parent at this moment: then once more.
+        for attempt in (1, 2, 3):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                if tree.version == 2:
+                    for parent in (folder.parent.parent, folder.parent):
+                        _enable(parent, tree.controllers)
+                return
+            except FileNotFoundError:
+                if attempt == 3:
+                    raise
+
+    def _kill_member(self, name: str, pid: int) -> None:
+        identity = identify(pid)
+        descriptor = None if identity is None else open_pidfd(identity)
+        if descriptor is None:
+            return
+        try:
+            # Looked at after opening: the descriptor means the member, whatever pids do now.
+            if pid in self.members(name):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+        finally:
+            os.close(descriptor)
+
+
+def find_trees(*, is_root: bool, proc: Path = Path("/proc/self")) -> list[Tree]:
+    """The hierarchies of this machine that we may make groups in; none where there are none."""
+    trees: list[Tree] = []
+    taken: set[str] = set()
+    own = _own_groups(proc)
+    mounts = list(_mounts(proc))
+    for place, _, kind, options in mounts:
+        controllers = frozenset(options.split(",")) & set(CONTROLLERS) - taken
+        if kind == "cgroup" and controllers and is_root and _is_writable(place):
+            trees.append(Tree(place, 1, controllers))
+            taken |= controllers
+    for place, root, kind, _ in mounts:
+        if kind != "cgroup2":
+            continue
+        base = place if is_root else _below(place, root, own)
+        controllers = frozenset(_words(base / "cgroup.controllers")) & set(CONTROLLERS) - taken
+        if controllers and _is_writable(base) and _ready(base, controllers):
+            trees.append(Tree(base, 2, controllers))
+    return trees
+
+
+def _settings(tree: Tree, limits: Limits) -> Iterable[tuple[str, str, bool]]:
+    """File, content, and whether the limit is worth a complaint."""
+    memory, processes = limits.memory_bytes, limits.processes
+    quota = max(1000, int(limits.cpus * PERIOD_US))
+    if "memory" in tree.controllers and memory:
+        if tree.version == 1:
+            yield "memory.limit_in_bytes", str(memory), True
+            yield "memory.memsw.limit_in_bytes", str(memory), False  # absent without swap
+        else:
+            yield "memory.max", str(memory), True
+            yield "memory.swap.max", "0", False
+    if "cpu" in tree.controllers and limits.cpus:
+        if tree.version == 1:
+            yield "cpu.cfs_period_us", str(PERIOD_US), True
+            yield "cpu.cfs_quota_us", str(quota), True
+        else:
+            yield "cpu.max", f"{quota} {PERIOD_US}", True
+    if "pids" in tree.controllers and processes:
+        yield "pids.max", str(processes), True
+
+
+def _ready(base: Path, controllers: Iterable[str]) -> bool:
+    """Whether groups below a version 2 group can have limits; moves processes aside if need be."""
+    try:
+        _enable(base, controllers)
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            return False
+        try:
+            leaf = base / LEAF
+            leaf.mkdir(exist_ok=True)
+            for pid in _words(base / "cgroup.procs"):
+                (leaf / "cgroup.procs").write_text(pid)
+            _enable(base, controllers)
+        except OSError:
+            return False
+    return True
+
+
+def _enable(folder: Path, controllers: Iterable[str]) -> None:
+    """Let the groups below have these controllers. Raises OSError."""
+    control = folder / "cgroup.subtree_control"
+    if wanted := sorted(set(controllers) - _words(control)):
+        control.write_text(" ".join(f"+{controller}" for controller in wanted))
+
+
+def _own_groups(proc: Path) -> str:
+    """Our own path in version 2's tree; that of the scope if we were moved aside in it."""
+    for line in (proc / "cgroup").read_text().splitlines():
+        number, _, path = line.split(":", 2)
+        if number == "0":
+            return path.removesuffix(f"/{LEAF}") or "/"
+    return "/"
+
+
+def _mounts(proc: Path) -> Iterable[tuple[Path, str, str, str]]:
+    """Mount point, root within the hierarchy, kind and options of each group hierarchy."""
+    for line in (proc / "mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        fields, (kind, _, options) = before.split(), after.split(" ", 2)
+        if kind in ("cgroup", "cgroup2"):
+            yield Path(fields[4]), fields[3], kind, options
+
+
+def _below(place: Path, root: str, own: str) -> Path:
+    inside = os.path.relpath(own, root) if own.startswith(root) else "."
+    return place / inside
+
+
+def _is_writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK) and os.access(folder / "cgroup.procs", os.W_OK)
+
+
+def _words(file: Path) -> set[str]:
+    try:
+        return set(file.read_text().split())
+    except OSError:
+        return set()
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if path.is_dir()]
+    except OSError:
+        return []
+
+
+def _remove_below(folder: Path) -> None:
+    for inner in _folders(folder):
+        _remove_below(inner)
+    folder.rmdir()

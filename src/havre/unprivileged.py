@@ -1,0 +1,104 @@
+"""The users and groups that models run as when havre is root, and what such a user can reach.
+
+No account is made for them: a number that nobody else has is enough for the kernel. Both are found
+from what they stand for, so that nothing needs to be remembered.
+"""
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+WIDE_FIRST, WIDE_SPAN = 1 << 30, 1 << 30
+NARROW_FIRST, NARROW_SPAN = 32768, 28000
+"""In a user namespace of 65,536 numbers: above people's, below those systemd gives out."""
+
+CAPABILITIES = {"CHOWN": 0, "DAC_OVERRIDE": 1, "KILL": 5, "SETGID": 6, "SETUID": 7}
+"""What it takes to start processes as others and to end them; numbers of linux/capability.h."""
+
+
+def why_models_run_as_us() -> str:
+    """Why processes cannot be started as other users; empty when they can."""
+    if os.geteuid() != 0:
+        return "havre does not run as root"
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    effective = int(fields["CapEff"], 16)
+    if missing := [name for name, bit in CAPABILITIES.items() if not effective >> bit & 1]:
+        return f"root lacks the capabilities {', '.join(missing)}"
+    if _range() is None:
+        return "this user namespace has too few user numbers"
+    return ""
+
+
+def user_of(deployment_id: str) -> int:
+    """The user number, and the group number, of a deployment's processes."""
+    return _number(f"deployment {deployment_id}")
+
+
+def group_of(artifact_digest: str) -> int:
+    """The group whose members may read an unpacked artifact."""
+    return _number(f"artifact {artifact_digest}")
+
+
+def unreachable_part(path: Path, *, is_read: bool = True) -> Path | None:
+    """The first folder or file on the way that a user without any rights cannot pass or read.
+
+    None when such a user can reach the path; ``is_read`` tells whether it must be readable itself.
+    Links are followed one at a time.
+    """
+    pending = list(reversed(path.absolute().parts[1:]))
+    here, links = Path("/"), 0
+    while True:
+        try:
+            found = here.lstat()
+        except OSError:
+            return here
+        if stat.S_ISLNK(found.st_mode):
+            links += 1
+            target = Path(os.readlink(here))
+            if links > 40:
+                return here
+            parts = list(reversed(target.parts))
+            if target.is_absolute():
+                parts.pop()
+                here = Path("/")
+            else:
+                here = here.parent
+            pending += parts
+        else:
+            is_passable = found.st_mode & stat.S_IXOTH or not stat.S_ISDIR(found.st_mode)
+            is_readable = found.st_mode & stat.S_IROTH or pending or not is_read
+            if not is_passable or not is_readable:
+                return here
+            if not pending:
+                return None
+        if pending:
+            part = pending.pop()
+            here = here.parent if part == ".." else here / part
+
+
+def reachable(path: Path) -> bool:
+    """Whether a user without any rights can reach and read the path."""
+    return unreachable_part(path) is None
+
+
+def _number(what: str) -> int:
+    first, span = _range() or (WIDE_FIRST, WIDE_SPAN)
+    digest = hashlib.sha256(what.encode()).digest()
+    return first + int.from_bytes(digest[:8], "big") % span
+
+
+def _range() -> tuple[int, int] | None:
+    """First and how many of the numbers to use: all that this user namespace lets us."""
+    for first, span in ((WIDE_FIRST, WIDE_SPAN), (NARROW_FIRST, NARROW_SPAN)):
+        if all(_is_mapped(kind, first, span) for kind in ("uid", "gid")):
+            return first, span
+    return None
+
+
+def _is_mapped(kind: str, first: int, span: int) -> bool:
+    for line in Path(f"/proc/self/{kind}_map").read_text().splitlines():
+        inside, _, length = (int(word) for word in line.split())
+        if inside <= first and first + span <= inside + length:
+            return True
+    return False
