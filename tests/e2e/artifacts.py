@@ -17,6 +17,14 @@ def predict(data, model=load_model()):
     return {"prediction": [model * number for number in data]}
 """
 
+UNLOADABLE = """
+def load_model():
+    raise OSError("weights.bin is missing")
+
+def predict(data, model=load_model()):
+    return model
+"""
+
 TRIPLE = DOUBLE.replace("return 2", "return 3")
 
 STREAM = """

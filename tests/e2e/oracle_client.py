@@ -50,7 +50,7 @@ class OracleClient:
         return model_id
 
     def details(self, model_id: str, **choices: Any) -> sdk.CreateModelDeploymentDetails:
-        """What a create sends. Choices: name, copies, variables, shape, figures, project_id."""
+        """What a create sends. A choice that is not made is the usual."""
         variables = dict(choices.get("variables", {}))
         if "copies" in choices:
             variables["WEB_CONCURRENCY"] = str(choices["copies"])
@@ -67,7 +67,9 @@ class OracleClient:
                         model_deployment_instance_shape_config_details=figures
                         and sdk.ModelDeploymentInstanceShapeConfigDetails(**figures),
                     ),
-                    scaling_policy=sdk.FixedSizeScalingPolicy(instance_count=1),
+                    scaling_policy=sdk.FixedSizeScalingPolicy(
+                        instance_count=choices.get("instances", 1)
+                    ),
                     bandwidth_mbps=10,
                 ),
                 environment_configuration_details=(
