@@ -29,7 +29,15 @@ class Setting:
 SETTINGS: tuple[Setting, ...] = (
     Setting("host", str, "127.0.0.1", "Address the load balancer listens on."),
     Setting("port", int, 8080, "Port the load balancer listens on; 0 lets the system pick one."),
-    Setting("auth", str, "off", "Who may call: off (loopback only).", ("off",)),
+    Setting(
+        "auth",
+        str,
+        "off",
+        "Who may call. off: everybody, and the server listens on loopback only. oci: who signs "
+        "each request, to the API and to deployments, with a key that `havre oci-config` "
+        "registered.",
+        ("off", "oci"),
+    ),
     Setting(
         "database_url",
         str,
@@ -50,6 +58,14 @@ SETTINGS: tuple[Setting, ...] = (
         list,
         [],
         "Folders to search for Python interpreters, before PATH and pyenv (colon-separated).",
+    ),
+    Setting(
+        "object_store",
+        str,
+        "",
+        "Where oci://bucket@namespace/object is looked up: a folder laid out as "
+        "namespace/bucket/object, or the http(s) address of a service that speaks S3, in which "
+        "{namespace} is replaced; empty: the folder objects in the home.",
     ),
     Setting("balancer_threads", int, 0, "Worker threads of the load balancer; 0: one per core."),
     Setting(
@@ -94,6 +110,7 @@ class Settings:
     region: str
     default_environment: str
     python_paths: list[str]
+    object_store: str
     balancer_threads: int
     queue_per_copy: int
     predict_timeout_s: float

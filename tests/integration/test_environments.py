@@ -342,7 +342,7 @@ class TestPublishing:
         built = self.publish(environments, tmp_path / "in.txt", "six\n")
         spec = home.instances / "abc" / "spec.json"
         spec.parent.mkdir()
-        spec.write_text(json.dumps({"id": "abc", "run": [{"interpreter": str(built.interpreter)}]}))
+        spec.write_text(json.dumps({"interpreter": str(built.interpreter)}))
         with pytest.raises(Conflict, match="used by instance abc"):
             environments.remove("mine")
         assert environments.build("mine", print) == built

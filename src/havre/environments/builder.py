@@ -8,13 +8,14 @@ too, finds no marker, clears the place and starts again.
 
 import json
 import os
+import stat
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from havre.domain.errors import EnvironmentFault
 from havre.durable import (
@@ -23,19 +24,27 @@ from havre.durable import (
     remove_tree,
     sync_folder,
     sync_tree,
+    try_lock,
     write_file,
 )
 from havre.environments.definition import (
     BuiltEnvironment,
     EnvironmentDefinition,
     InPlaceEnvironment,
+    PackEnvironment,
     digest_of,
 )
 from havre.environments.faults import explain
 from havre.environments.interpreters import Interpreter, Interpreters, python_of
+from havre.environments.packs import relocate, unpack_pack
+from havre.environments.reachable import ReachableInterpreters
 from havre.environments.uv import Progress, UvFailed, run_uv
 
 MARKER = "havre-environment.json"
+
+OpenPack = Callable[[], AbstractContextManager[BinaryIO]]
+
+_WORTH_TELLING = 64 * 1024**2  # bytes; smaller packs are unpacked before one has read the line
 
 
 class EnvironmentBuilder:
@@ -45,6 +54,7 @@ class EnvironmentBuilder:
         self._root = root
         self._logs = logs
         self._interpreters = interpreters
+        self._copies = ReachableInterpreters(root / "interpreters")
 
     def ensure(self, definition: EnvironmentDefinition, progress: Progress) -> BuiltEnvironment:
         """The environment, built now if it is not there; blocks for as long as that takes.
@@ -54,19 +64,25 @@ class EnvironmentBuilder:
         """
         interpreter = self._interpreters.find(definition.python)
         digest = digest_of([definition.digest, interpreter.version])
-        if built := self.get(digest):
-            return replace(built, slug=definition.slug)
-        try:
-            with self._locked(digest, definition.slug, progress) as lock:
-                if built := self.get(digest):
-                    return replace(built, slug=definition.slug)
-                return self._build(definition, interpreter, digest, lock, progress)
-        except OSError as error:
-            problem = "the disk is full" if error.errno in DISK_FULL else str(error)
-            raise EnvironmentFault(
-                f"the environment {definition.slug} could not be built below {self._root}: "
-                f"{problem}"
-            ) from error
+
+        def make(lock: int) -> BuiltEnvironment:
+            reachable = self._copies.reachable(interpreter, progress)
+            return self._build(definition, reachable, digest, lock, progress)
+
+        return self._once(digest, definition.slug, make, progress, doing="built")
+
+    def ensure_pack(
+        self, pack: PackEnvironment, opened: OpenPack, progress: Progress
+    ) -> BuiltEnvironment:
+        """The environment in a pack, unpacked now if it is not there; ``opened`` reads the archive.
+
+        Raises EnvironmentFault: unsafe or damaged, no interpreter in it, no space.
+        """
+
+        def make(lock: int) -> BuiltEnvironment:
+            return self._unpack(pack, opened, lock, progress)
+
+        return self._once(pack.digest, pack.slug, make, progress, doing="unpacked")
 
     def adopt(self, environment: InPlaceEnvironment) -> BuiltEnvironment:
         """An environment kept elsewhere, if it still runs. Raises EnvironmentFault."""
@@ -103,18 +119,110 @@ class EnvironmentBuilder:
             if marker is not None and environment is not None:
                 yield environment, marker
 
-    def remove(self, digest: str) -> None:
-        """Remove a built environment; absent is fine. The caller knows that nothing uses it."""
+    def remove(self, digest: str, *, unless: Callable[[Path], None] | None = None) -> None:
+        """Remove a built environment; absent is fine.
+
+        ``unless`` is called with its prefix under its lock and raises if something uses it.
+        """
         prefix = self._prefix(digest)
         with self._locked(digest, digest, _silent):
-            (prefix / MARKER).unlink(missing_ok=True)
-            if prefix.is_dir():
-                sync_folder(prefix)
-                remove_tree(prefix)
+            if unless is not None:
+                unless(prefix)
+            self._clear(prefix)
             self._lock_file(digest).unlink()
+
+    def sweep(self) -> list[str]:
+        """Remove what killed builds left half done; returns the digests."""
+        swept = []
+        for prefix in sorted((self._root / "built").glob("*")):
+            if read_marker(prefix) is None:
+                lock = try_lock(self._lock_file(prefix.name))
+                if lock is not None:
+                    try:
+                        if read_marker(prefix) is None:
+                            remove_tree(prefix)
+                            swept.append(prefix.name)
+                    finally:
+                        os.close(lock)
+        return swept
+
+    def remove_unused_interpreters(self, bases: set[str]) -> list[str]:
+        """Remove copies of interpreters that none of ``bases`` lies in; returns their names.
+
+        None is while something is being built: that may stand on a copy and say so only later.
+        """
+        for path in (self._root / "locks").glob("*.lock"):
+            lock = try_lock(path)
+            if lock is None:
+                return []
+            os.close(lock)
+        return self._copies.remove_unused(bases)
 
     def log(self, digest: str) -> Path:
         return self._logs / f"{digest}.log"
+
+    def _once(
+        self,
+        digest: str,
+        slug: str,
+        make: Callable[[int], BuiltEnvironment],
+        progress: Progress,
+        *,
+        doing: str,
+    ) -> BuiltEnvironment:
+        if built := self.get(digest):
+            return replace(built, slug=slug)
+        try:
+            with self._locked(digest, slug, progress) as lock:
+                if built := self.get(digest):
+                    return replace(built, slug=slug)
+                return make(lock)
+        except OSError as error:
+            problem = "the disk is full" if error.errno in DISK_FULL else str(error)
+            raise EnvironmentFault(
+                f"the environment {slug} could not be {doing} below {self._root}: {problem}"
+            ) from error
+
+    def _unpack(
+        self, pack: PackEnvironment, opened: OpenPack, lock: int, progress: Progress
+    ) -> BuiltEnvironment:
+        prefix, log = self._prefix(pack.digest), self.log(pack.digest)
+        started = time.monotonic()
+        progress(f"unpacking {pack.slug}: {pack.size >> 20} MiB")
+        try:
+            self._logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_file(log, b"")
+            remove_tree(prefix)
+            self._make_place(prefix)
+            prefix.mkdir()
+            with opened() as file:
+                entries = unpack_pack(
+                    file, prefix, size=pack.size, told=_tell_tenths(pack, progress)
+                )
+            relocate(prefix, log, lock)
+            version = python_of(prefix / "bin" / "python")
+            if not version:
+                raise EnvironmentFault("it has no bin/python that runs as a CPython 3 here")
+            marker = {
+                "slug": pack.slug,
+                "python": version,
+                "base": "",
+                "packages": installed_packages(prefix),
+                "seconds": round(time.monotonic() - started, 2),
+                "pack": pack.to_json(),
+            }
+            self._finish(prefix, marker)
+        except EnvironmentFault as fault:
+            remove_tree(prefix)
+            raise EnvironmentFault(
+                f"the pack of {pack.slug} ({pack.source}) cannot be used: {fault.message}"
+            ) from fault
+        except BaseException:
+            remove_tree(prefix)
+            raise
+        seconds = time.monotonic() - started
+        progress(f"unpacked {pack.slug}: {entries} files in {seconds:.0f} s, Python {version}")
+        return BuiltEnvironment(pack.digest, pack.slug, prefix, prefix / "bin" / "python", version)
 
     def _build(
         self,
@@ -133,9 +241,8 @@ class EnvironmentBuilder:
             write_file(log, b"")
             remove_tree(prefix)
             self._fill(definition, interpreter, prefix, log, lock, progress)
-            packages = _installed(prefix)
+            packages = installed_packages(prefix)
             seconds = time.monotonic() - started
-            sync_tree(prefix)
             marker = {
                 "slug": definition.slug,
                 "python": interpreter.version,
@@ -144,7 +251,7 @@ class EnvironmentBuilder:
                 "seconds": round(seconds, 2),
                 "definition": definition.to_json(),
             }
-            write_file(prefix / MARKER, json.dumps(marker, indent=1).encode(), mode=0o644)
+            self._finish(prefix, marker)
         except UvFailed as failure:
             remove_tree(prefix)
             reason = explain(str(failure), python=definition.python)
@@ -170,7 +277,7 @@ class EnvironmentBuilder:
         progress: Progress,
     ) -> None:
         python = str(prefix / "bin" / "python")
-        prefix.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        prefix.parent.mkdir(mode=0o711, parents=True, exist_ok=True)  # models pass through it
         # Copies, not links into uv's cache: a model that runs as this user cannot spoil the cache.
         make = ["venv", "--no-project", "--python", str(interpreter.path), str(prefix)]
         run_uv(make, log=log, folder=self._root, progress=progress, keep_open=[lock])
@@ -188,6 +295,23 @@ class EnvironmentBuilder:
                 f"the environment {definition.slug} was built but its Python does not run; "
                 f"its log is {log}"
             )
+
+    def _make_place(self, prefix: Path) -> None:
+        # Passable: copies may run as another user, who must reach the environment but list nothing.
+        prefix.parent.mkdir(parents=True, exist_ok=True)
+        prefix.parent.chmod(0o711)
+
+    def _finish(self, prefix: Path, marker: dict[str, Any]) -> None:
+        """Everything durable first, then the marker: from then on the environment is there."""
+        _let_others_read(prefix)
+        sync_tree(prefix)
+        write_file(prefix / MARKER, json.dumps(marker, indent=1).encode(), mode=0o644)
+
+    def _clear(self, prefix: Path) -> None:
+        (prefix / MARKER).unlink(missing_ok=True)
+        if prefix.is_dir():
+            sync_folder(prefix)
+            remove_tree(prefix)
 
     @contextmanager
     def _locked(self, digest: str, slug: str, progress: Progress) -> Iterator[int]:
@@ -214,6 +338,15 @@ def read_marker(prefix: Path) -> dict[str, Any] | None:
     return marker if isinstance(marker, dict) else None
 
 
+def installed_packages(prefix: Path) -> list[str]:
+    """Names and versions of what is installed, as ``name==version``."""
+    found = []
+    for record in prefix.glob("lib/python*/site-packages/*.dist-info"):
+        name, _, version = record.name.removesuffix(".dist-info").partition("-")
+        found.append(f"{name.lower().replace('_', '-')}=={version}")
+    return sorted(found)
+
+
 def _compile(prefix: Path, log: Path, lock: int) -> None:
     """Write the byte code: copies cannot, the environment is not theirs to write to.
 
@@ -235,13 +368,29 @@ def _compile(prefix: Path, log: Path, lock: int) -> None:
         )
 
 
-def _installed(prefix: Path) -> list[str]:
-    """Names and versions of what is installed, as ``name==version``."""
-    found = []
-    for record in prefix.glob("lib/python*/site-packages/*.dist-info"):
-        name, _, version = record.name.removesuffix(".dist-info").partition("-")
-        found.append(f"{name.lower().replace('_', '-')}=={version}")
-    return sorted(found)
+def _let_others_read(prefix: Path) -> None:
+    """Whatever the umask or an archive left: copies may run as another user."""
+    for folder, _, names in os.walk(prefix):
+        os.chmod(folder, 0o755)
+        for name in names:
+            path = os.path.join(folder, name)
+            mode = os.lstat(path).st_mode
+            wanted = 0o755 if mode & 0o100 else 0o644
+            if not stat.S_ISLNK(mode) and stat.S_IMODE(mode) != wanted:
+                os.chmod(path, wanted)
+
+
+def _tell_tenths(pack: PackEnvironment, progress: Progress) -> Callable[[int], None]:
+    told = 0
+
+    def tell(done: int) -> None:
+        nonlocal told
+        tenth = done * 10 // max(pack.size, 1)
+        if pack.size > _WORTH_TELLING and told < tenth < 10:
+            told = tenth
+            progress(f"unpacking {pack.slug}: {tenth}0 %")
+
+    return tell
 
 
 def _silent(line: str) -> None:

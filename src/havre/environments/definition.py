@@ -24,7 +24,7 @@ DEFAULT_PYTHON = "3.8"
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
 _SERVICE_SLUG = re.compile(
-    r"(?P<family>[a-z0-9_]+?)_?p(?P<major>3)(?P<minor>\d{1,2})_(?P<device>cpu|gpu)"
+    r"(?P<family>[a-z0-9_]+?)_?p(?P<major>3)(?P<minor>\d{1,2})_(?P<device>cpu|gpu|any)"
     r"(?:_x86_64|_aarch64)?_v\d+"
 )
 _PYTHON = re.compile(r"3\.\d{1,2}")
@@ -78,6 +78,43 @@ class InPlaceEnvironment:
     @property
     def digest(self) -> str:
         return digest_of([self.python, str(self.prefix)])
+
+
+@dataclass(frozen=True, slots=True)
+class PackEnvironment:
+    """An environment in an archive with conda-pack's layout, run with the interpreter inside it.
+
+    ``source`` is a file or an ``oci://`` address; ``identity`` names its content (a hash, or what
+    the object store tells of it); ``size`` is in bytes. ``python`` is empty until it was unpacked.
+    """
+
+    slug: str
+    source: str
+    identity: str
+    size: int
+    python: str = ""
+    title: str = ""
+
+    @property
+    def digest(self) -> str:
+        return digest_of(["pack", self.identity])
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "slug": self.slug,
+            "source": self.source,
+            "identity": self.identity,
+            "size": self.size,
+            "python": self.python,
+            "title": self.title,
+        }
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> "PackEnvironment":
+        return cls(**stored)
+
+
+Definition = EnvironmentDefinition | InPlaceEnvironment | PackEnvironment
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,30 +1,36 @@
 """The room's one door: choose an environment, have it ready, publish, list and remove."""
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from havre.domain.errors import Conflict, EnvironmentFault, InvalidParameter, NotFound
 from havre.domain.manifest import RuntimeManifest
-from havre.environments.builder import EnvironmentBuilder
+from havre.environments.builder import EnvironmentBuilder, installed_packages
 from havre.environments.definition import (
     BuiltEnvironment,
+    Definition,
     EnvironmentDefinition,
     InPlaceEnvironment,
+    PackEnvironment,
     builtin_definitions,
     check_python,
     check_slug,
     digest_of,
 )
 from havre.environments.interpreters import Interpreters, python_of
+from havre.environments.object_store import ObjectStore
+from havre.environments.packs import pack_slug
 from havre.environments.published import Published, PublishedEnvironments
 from havre.environments.resolve import (
     OF_ARTIFACT,
     Available,
-    Definition,
     Resolution,
     resolve,
     resolve_default,
@@ -33,16 +39,25 @@ from havre.environments.uv import Progress
 from havre.home import Home
 from havre.settings import Settings
 
+BUILT_IN = "built-in"
+PUBLISHED = "published"
+PACK = "pack"
+IN_PLACE = "in place"
+OBJECT = "object"
+ARTIFACT = "artifact"
+EARLIER = "earlier"
+
 InUse = Callable[[Path], Sequence[str]]
 """Names who uses an environment, given its prefix."""
 
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentRow:
-    """One line of the list. ``kind`` is built-in, published, in place, artifact or earlier.
+    """One line of the list. ``kind`` is built-in, published, pack, in place, artifact or earlier.
 
     ``artifact`` was built from an artifact's requirements; ``earlier`` is what is left of a
-    definition that has been replaced, and may still be in use.
+    definition that has been replaced, and may still be in use. A ``pack`` was published, an
+    ``object`` is a pack that an artifact named in the object store.
     ``prefix`` is where it is built, None if it is not; ``python_here`` tells whether this machine
     has the Python that it needs.
     """
@@ -66,6 +81,7 @@ class Environments:
         self.interpreters = Interpreters(settings.python_paths)
         self._builder = EnvironmentBuilder(home.environments, logs, self.interpreters)
         self._published = PublishedEnvironments(home.environments, logs)
+        self._objects = ObjectStore(settings.object_store or str(home.root / "objects"))
 
     def resolve(self, manifest: RuntimeManifest, artifact_folder: Path) -> Resolution:
         """The environment of an artifact; ``artifact_folder`` is the folder that has score.py.
@@ -76,7 +92,13 @@ class Environments:
 
     def ensure(self, resolution: Resolution, progress: Progress) -> BuiltEnvironment:
         """The environment ready to run, built first if need be. Raises EnvironmentFault."""
-        return self._ensure(resolution.definition, progress)
+        built = self._ensure(resolution.definition, progress)
+        if resolution.python and not built.python_version.startswith(resolution.python + "."):
+            raise EnvironmentFault(
+                f"runtime.yaml asks for Python {resolution.python} (INFERENCE_PYTHON_VERSION) but "
+                f"the environment {built.slug} has Python {built.python_version}: make them agree"
+            )
+        return built
 
     def get(self, digest: str) -> BuiltEnvironment | None:
         """A ready environment by its digest, or None."""
@@ -133,18 +155,60 @@ class Environments:
         self._published.put(Published(environment, (), time.time()))
         return built
 
+    def publish_pack(
+        self, slug: str, pack: Path, *, python: str = "", progress: Progress
+    ) -> BuiltEnvironment:
+        """Unpack an archive with conda-pack's layout and record it under ``slug``.
+
+        The unpacked environment is what is kept: the archive is needed again only if that is lost.
+        Raises InvalidParameter (no such file, another Python than ``python``), EnvironmentFault.
+        """
+        check_slug(slug)
+        if python:
+            check_python(python)
+        pack = pack.expanduser().absolute()
+        progress(f"reading {pack.name}")
+        try:
+            with pack.open("rb") as file:
+                identity = hashlib.file_digest(file, "sha256").hexdigest()
+            size = pack.stat().st_size
+        except OSError as error:
+            raise InvalidParameter(f"{pack} cannot be read: {error.strerror}") from error
+        wanted = PackEnvironment(slug, str(pack), identity, size, title=f"pack {pack.name}")
+        built = self._builder.ensure_pack(wanted, lambda: pack.open("rb"), progress)
+        own = ".".join(built.python_version.split(".")[:2])
+        if python and python != own:
+            raise InvalidParameter(f"{pack} has Python {built.python_version}, not {python}")
+        self._published.put(Published(replace(wanted, python=own), (), time.time()))
+        return built
+
+    def clone(self, slug: str, output: Path) -> int:
+        """Write what an environment has as a requirements file to change and publish.
+
+        Returns how many packages it names. Raises NotFound, InvalidParameter (the file exists).
+        """
+        row = self.show(slug)
+        lines = list(row.requirements)
+        if not lines and row.prefix is not None:
+            lines = installed_packages(row.prefix)
+        text = "\n".join([f"# {slug}, Python {row.python}", *lines]) + "\n"
+        try:
+            with output.open("x") as file:
+                file.write(text)
+        except OSError as error:
+            raise InvalidParameter(f"{output} cannot be written: {error.strerror}") from error
+        return len(lines)
+
     def list(self) -> Sequence[EnvironmentRow]:
         """Published ones first, then those that havre brings, then what else is built."""
         known = [record.definition for record in self._published.all().values()]
         own = builtin_definitions()
-        rows = [self._row(definition, "published") for definition in known]
-        rows += [self._row(definition, "built-in") for definition in own.values()]
+        rows = [self._row(definition, PUBLISHED) for definition in known]
+        rows += [self._row(definition, BUILT_IN) for definition in own.values()]
         listed = {row.prefix for row in rows}
         for environment, marker in self._builder.built():
             if environment.prefix not in listed:
-                definition = EnvironmentDefinition.from_json(marker["definition"])
-                kind = "artifact" if definition.slug.startswith(OF_ARTIFACT) else "earlier"
-                rows.append(replace(self._row(definition, kind), prefix=environment.prefix))
+                rows.append(self._row_of_marker(marker, environment.prefix))
         return rows
 
     def show(self, slug: str) -> EnvironmentRow:
@@ -162,33 +226,53 @@ class Environments:
         """
         in_use = self.users if in_use is None else in_use
         row = self.show(slug)
-        prefixes = [
-            (environment.digest, environment.prefix)
-            for environment, marker in self._builder.built()
-            if marker["slug"] == slug
+        built = [
+            environment for environment, marker in self._builder.built() if marker["slug"] == slug
         ]
-        used = [row.prefix] if row.prefix else []
-        for prefix in {*used, *(prefix for _, prefix in prefixes)}:
-            if users := in_use(prefix):
-                raise Conflict(
-                    f"environment {slug} is used by {', '.join(sorted(users))}: delete or update "
-                    "what uses it first"
-                )
-        if row.kind in ("published", "in place"):
+        for prefix in {*([row.prefix] if row.prefix else []), *(one.prefix for one in built)}:
+            _refuse_used(slug, in_use, prefix)
+        if row.kind in (PUBLISHED, PACK, IN_PLACE):
             self._published.remove(slug)
-        for digest, _ in prefixes:
-            if not self._shared(digest):
-                self._builder.remove(digest)
+        stands = self._stands()
+        for one in built:
+            if one.digest not in stands:
+                self._builder.remove(one.digest, unless=partial(_refuse_used, slug, in_use))
+
+    def clean(self, *, in_use: InUse | None = None) -> Sequence[str]:
+        """Remove what is built and not used now; returns the slugs. It is built again when needed.
+
+        What a published slug stands on is kept, and so is every environment that an instance uses.
+        """
+        in_use = self.users if in_use is None else in_use
+        removed, kept, stands = [], set(), self._stands()
+        for environment, marker in list(self._builder.built()):
+            try:
+                if environment.digest in stands:
+                    raise Conflict("a published slug stands on it")
+                self._builder.remove(
+                    environment.digest,
+                    unless=partial(_refuse_used, environment.slug, in_use),
+                )
+                removed.append(environment.slug)
+            except Conflict:
+                kept.add(str(marker.get("base", "")))
+        half_built = self._builder.sweep()
+        copies = self._builder.remove_unused_interpreters(kept)
+        return [
+            *removed,
+            *(f"half-built {digest}" for digest in half_built),
+            *(f"copy of Python {name}" for name in copies),
+        ]
 
     def users(self, prefix: Path) -> Sequence[str]:
         """The instances recorded in this home whose interpreter lies below ``prefix``."""
         found = []
         for file in sorted(self._instances.glob("*/spec.json")):
             try:
-                spec = json.loads(file.read_bytes())
-            except (OSError, ValueError):
+                interpreter = json.loads(file.read_bytes())["interpreter"]
+            except (OSError, ValueError, KeyError, TypeError):
                 continue
-            if any(Path(text).is_relative_to(prefix) for text in _texts(spec)):
+            if Path(interpreter).is_relative_to(prefix):
                 found.append(f"instance {file.parent.name}")
         return found
 
@@ -198,12 +282,40 @@ class Environments:
             builtin_definitions(),
             self.interpreters.has,
             self._default_slug,
+            self._pack_at,
         )
+
+    def _pack_at(self, address: str) -> PackEnvironment | None:
+        found = self._objects.find(address)
+        if found is None:
+            return None
+        slug = pack_slug(address)
+        return PackEnvironment(slug, address, found.identity, found.size, title=f"pack {address}")
 
     def _ensure(self, definition: Definition, progress: Progress) -> BuiltEnvironment:
         if isinstance(definition, InPlaceEnvironment):
             return self._builder.adopt(definition)
+        if isinstance(definition, PackEnvironment):
+            return self._builder.ensure_pack(
+                definition, lambda: self._open_pack(definition), progress
+            )
         return self._builder.ensure(definition, progress)
+
+    @contextmanager
+    def _open_pack(self, pack: PackEnvironment) -> Iterator[BinaryIO]:
+        if pack.source.startswith("oci://"):
+            with self._objects.open(pack.source) as file:
+                yield file
+            return
+        try:
+            file = Path(pack.source).open("rb")  # noqa: SIM115  # closed below
+        except OSError as error:
+            raise EnvironmentFault("its archive has gone: publish it again") from error
+        with file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != pack.identity:
+                raise EnvironmentFault("its archive is another one now: publish it again")
+            file.seek(0)
+            yield file
 
     def _definition(self, slug: str) -> Definition:
         records = self._published.all()
@@ -214,19 +326,32 @@ class Environments:
         raise NotFound(self._unknown(slug))
 
     def _row(self, definition: Definition, kind: str) -> EnvironmentRow:
+        name = (definition.slug, kind, definition.python, definition.title)
         if isinstance(definition, InPlaceEnvironment):
+            name = (definition.slug, IN_PLACE, definition.python, definition.title)
             here = bool(python_of(definition.interpreter))
-            return EnvironmentRow(
-                *(definition.slug, "in place", definition.python, definition.title, ()),
-                python_here=here,
-                prefix=definition.prefix,
-            )
+            return EnvironmentRow(*name, (), python_here=here, prefix=definition.prefix)
+        if isinstance(definition, PackEnvironment):
+            name = (definition.slug, PACK, definition.python, definition.title)
+            built = self._builder.get(definition.digest)
+            return EnvironmentRow(*name, (), True, built.prefix if built else None)
         built = self._standing(definition)
         return EnvironmentRow(
-            *(definition.slug, kind, definition.python, definition.title, definition.requirements),
+            *(*name, definition.requirements),
             python_here=self.interpreters.has(definition.python),
             prefix=built.prefix if built else None,
         )
+
+    def _row_of_marker(self, marker: dict[str, Any], prefix: Path) -> EnvironmentRow:
+        """What is built and in no list: it was an artifact's, or its definition has changed."""
+        if "pack" in marker:
+            pack = PackEnvironment.from_json(marker["pack"])
+            kind = OBJECT if pack.source.startswith("oci://") else EARLIER
+            python = ".".join(marker["python"].split(".")[:2])
+            return EnvironmentRow(pack.slug, kind, python, pack.title, (), True, prefix)
+        definition = EnvironmentDefinition.from_json(marker["definition"])
+        kind = ARTIFACT if definition.slug.startswith(OF_ARTIFACT) else EARLIER
+        return replace(self._row(definition, kind), prefix=prefix)
 
     def _standing(self, definition: EnvironmentDefinition) -> BuiltEnvironment | None:
         if not self.interpreters.has(definition.python):
@@ -234,27 +359,25 @@ class Environments:
         version = self.interpreters.find(definition.python).version
         return self._builder.get(digest_of([definition.digest, version]))
 
-    def _shared(self, digest: str) -> bool:
-        """Whether a published environment still stands on this build: equal content, one build."""
+    def _stands(self) -> set[str]:
+        """The builds that published environments stand on: equal content is one build."""
+        digests = set()
         for record in self._published.all().values():
-            if isinstance(record.definition, EnvironmentDefinition):
+            if isinstance(record.definition, PackEnvironment):
+                digests.add(record.definition.digest)
+            elif isinstance(record.definition, EnvironmentDefinition):
                 standing = self._standing(record.definition)
-                if standing and standing.digest == digest:
-                    return True
-        return False
+                digests |= {standing.digest} if standing else set()
+        return digests
 
     def _unknown(self, slug: str) -> str:
         known = ", ".join(row.slug for row in self.list())
         return f"there is no environment {slug!r}; there are {known}"
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Every text in a JSON value that could be a path."""
-    if isinstance(value, str) and value.startswith("/"):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
+def _refuse_used(slug: str, in_use: InUse, prefix: Path) -> None:
+    if users := in_use(prefix):
+        raise Conflict(
+            f"environment {slug} is used by {', '.join(sorted(users))}: delete or update "
+            "what uses it first"
+        )

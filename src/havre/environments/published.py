@@ -18,8 +18,10 @@ from urllib.parse import unquote
 from havre.domain.errors import EnvironmentFault, InvalidParameter, NotFound, Unavailable
 from havre.durable import sync_folder, write_file
 from havre.environments.definition import (
+    Definition,
     EnvironmentDefinition,
     InPlaceEnvironment,
+    PackEnvironment,
     check_slug,
     digest_of,
     requirement_lines,
@@ -36,7 +38,7 @@ _PIN = re.compile(r"[A-Za-z0-9][\w.-]*(\[.*\])?==")
 class Published:
     """One record. ``asked`` are the lines given; the definition holds the locked ones."""
 
-    definition: EnvironmentDefinition | InPlaceEnvironment
+    definition: Definition
     asked: tuple[str, ...]
     published_at: float
 
@@ -70,6 +72,8 @@ class PublishedEnvironments:
         if isinstance(definition, InPlaceEnvironment):
             stored["prefix"] = str(definition.prefix)
             stored |= {"slug": definition.slug, "python": definition.python}
+        elif isinstance(definition, PackEnvironment):
+            stored["pack"] = definition.to_json()
         else:
             stored["definition"] = definition.to_json()
         try:
@@ -171,11 +175,13 @@ class PublishedEnvironments:
 def _read(file: Path) -> Published:
     try:
         stored = json.loads(file.read_bytes())
-        definition: EnvironmentDefinition | InPlaceEnvironment
+        definition: Definition
         if "prefix" in stored:
             definition = InPlaceEnvironment(
                 stored["slug"], stored["python"], Path(stored["prefix"]), "used in place"
             )
+        elif "pack" in stored:
+            definition = PackEnvironment.from_json(stored["pack"])
         else:
             definition = EnvironmentDefinition.from_json(stored["definition"])
         return Published(definition, tuple(stored["asked"]), stored["published_at"])

@@ -14,13 +14,23 @@ from havre.domain.manifest import RuntimeManifest
 from havre.environments.definition import (
     DEFAULT_PYTHON,
     GENERAL,
+    Definition,
     EnvironmentDefinition,
-    InPlaceEnvironment,
+    PackEnvironment,
+    ServiceSlug,
     digest_of,
     parse_service_slug,
     python_order,
     requirement_lines,
 )
+from havre.environments.oracle_slugs import (
+    NO_FAMILY,
+    like_families,
+    python_in,
+    read_path,
+    read_slug,
+)
+from havre.environments.packs import pack_slug
 
 REQUIREMENTS = "requirements.txt"
 OF_ARTIFACT = "requirements_"
@@ -28,19 +38,27 @@ OF_ARTIFACT = "requirements_"
 
 LARGEST_REQUIREMENTS = 64 * 1024  # bytes
 
-_PYTHON_IN_PATH = re.compile(r"[Pp]ython[_ -]?(3\.\d{1,2})")
 _PLAIN = re.compile(r"[A-Za-z0-9][\w.-]*\s*(\[[^\]]*\])?\s*([<>=!~(;][^@]*)?")
 _PIN = "name one as INFERENCE_ENV_SLUG under MODEL_DEPLOYMENT in runtime.yaml"
 
-Definition = EnvironmentDefinition | InPlaceEnvironment
+
+def _no_pack(address: str) -> PackEnvironment | None:
+    """An object store that is empty."""
+    del address
+    return None
 
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The environment chosen; ``messages`` say why, for the log of the work request."""
+    """The environment chosen; ``messages`` say why, for the log of the work request.
+
+    ``python`` is the version asked for (``3.8``), empty if none was: what a pack has is known only
+    when it is unpacked.
+    """
 
     definition: Definition
     messages: tuple[str, ...] = ()
+    python: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +66,15 @@ class Available:
     """What there is to choose from.
 
     ``has_python`` tells whether the machine has a version (``3.8``); ``default_slug`` is the
-    setting ``default_environment``, empty for the general environment.
+    setting ``default_environment``, empty for the general environment. ``pack_at`` looks an
+    ``oci://`` address up in the object store (raises EnvironmentFault if that cannot be asked).
     """
 
     published: Mapping[str, Definition]
     builtin: Mapping[str, EnvironmentDefinition]
     has_python: Callable[[str], bool]
     default_slug: str = ""
+    pack_at: Callable[[str], PackEnvironment | None] = _no_pack
 
 
 def resolve(manifest: RuntimeManifest, artifact: Path, available: Available) -> Resolution:
@@ -111,34 +131,57 @@ def resolve_default(manifest: RuntimeManifest, available: Available) -> Resoluti
 
 def _named(manifest: RuntimeManifest, available: Available) -> Resolution:
     names = _names(manifest)
+    resolving = f"resolving {' or '.join(names)}"
     for name in names:
         if name in available.published:
-            return Resolution(
-                available.published[name], (f"environment {name}, published on this server",)
-            )
+            why = f"environment {name}, published on this server"
+            return Resolution(available.published[name], (resolving, why), manifest.python)
+    if pack := available.pack_at(manifest.path) if manifest.path else None:
+        why = f"environment {pack.slug}: a pack of {pack.size >> 20} MiB at {manifest.path}"
+        return Resolution(pack, (resolving, why), manifest.python)
     if manifest.kind != "published":
         for name in names:
             if name in available.builtin:
-                return Resolution(available.builtin[name], (f"environment {name}",))
-        for name in names:
-            if like := _of_family(name, manifest, available):
-                why = f"environment {like.slug} ({like.title}) stands in for {name}"
-                return Resolution(like, (why,))
+                return Resolution(available.builtin[name], (resolving, f"environment {name}"))
+        for wanted in _wanted(manifest, names):
+            if like := _of_family(wanted, available):
+                why = f"environment {like.slug} ({like.title}) stands in for {names[-1]}"
+                return Resolution(like, (resolving, why))
     raise EnvironmentFault(_unknown(manifest, names, available))
 
 
-def _of_family(
-    name: str, manifest: RuntimeManifest, available: Available
-) -> EnvironmentDefinition | None:
+def _wanted(manifest: RuntimeManifest, names: list[str]) -> list[ServiceSlug]:
+    """What the names and the path of the original service's environments ask for, best first."""
+    read = [found for name in names if (found := read_slug(name))]
+    if in_words := read_path(manifest.path):
+        read.append(in_words)
+    stated = python_in(manifest.path)
+    return [replace(one, python=stated or one.python or manifest.python) for one in read]
+
+
+def _of_family(wanted: ServiceSlug, available: Available) -> EnvironmentDefinition | None:
     """Ours for the same family, Python and device: service slugs differ in their last parts."""
-    wanted = parse_service_slug(name)
-    if wanted is None:
+    for family in like_families(wanted.family):
+        for definition in available.builtin.values():
+            if parse_service_slug(definition.slug) == replace(wanted, family=family):
+                return definition
+    return None
+
+
+def _nearest(wanted: list[ServiceSlug], available: Available) -> EnvironmentDefinition | None:
+    """What comes closest: the same family on the nearest Python, else the general one."""
+    if not wanted:
         return None
-    if in_path := _PYTHON_IN_PATH.search(manifest.path):
-        wanted = replace(wanted, python=in_path[1])
-    for definition in available.builtin.values():
-        if parse_service_slug(definition.slug) == wanted:
-            return definition
+    families = (*like_families(wanted[0].family), GENERAL)
+    python = python_order(wanted[0].python or DEFAULT_PYTHON)
+    for family in families:
+        same = [
+            (abs(python_order(definition.python)[1] - python[1]), definition.slug)
+            for definition in available.builtin.values()
+            if (parsed := parse_service_slug(definition.slug)) and parsed.family == family
+        ]
+        if same:
+            return available.builtin[min(same)[1]]
     return None
 
 
@@ -189,7 +232,7 @@ def _nearest_python(general: Mapping[str, EnvironmentDefinition], available: Ava
 
 
 def _check_python(manifest: RuntimeManifest, definition: Definition) -> None:
-    if manifest.python and manifest.python != definition.python:
+    if manifest.python and definition.python and manifest.python != definition.python:
         raise EnvironmentFault(
             f"runtime.yaml asks for Python {manifest.python} (INFERENCE_PYTHON_VERSION) but the "
             f"environment {definition.slug} has Python {definition.python}: make them agree"
@@ -198,19 +241,35 @@ def _check_python(manifest: RuntimeManifest, definition: Definition) -> None:
 
 def _names(manifest: RuntimeManifest) -> list[str]:
     """The slug, then the last part of the path; archives' endings do not count."""
-    last = manifest.path.rstrip("/").rpartition("/")[2]
-    last = last.removesuffix(".tar.gz").removesuffix(".tgz")
+    last = pack_slug(manifest.path)
     return list(dict.fromkeys(name for name in (manifest.slug, last) if name))
 
 
 def _unknown(manifest: RuntimeManifest, names: list[str], available: Available) -> str:
     where = f" (INFERENCE_ENV_PATH {manifest.path})" if manifest.path else ""
     kind = "a published environment" if manifest.kind == "published" else "an environment"
+    wanted = [] if manifest.kind == "published" else _wanted(manifest, names)
+    name = " or ".join(repr(name) for name in names)
+    told = f"runtime.yaml names {kind} {name}{where}, which is neither here nor in the object store"
+    if nearest := _nearest(wanted, available):
+        why = _why_none(wanted[0])
+        told += f"{why}. The nearest is {nearest.slug} ({nearest.title})"
+    elif manifest.kind == "published":
+        told += f". Published here: {', '.join(sorted(available.published)) or 'none'}"
+    else:
+        told += f". There are: {_existing(available)}"
     return (
-        f"runtime.yaml names {kind} {' or '.join(names)!r}{where}, which this server does not "
-        f"have. There are: {_existing(available)}. Publish yours with 'havre env publish "
-        f"{names[0]} --requirements FILE --python X.Y'"
+        f"{told}. Publish yours with 'havre env publish {names[0]} --requirements FILE "
+        "--python X.Y' or '--pack FILE', and INFERENCE_ENV_TYPE: published"
     )
+
+
+def _why_none(wanted: ServiceSlug) -> str:
+    if wanted.device == "gpu":
+        return ": those it brings are for CPUs"
+    if wanted.family != NO_FAMILY and python_order(wanted.python or DEFAULT_PYTHON) < (3, 7):
+        return ": Python 3.7 is the oldest it runs"
+    return ""
 
 
 def _existing(available: Available) -> str:

@@ -16,14 +16,19 @@ from havre.environments.definition import (
 )
 
 WANTED = {
-    *("scikit-learn", "pandas", "numpy", "scipy", "joblib", "cloudpickle", "xgboost-cpu"),
-    *("lightgbm", "onnxruntime", "pyyaml", "requests", "orjson"),
+    "generalml": {"scikit-learn", "pandas", "scipy", "lightgbm", "onnxruntime"},
+    "onnx110": {"onnx", "onnxruntime", "skl2onnx", "scikit-learn"},
+    "onnx": {"onnx", "onnxruntime", "skl2onnx", "scikit-learn"},
+    "sklearnex": {"scikit-learn", "scikit-learn-intelex"},
+    "tensorflow": {"tensorflow-cpu", "keras"},
+    "pytorch": {"torch"},
 }
+FOR_ALL = {"numpy", "pandas", "joblib", "cloudpickle", "pyyaml", "requests", "orjson"}
 
 
 def test_the_general_environment_exists_for_every_python() -> None:
     general = [d.python for d in builtin_definitions().values() if d.slug.startswith("generalml")]
-    assert general == ["3.8", "3.9", "3.10", "3.11", "3.12", "3.13"]
+    assert general == ["3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13"]
 
 
 @pytest.mark.parametrize("definition", builtin_definitions().values(), ids=lambda d: d.slug)
@@ -32,7 +37,11 @@ def test_a_built_in_environment_is_locked_to_exact_versions(
 ) -> None:
     pin = re.compile(r"[a-z0-9.-]+==[0-9][A-Za-z0-9.+]*")
     assert [line for line in definition.requirements if not pin.fullmatch(line)] == []
-    assert {line.partition("==")[0] for line in definition.requirements} >= WANTED
+    parsed = parse_service_slug(definition.slug)
+    assert parsed is not None
+    names = {line.partition("==")[0] for line in definition.requirements}
+    assert names >= FOR_ALL | WANTED[parsed.family]
+    assert f"Python {parsed.python}" in definition.title
     assert definition.title
     assert definition.wheels_only
 

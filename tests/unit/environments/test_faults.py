@@ -21,8 +21,7 @@ CASES = {
         "  × No solution found when resolving dependencies:\n"
         "  ╰─▶ Because a==1 depends on b<2 and you require b==2, we can conclude that your "
         "requirements are unsatisfiable.\n",
-        "the requirements cannot be met together: Because a==1 depends on b<2 and you require "
-        "b==2",
+        "the requirements cannot be met together: Because a==1 depends on b<2 and you require b==2",
     ),
     "unknown package": (
         "error: No solution found when resolving dependencies\n"

@@ -1,5 +1,6 @@
 """Which environment an artifact gets, and what its owner is told."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from havre.domain.manifest import RuntimeManifest
 from havre.environments.definition import (
     EnvironmentDefinition,
     InPlaceEnvironment,
+    PackEnvironment,
     builtin_definitions,
 )
 from havre.environments.resolve import LARGEST_REQUIREMENTS, Available, resolve
@@ -18,6 +20,11 @@ PUBLISHED = {
     "lab": InPlaceEnvironment("lab", "3.11", Path("/opt/lab")),
 }
 ALL = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
+ONNX = (
+    "oci://service-conda-packs@id19sfcrra6z/service_pack/cpu/"
+    "ONNX 1.10 for CPU on Python 3.7/1.0/onnx110_p37_cpu_v1"
+)
+PACK = "oci://bucket@ns/prefix/env"
 PATH = "oci://service-conda-packs@ns/service_pack/cpu/General/1.0/"
 
 
@@ -46,6 +53,19 @@ def manifest(slug: str = "", kind: str = "", path: str = "", python: str = "") -
             manifest(path="oci://b@ns/Python_3.12/generalml_p38_cpu_v1"),
             "generalml_p312_cpu_x86_64_v1",
         ),
+        (manifest("tensorflow28_p38_cpu_v1", "data_science"), "tensorflow_p38_cpu_x86_64_v1"),
+        (manifest("sklearnex202130_p37_cpu_v1"), "sklearnex_p37_cpu_x86_64_v1"),
+        (manifest("onnx110_p39_cpu_v1"), "onnx110_p39_cpu_x86_64_v1"),
+        (manifest("onnxruntime_p312_cpu_x86_64_v1"), "onnx_p312_cpu_x86_64_v1"),
+        (manifest("onnx17_p37_cpu_v1"), "onnx_p37_cpu_x86_64_v1"),
+        (manifest("generalml_p311_cpu_x86_64_v6"), "generalml_p311_cpu_x86_64_v1"),
+        (manifest("envslug", "data_science", ONNX, "3.7"), "onnx110_p37_cpu_x86_64_v1"),
+        (manifest("envslug", "data_science", ONNX.rpartition("/")[0]), "onnx110_p37_cpu_x86_64_v1"),
+        (manifest(path=ONNX.replace(" ", "%20")), "onnx110_p37_cpu_x86_64_v1"),
+        (
+            manifest("x", path="oci://b@ns/cpu/General Machine Learning/2.0/x", python="3.9"),
+            "generalml_p39_cpu_x86_64_v1",
+        ),
         (manifest("mine", python="3.12"), "mine"),
         (manifest(), "generalml_p38_cpu_x86_64_v1"),
         (manifest(python="3.10"), "generalml_p310_cpu_x86_64_v1"),
@@ -71,6 +91,7 @@ def test_a_published_environment_wins_over_ours_of_the_same_name(tmp_path: Path)
         (("3.13", "3.8"), "3.8"),
         (("3.7", "3.12", "3.10"), "3.10"),
         (("3.13",), "3.13"),
+        (("3.7",), "3.7"),
     ],
 )
 def test_the_default_is_the_nearest_python_that_the_machine_has(
@@ -84,6 +105,22 @@ def test_the_default_is_the_nearest_python_that_the_machine_has(
     assert ("no Python 3.8" in told) == (expected != "3.8")
 
 
+def test_a_pack_in_the_object_store_comes_before_ours_and_after_what_is_published(
+    tmp_path: Path,
+) -> None:
+    pack = PackEnvironment("onnx110_p37_cpu_v1", ONNX, "etag", 5 << 20)
+    has = replace(available(), pack_at={ONNX: pack}.get)
+    for kind in ("data_science", "published", ""):
+        resolution = resolve(manifest("envslug", kind, ONNX, "3.7"), tmp_path, has)
+        assert resolution.definition is pack
+        assert resolution.python == "3.7"
+        assert resolution.messages == (
+            "resolving envslug or onnx110_p37_cpu_v1",
+            f"environment onnx110_p37_cpu_v1: a pack of 5 MiB at {ONNX}",
+        )
+    assert resolve(manifest("mine", "published", ONNX), tmp_path, has).definition.slug == "mine"
+
+
 def test_the_setting_chooses_the_default(tmp_path: Path) -> None:
     resolution = resolve(manifest(), tmp_path, available(default="lab"))
     assert resolution.definition is PUBLISHED["lab"]
@@ -92,15 +129,26 @@ def test_the_setting_chooses_the_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "has", "said"),
     [
-        (manifest("nope", "published"), available(), "nope.*There are: lab, mine, .*env publish"),
-        (manifest("dataexpl_p37_cpu_v2"), available(), "does not have"),
-        (manifest("tensorflow_p310_cpu_v1"), available(), "does not have"),
+        (
+            manifest("nope", "published"),
+            available(),
+            "nope.*Published here: lab, mine.*env publish",
+        ),
+        (manifest("dataexpl_p37_cpu_v2"), available(), "nearest is generalml_p37_cpu.*env publish"),
+        (manifest("pytorch110_p38_cpu_v1"), available(), "nearest is pytorch_p311_cpu"),
+        (manifest("pytorch20_p39_gpu_v2"), available(), "for CPUs. The nearest is pytorch_p311"),
+        (
+            manifest("mlcpuv1"),
+            available(),
+            "3.7 is the oldest it runs. The nearest is generalml_p37",
+        ),
+        (manifest("envslug", "published", PACK, "3.7"), available(), f"envslug' or 'env'.*{PACK}"),
         (manifest("generalml_p38_cpu_v1", "published"), available(), "published environment"),
         (manifest("mine", python="3.8"), available(), "Python 3.8.*mine has Python 3.12"),
         (manifest("generalml_p38_cpu_v1", python="3.9"), available(), "make them agree"),
-        (manifest(python="3.7"), available(), "asks for Python 3.7.*3.8, 3.9"),
+        (manifest(python="3.6"), available(), "asks for Python 3.6.*3.7, 3.8"),
         (manifest(python="3.9"), available(default="mine"), "mine has Python 3.12"),
-        (manifest(), available("3.7"), "none of the Pythons 3.8, .*python_paths"),
+        (manifest(), available("3.6"), "none of the Pythons 3.7, .*python_paths"),
         (manifest(), available(default="gone"), "default_environment names 'gone'"),
     ],
 )
