@@ -28,13 +28,18 @@ class ApiError(errors.HavreError):
 
 
 class Client:
-    """``url`` is the server's; ``compartment_id`` and ``project_id`` are where things are made."""
+    """``url`` is the server's; ``compartment_id`` and ``project_id`` are where things are made.
 
-    def __init__(self, url: str, *, compartment_id: str, project_id: str) -> None:
+    ``signer`` signs each request; None where the server lets everybody in.
+    """
+
+    def __init__(
+        self, url: str, *, compartment_id: str, project_id: str, signer: httpx.Auth | None = None
+    ) -> None:
         self.url = url
         self.compartment_id = compartment_id
         self.project_id = project_id
-        self._http = httpx.Client(base_url=url, timeout=60, trust_env=False)
+        self._http = httpx.Client(base_url=url, timeout=60, trust_env=False, auth=signer)
 
     def create_model(self, name: str, **fields: Any) -> Resource:
         return self._json("POST", "/models", self._owned(displayName=name, **fields))

@@ -19,6 +19,7 @@ import uvicorn
 from havre.api.app import create_app
 from havre.api.services import Services
 from havre.auth.identity import Identity, load_or_create
+from havre.auth.keyring import Keyring
 from havre.balancer.envoy import EnvoyBalancer
 from havre.balancer.resources import Limits
 from havre.catalog.artifacts import ArtifactStore
@@ -53,7 +54,8 @@ def serve(home: Home, settings: Settings) -> None:
         artifacts.sweep()
         with database.write() as session:
             model_artifacts.release(session, artifacts.delete)
-        balancer = EnvoyBalancer(home, limits=Limits.behind(settings))
+        keys = Keyring(home, identity).encoded if settings.auth == "oci" else None
+        balancer = EnvoyBalancer(home, limits=Limits.behind(settings), keys=keys)
         balancer.start()
         stack.callback(balancer.stop)
         reconciler = _make_reconciler(home, settings, database, artifacts, balancer, identity)

@@ -11,6 +11,8 @@ import os
 import select
 import signal
 import sys
+from base64 import b64encode
+from hashlib import sha256
 from socket import AF_UNIX, SOCK_STREAM
 from time import monotonic_ns, sleep
 from types import AsyncGeneratorType, GeneratorType
@@ -97,6 +99,8 @@ class Copy:
             try:
                 if not self._wire.receive(connection, request):
                     return
+                if request.digest:
+                    _check_digest(request)
                 data = self._data(request)
                 if self._is_gone(connection.fileno()):
                     return
@@ -299,6 +303,12 @@ class _Frame:
             text = "".join("data: %s\n" % line for line in lines) + "\n"
             return text.encode("utf-8", "replace")
         return b"data: %s\n\n" % self._codec.dumps(part)
+
+
+def _check_digest(request):
+    """The signature covers the body's hash; the body itself is seen here for the first time."""
+    if b64encode(sha256(request.body).digest()) != request.digest:
+        raise Refused(401, "NotAuthenticated", "x-content-sha256 is not the hash of the body")
 
 
 def _is_stream(result):

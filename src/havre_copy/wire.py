@@ -26,9 +26,13 @@ JSON = b"application/json"
 BYTES = b"application/octet-stream"
 EVENTS = b"text/event-stream"
 
+# The load balancer sets it once it has verified the request's signature.
+_DIGEST = b"\r\nx-havre-body-sha256:"
+
 _REASONS = {
     200: b"OK",
     400: b"Bad Request",
+    401: b"Unauthorized",
     404: b"Not Found",
     405: b"Method Not Allowed",
     409: b"Conflict",
@@ -40,9 +44,12 @@ _REASONS = {
 
 
 class Request:
-    """One request. ``content_type`` is as sent; ``id`` is printable ASCII or empty."""
+    """One request. ``content_type`` is as sent; ``id`` is printable ASCII or empty.
 
-    __slots__ = ("stream", "content_type", "id", "body", "is_read", "_head", "_lower")
+    ``digest`` is what the signed hash of the body says, base64; empty where none was asked for.
+    """
+
+    __slots__ = ("stream", "content_type", "id", "body", "is_read", "digest", "_head", "_lower")
 
     def header(self, name):
         """Value of a header named in lower case, ``b""`` if absent."""
@@ -97,6 +104,7 @@ class Wire:
                     return False
             request.body = body
             request.is_read = True
+            request.digest = _value(head, lower, _DIGEST) if _DIGEST in lower else b""
         except OSError:  # reset, or stalled: SO_RCVTIMEO reports as EAGAIN
             return False
         return True

@@ -19,6 +19,8 @@ from havre.api.edge import Edge
 from havre.api.errors import install_error_handlers
 from havre.api.refusals import refusals
 from havre.api.services import Services
+from havre.api.signatures import Signatures
+from havre.auth.keyring import Keyring
 
 ROUTERS = (
     health.router,
@@ -46,6 +48,9 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     install_error_handlers(app)
+    if services.settings.auth == "oci":
+        keyring = Keyring(services.home, services.identity)
+        app.add_middleware(Signatures, key_of=keyring.find, clock=services.clock)
     app.add_middleware(Edge)
     app.mount("/_refused", refusals)
     for router in ROUTERS:

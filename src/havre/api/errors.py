@@ -67,7 +67,7 @@ def unexpected_response(request_id: str) -> JSONResponse:
 def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(errors.HavreError, _answer_havre_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
-    app.add_exception_handler(HTTPException, _answer_http_exception)
+    app.add_exception_handler(HTTPException, answer_http_exception)
     app.add_exception_handler(PoolTimeout, _answer_pool_timeout)
 
 
@@ -99,7 +99,7 @@ async def _answer_invalid_request(_: Request, error: Exception) -> JSONResponse:
     return error_response(400, kind.code, _tell(problems))
 
 
-async def _answer_http_exception(request: Request, error: Exception) -> JSONResponse:
+async def answer_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     message = str(error.detail)
     if error.status_code == 404:

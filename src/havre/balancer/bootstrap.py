@@ -12,6 +12,7 @@ from havre.balancer.files import Files
 from havre.balancer.listener import listeners
 from havre.balancer.resources import DEFAULT_LIMITS, Limits
 from havre.balancer.routing import route_table
+from havre.balancer.signatures import SIGNATURE
 from havre.domain.errors import Unavailable
 from havre.home import Home
 from havre.settings import Settings
@@ -52,11 +53,19 @@ def envoy_binary() -> Path:
     return binary
 
 
-def write_bootstrap(home: Home, *, host: str, port: int, limits: Limits = DEFAULT_LIMITS) -> None:
+def write_bootstrap(
+    home: Home,
+    *,
+    host: str,
+    port: int,
+    limits: Limits = DEFAULT_LIMITS,
+    is_signed: bool = False,
+) -> None:
     """Write what Envoy starts from.
 
     Clusters and routes are written only where there are none: those of an earlier start hold until
-    the control plane says otherwise. Raises OSError.
+    the control plane says otherwise, but for routes that asked for no signature where one is wanted
+    now. Raises OSError.
     """
     files = Files(home)
     files.write(files.bootstrap, _bootstrap(home))
@@ -64,8 +73,9 @@ def write_bootstrap(home: Home, *, host: str, port: int, limits: Limits = DEFAUL
     files.publish(files.listeners, told)
     if not files.clusters.exists():
         files.publish(files.clusters, clusters([], api_socket=home.api_socket))
-    if not files.routes.exists():
-        files.publish(files.routes, route_table({}, limits))
+    keys: dict[str, str] | None = {} if is_signed else None
+    if not files.routes.exists() or (is_signed and SIGNATURE not in files.routes.read_text()):
+        files.publish(files.routes, route_table({}, limits, keys))
 
 
 def _bootstrap(home: Home) -> dict[str, Any]:

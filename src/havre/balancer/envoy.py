@@ -8,6 +8,7 @@ file refers to. One thread publishes; what all callers ask for within 50 ms goes
 import logging
 import threading
 import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
@@ -35,7 +36,9 @@ _log = logging.getLogger(__name__)
 class EnvoyBalancer:
     """Thread-safe. Use it between ``start`` and ``stop``; questions may be asked before.
 
-    Raises Unavailable if what an earlier control plane published cannot be read.
+    With ``keys`` (base64 of DER, by key id) predictions must be signed by one of them; what it
+    returns is looked at every second. Raises Unavailable if what an earlier control plane published
+    cannot be read.
     """
 
     def __init__(
@@ -43,12 +46,15 @@ class EnvoyBalancer:
         home: Home,
         *,
         limits: Limits = DEFAULT_LIMITS,
+        keys: Callable[[], Mapping[str, str]] | None = None,
         deadline_s: float = 10.0,
     ) -> None:
         self._home = home
         self._files = Files(home)
         self._admin = Admin(home.admin_socket)
         self._limits = limits
+        self._keys = keys
+        self._published_keys: Mapping[str, str] | None = None
         self._deadline_s = deadline_s
         self._table = Table.from_json(self._files.read(self._files.table) or _NO_ROUTES)
         self._changes: dict[str, Route | None] = {}
@@ -141,8 +147,10 @@ class EnvoyBalancer:
             with self._wake:
                 self._wake.wait_for(
                     lambda: self._asked or self._stopping,
-                    timeout=RETRY_S if self._unfinished else None,
+                    timeout=RETRY_S if self._unfinished or self._keys is not None else None,
                 )
+                if not (self._asked or self._stopping or self._unfinished or self._has_new_keys()):
+                    continue
                 self._wake.wait_for(lambda: self._stopping, timeout=COALESCE_S)
                 if self._stopping:
                     self._outcome.set_exception(Unavailable("the control plane is stopping"))
@@ -176,13 +184,18 @@ class EnvoyBalancer:
         wanted = self._table.change(changes)
         self._publish_clusters(wanted, deadline)
         self._write_table(wanted)
-        routes = route_table(wanted.routes, self._limits)
+        keys = self._keys() if self._keys is not None else None
+        routes = route_table(wanted.routes, self._limits, keys)
         self._publish_file(self._files.routes, routes, deadline)
+        self._published_keys = keys
         # Not what this very publication replaced: nobody has seen that drain.
         finished = wanted.confirm().retire(retire - set(changes))
         self._write_table(finished)
         if finished.retiring != wanted.retiring:
             self._publish_clusters(finished, deadline)
+
+    def _has_new_keys(self) -> bool:
+        return self._keys is not None and self._keys() != self._published_keys
 
     def _publish_clusters(self, table: Table, deadline: float) -> None:
         needed = clusters(table.needed(), api_socket=self._home.api_socket)

@@ -23,6 +23,7 @@ from havre.balancer.resources import (
     response,
     typed,
 )
+from havre.balancer.signatures import SIGNATURE, VERIFY
 
 KEEP_ALIVE_S = 600
 REQUEST_ID_LENGTH = 128
@@ -130,6 +131,7 @@ def _http_filters() -> list[Json]:
     return [
         _off(LUA, f"{filters}.lua.v3.Lua", default_source_code={"inline_string": _LENIENT_PATHS}),
         _off(BUFFER, f"{filters}.buffer.v3.Buffer", max_request_bytes=MAX_BODY_BYTES),
+        _off(SIGNATURE, f"{filters}.lua.v3.Lua", default_source_code={"inline_string": VERIFY}),
         _off(RATE, f"{filters}.local_ratelimit.v3.LocalRateLimit", stat_prefix="rate"),
         _off(BANDWIDTH, f"{filters}.bandwidth_limit.v3.BandwidthLimit", stat_prefix="bandwidth"),
         _off(COLLECT, f"{filters}.buffer.v3.Buffer", max_request_bytes=MAX_BODY_BYTES),
@@ -169,6 +171,7 @@ def _local_replies() -> Json:
 
 
 _PLAIN_REPLIES = (
+    (401, "NotAuthenticated", "Sign the request, its body included, with a key known here."),
     (404, "NotAuthorizedOrNotFound", "No such resource, or the deployment is not active."),
     (405, "MethodNotAllowed", "A prediction is a POST."),
     (411, "LengthRequired", "Send a Content-Length; chunked requests are not accepted."),

@@ -44,6 +44,7 @@ from havre.balancer.resources import (
     response,
     typed,
 )
+from havre.balancer.signatures import SIGNATURE, key_metadata
 from havre.domain.route import Route
 
 API_IDLE_S = 300
@@ -68,8 +69,10 @@ _LENGTH_ALLOWED = (
 )
 
 
-def route_table(routes: Mapping[str, Route], limits: Limits) -> Resources:
-    """Who gets what, by path."""
+def route_table(
+    routes: Mapping[str, Route], limits: Limits, keys: Mapping[str, str] | None = None
+) -> Resources:
+    """Who gets what, by path. With ``keys``, predictions must be signed by one of them."""
     return response(
         "envoy.config.route.v3.RouteConfiguration",
         [
@@ -83,7 +86,8 @@ def route_table(routes: Mapping[str, Route], limits: Limits) -> Resources:
                         "domains": ["*"],
                         "retry_policy": _retry_policy(),
                         "typed_per_filter_config": {BUFFER: _whole()},
-                        "matcher": _matcher(routes, limits),
+                        "matcher": _matcher(routes, limits, is_signed=keys is not None),
+                        **({"metadata": key_metadata(keys)} if keys is not None else {}),
                     }
                 ],
             }
@@ -91,40 +95,42 @@ def route_table(routes: Mapping[str, Route], limits: Limits) -> Resources:
     )
 
 
-def _matcher(routes: Mapping[str, Route], limits: Limits) -> Json:
+def _matcher(routes: Mapping[str, Route], limits: Limits, *, is_signed: bool) -> Json:
     post = header_is(":method", {"exact": "POST"})
     length_allowed = header_is("content-length", regex_match(_LENGTH_ALLOWED))
     return first(
         [
             (
                 all_of(post, length_allowed),
-                {"matcher": _by_path(routes, limits, otherwise=_allowed_otherwise())},
+                {"matcher": _by_path(routes, limits, is_signed=is_signed)},
             )
         ],
         otherwise={"matcher": _not_allowed(post)},
     )
 
 
-def _by_path(routes: Mapping[str, Route], limits: Limits, *, otherwise: Json) -> Json:
+def _by_path(routes: Mapping[str, Route], limits: Limits, *, is_signed: bool) -> Json:
     entries: Json = {}
     for deployment_id, route in sorted(routes.items()):
-        entries[f"/{deployment_id}/predict"] = go(_predict(route, limits))
-        entries[f"/{deployment_id}/predictWithResponseStream"] = go(_stream(route, limits))
+        entries[f"/{deployment_id}/predict"] = go(_predict(route, limits, is_signed))
+        entries[f"/{deployment_id}/predictWithResponseStream"] = go(
+            _stream(route, limits, is_signed)
+        )
     if not entries:
         # Envoy wants at least one entry.
         entries["/"] = go(_refuse(404))
     return {
         "matcher_tree": {"input": header_input(":path"), "exact_match_map": {"map": entries}},
-        "on_no_match": otherwise,
+        "on_no_match": _allowed_otherwise(is_signed=is_signed),
     }
 
 
-def _allowed_otherwise() -> Json:
+def _allowed_otherwise(*, is_signed: bool) -> Json:
     return {
         "matcher": first(
             [
                 (path_is(_API_AT_ROOT), go(_api())),
-                (path_is(_PREDICTION), go(_look_again())),
+                (path_is(_PREDICTION), go(_look_again(is_signed=is_signed))),
                 (path_is(_API_ANYWHERE), go(_api())),
             ],
             otherwise=go(_refuse(404)),
@@ -150,26 +156,29 @@ def _not_allowed(post: Json) -> Json:
 
 
 @lru_cache(CACHED)
-def _predict(route: Route, limits: Limits) -> Json:
+def _predict(route: Route, limits: Limits, is_signed: bool) -> Json:
     times = {"timeout": f"{limits.predict_s}s", "idle_timeout": f"{limits.predict_s + 5}s"}
-    return _served(route, times)
+    return _served(route, times, is_signed=is_signed)
 
 
 @lru_cache(CACHED)
-def _stream(route: Route, limits: Limits) -> Json:
+def _stream(route: Route, limits: Limits, is_signed: bool) -> Json:
     times = {
         "timeout": "0s",
         "idle_timeout": f"{limits.stream_idle_s}s",
         "max_stream_duration": _at_most(UPLOAD_S + limits.stream_total_s),
     }
-    return _served(route, times)
+    return _served(route, times, is_signed=is_signed)
 
 
-def _served(route: Route, times: Json) -> Json:
+def _served(route: Route, times: Json, *, is_signed: bool) -> Json:
     return {
         "match": {"prefix": "/"},
         "route": {"cluster": route.cluster, **times},
-        "typed_per_filter_config": _bandwidth(route.bandwidth_mbps),
+        "typed_per_filter_config": {
+            **_bandwidth(route.bandwidth_mbps),
+            **({SIGNATURE: _on()} if is_signed else {}),
+        },
     }
 
 
@@ -233,15 +242,19 @@ def _whole() -> Json:
     )
 
 
-def _look_again() -> Json:
+def _look_again(*, is_signed: bool) -> Json:
     """A 404, unless the deployment's id in the path leads to a route."""
     return {
         **_refuse(404),
         "typed_per_filter_config": {
-            name: typed("envoy.config.route.v3.FilterConfig", config={})
-            for name in (LUA, RATE, BANDWIDTH, COLLECT)
+            name: _on()
+            for name in (LUA, RATE, BANDWIDTH, COLLECT, *([SIGNATURE] if is_signed else []))
         },
     }
+
+
+def _on() -> Json:
+    return typed("envoy.config.route.v3.FilterConfig", config={})
 
 
 def _api() -> Json:

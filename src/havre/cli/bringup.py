@@ -110,7 +110,13 @@ def bring_up(home: Home, settings: Settings, flags: Mapping[str, Any], step: Ste
     supervisor = Supervisor(home.supervisor_socket)
     about = supervisor.ping()
     step("starting the load balancer")
-    write_bootstrap(home, host=about["host"], port=about["port"], limits=Limits.behind(settings))
+    write_bootstrap(
+        home,
+        host=about["host"],
+        port=about["port"],
+        limits=Limits.behind(settings),
+        is_signed=settings.auth == "oci",
+    )
     if not _runs(supervisor.inspect(BALANCER)):
         supervisor.start(_balancer(home, settings))
     step("starting the control plane")

@@ -8,6 +8,7 @@ import httpx
 import typer
 
 from havre.auth.identity import load_or_create
+from havre.auth.signer import Signer
 from havre.client import Client
 from havre.domain.errors import Unavailable
 from havre.home import Home, default_home
@@ -37,4 +38,9 @@ def connect(home: Home) -> Client:
     except httpx.HTTPError as error:
         raise Unavailable(f"the server at {url} does not answer ({error}); {start}") from error
     identity = load_or_create(home)
-    return Client(url, compartment_id=identity.tenancy_ocid, project_id=identity.project_ocid)
+    return Client(
+        url,
+        compartment_id=identity.tenancy_ocid,
+        project_id=identity.project_ocid,
+        signer=Signer(home, identity),
+    )
