@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -104,6 +105,11 @@ class OperatedServer:
         self.client = Client(
             self.url, compartment_id=profile["compartment"], project_id=profile["project"]
         )
+
+    def up_again(self) -> None:
+        """`havre up` where it was."""
+        port = urlsplit(self.url).port
+        self.server.havre("up", "--port", str(port), "--detach")
 
     # Deployments.
 

@@ -1,0 +1,343 @@
+"""Anything may be killed at any time: what it costs, in requests, and what comes back."""
+
+import contextlib
+import http.client
+import json
+import os
+import random
+import select
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+import httpx
+import psutil
+import pytest
+from tests.e2e.load import Load
+from tests.e2e.operated_server import TROUBLED, OperatedServer, configuration, wait_for
+from tests.e2e.operated_server import operated as operated
+
+from havre.client import ApiError
+from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, Phase
+
+COPIES = 4
+IN_FLIGHT = 32
+HOLD_S = 0.08
+ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "10"))
+"""`make chaos` runs more of them."""
+ENVOY_BACK_WITHIN_S = 3.0
+
+
+@pytest.fixture
+def deployment(operated: OperatedServer) -> Iterator[str]:
+    made = operated.deploy(variables={"WEB_CONCURRENCY": str(COPIES)})
+    yield made
+    operated.delete(made)
+
+
+# A copy
+
+
+class Crowd:
+    """Requests sent all at once, a connection each; none is answered when the last is sent."""
+
+    def __init__(self, url: str, bodies: list[dict]) -> None:
+        where = urlsplit(url)
+        self._held = [http.client.HTTPConnection(where.netloc, timeout=60) for _ in bodies]
+        for held in self._held:
+            held.connect()
+        for held, body in zip(self._held, bodies, strict=True):
+            kind = {"content-type": "application/json"}
+            held.request("POST", f"{where.path}/predict", json.dumps(body), kind)
+        answered, _, _ = select.select([held.sock for held in self._held], [], [], 0)
+        assert answered == []
+
+    def outcomes(self) -> list[int]:
+        """The status of each, in their order; 200 only for an answer to that very request."""
+        statuses = []
+        for number, held in enumerate(self._held):
+            answer = held.getresponse()
+            told = json.loads(answer.read())
+            statuses.append(answer.status)
+            assert answer.status != 200 or told["echo"] == number
+            held.close()
+        return statuses
+
+
+def test_a_copy_that_dies_fails_the_one_request_it_served(
+    operated: OperatedServer, deployment: str
+) -> None:
+    chance = random.Random(1)
+    for round_ in range(2 * ROUNDS):
+        wait_for("all copies", lambda: operated.keeper_of(deployment).ready == COPIES)
+        # Those at the front are served when it happens, those behind them wait in the queue.
+        victim = chance.randrange(IN_FLIGHT)
+        act = ("be killed", "crash", "leave")[round_ % 3]
+        bodies = [{"echo": number, "sleep": HOLD_S} for number in range(IN_FLIGHT)]
+        bodies[victim]["act"] = act
+        statuses = Crowd(f"{operated.url}/{deployment}", bodies).outcomes()
+        assert statuses[victim] == 500, f"round {round_}, {act}"
+        assert Counter(statuses) == {200: IN_FLIGHT - 1, 500: 1}, f"round {round_}, {act}"
+
+
+def test_a_copy_that_is_killed_fails_the_one_request_it_served(
+    operated: OperatedServer, deployment: str
+) -> None:
+    chance = random.Random(2)
+    for round_ in range(2 * ROUNDS):
+        wait_for("all copies", lambda: operated.keeper_of(deployment).ready == COPIES)
+        bodies = [{"echo": number, "sleep": HOLD_S} for number in range(IN_FLIGHT)]
+        crowd = Crowd(f"{operated.url}/{deployment}", bodies)
+        wait_for("all busy", lambda: operated.keeper_of(deployment).busy == COPIES)
+        # All are busy: whichever it is, it serves exactly one.
+        chance.choice(operated.copies(deployment)).kill()
+        statuses = Counter(crowd.outcomes())
+        assert statuses == {200: IN_FLIGHT - 1, 500: 1}, f"round {round_}"
+
+
+# The processes of a home
+
+
+def test_the_control_plane_is_killed(operated: OperatedServer, deployment: str) -> None:
+    before = operated.pids()
+    with Load(f"{operated.url}/{deployment}") as load:
+        load.wait_for_more()
+        copies = {copy.pid for copy in operated.copies(deployment)}
+        kill(operated, CONTROL_PLANE)
+        wait_for("the API", operated.is_healthy)
+        load.wait_for_more()
+        after = operated.pids()
+        assert {copy.pid for copy in operated.copies(deployment)} == copies
+        assert operated.state(deployment) == "ACTIVE"
+        # Whoever took over has the route in hand: a change goes through, on the same instance.
+        [instance] = operated.instances(deployment)
+        model = model_of(operated, deployment)
+        operated.update(
+            deployment, model, bandwidth_mbps=20, variables={"WEB_CONCURRENCY": str(COPIES)}
+        )
+        assert operated.instances(deployment) == [instance]
+        load.wait_for_more()
+    assert load.failures == []
+    assert {name for name in before if before[name] != after.get(name)} == {CONTROL_PLANE}
+
+
+def test_a_keeper_is_killed(operated: OperatedServer, deployment: str) -> None:
+    [instance] = operated.instances(deployment)
+    with Load(f"{operated.url}/{deployment}") as load:
+        load.wait_for_more()
+        orphans = operated.copies(deployment)
+        kill(operated, f"i-{instance}")
+        wait_for("a replacement", lambda: operated.instances(deployment) not in ([instance], []))
+        wait_for("the end of the orphans", lambda: not any(map(psutil.Process.is_running, orphans)))
+        wait_for("one instance", lambda: len(operated.instances(deployment)) == 1)
+        load.wait_for_more()
+        assert operated.keeper_of(deployment).ready == COPIES
+        assert operated.state(deployment) == "ACTIVE"
+    assert load.failures == []
+
+
+def test_envoy_is_killed(
+    operated: OperatedServer, deployment: str, record_property: Callable[[str, object], None]
+) -> None:
+    before = operated.pids()
+    with Load(f"{operated.url}/{deployment}") as load:
+        load.wait_for_more()
+        killed = time.monotonic()
+        kill(operated, BALANCER)
+        load.wait_for_more()
+    after = operated.pids()
+    failures = load.failures
+    outage_s = max(failure.began + failure.took_s for failure in failures) - killed
+    record_property("failed_requests", len(failures))
+    record_property("outage_s", round(outage_s, 2))
+    assert outage_s < ENVOY_BACK_WITHIN_S
+    # Cut in flight, or not let in: nothing was answered wrongly.
+    assert {failure.what for failure in failures} <= {
+        "ConnectionRefusedError",
+        "ConnectionResetError",
+        "RemoteDisconnected",
+        "BrokenPipeError",
+        "IncompleteRead",
+    }
+    assert {name for name in before if before[name] != after.get(name)} == {BALANCER}
+
+
+def test_the_supervisor_is_killed(operated: OperatedServer, deployment: str) -> None:
+    before = operated.pids()
+    with Load(f"{operated.url}/{deployment}") as load:
+        load.wait_for_more()
+        copies = {copy.pid for copy in operated.copies(deployment)}
+        kill_supervisor(operated)
+        assert operated.server.havre("status", check=False).returncode == 3
+        load.wait_for_more()
+        operated.server.up()
+        load.wait_for_more()
+        assert operated.pids() == before
+        assert {copy.pid for copy in operated.copies(deployment)} == copies
+        assert operated.state(deployment) == "ACTIVE"
+        # What the dead one's successor is asked to do, it does.
+        operated.delete(operated.deploy())
+    assert load.failures == []
+
+
+def test_everything_is_killed_at_once(operated: OperatedServer, deployment: str) -> None:
+    url = operated.client.deployment(deployment)["modelDeploymentUrl"]
+    everything = [
+        psutil.Process(pid)
+        for pid in (*operated.pids().values(), operated.server.status()["supervisor_pid"])
+    ] + operated.copies(deployment)
+    for process in everything:
+        process.kill()
+    wait_for("the end of it all", lambda: not any(map(is_alive, everything)))
+    operated.up_again()
+    assert operated.client.deployment(deployment)["modelDeploymentUrl"] == url
+    # Its state is what is wanted; that it is true again takes the start of an instance.
+    wait_for("an answer", lambda: answers(url))
+    with Load(url) as load:
+        load.wait_for_more()
+    assert load.failures == []
+    wait_for("ACTIVE", lambda: operated.state(deployment) == "ACTIVE")
+    wait_for("one instance", lambda: len(operated.instances(deployment)) == 1)
+    assert operated.keeper_of(deployment).ready == COPIES
+
+
+# While changes are under way
+
+
+def test_the_control_plane_is_killed_again_and_again_while_changes_run(
+    operated: OperatedServer, deployment: str
+) -> None:
+    chance = random.Random(3)
+    models = [operated.save(), operated.save(TROUBLED + "\n# another\n")]
+    script = Script(operated, chance, models)
+    with Load(f"{operated.url}/{deployment}", keep_alive=4, short_lived=2) as load, script:
+        for round_ in range(ROUNDS):
+            wait_for("the API", operated.is_healthy)
+            time.sleep(chance.uniform(0.0, 0.6))  # any moment will do
+            if round_ % 4 == 3:  # a new supervisor does not make it wait for dying so often
+                kill_supervisor(operated)
+                operated.server.up()
+            kill(operated, CONTROL_PLANE)
+        wait_for("the API", operated.is_healthy)
+    for work_request in script.work_requests:
+        assert operated.end_of(work_request)["status"] in {"SUCCEEDED", "FAILED", "CANCELED"}
+    assert load.failures == []
+    assert len(script.work_requests) >= ROUNDS
+    wanted = {row["id"]: row for row in operated.client.deployments()}
+    assert {row["lifecycleState"] for row in wanted.values()} == {"ACTIVE"}
+    for made, row in wanted.items():
+        assert answers(f"{operated.url}/{made}"), row
+    for made in set(wanted) - {deployment}:
+        operated.delete(made)
+    assert_only_this_is_there(operated, deployment)
+
+
+class Script:
+    """Creates, changes and deletes deployments from a thread, as patient as the SDK.
+
+    ``work_requests`` are those that the server has accepted.
+    """
+
+    def __init__(self, server: OperatedServer, chance: random.Random, models: list[str]) -> None:
+        self.work_requests: list[str] = []
+        self._server = server
+        self._chance = chance
+        self._models = models
+        self._made: list[str] = []
+        self._ending = threading.Event()
+        self._fault: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._thread.join()
+        if self._fault is not None:
+            raise self._fault
+
+    def _run(self) -> None:
+        try:
+            while not self._ending.is_set():
+                self._step()
+                self._ending.wait(self._chance.uniform(0.0, 0.2))
+        except BaseException as fault:
+            self._fault = fault
+
+    def _step(self) -> None:
+        model = self._chance.choice(self._models)
+        variables = {"MARK": str(self._chance.random())}
+        with contextlib.suppress(httpx.TransportError, ApiError):
+            if len(self._made) < 2:
+                made, accepted = self._server.create(model, variables=variables)
+                self._made.append(made)
+            elif self._chance.random() < 0.6:
+                told = configuration(model, variables=variables)
+                accepted = self._server.client.update_deployment(
+                    self._chance.choice(self._made), told
+                )
+            else:
+                gone = self._made[0]
+                accepted = self._server.client.delete_deployment(gone)
+                self._made.remove(gone)
+            self.work_requests.append(accepted)
+
+
+def assert_only_this_is_there(operated: OperatedServer, deployment: str) -> None:
+    """No instance, route, socket or process but this deployment's one."""
+    wait_for("one instance", lambda: len(list(operated.home.instances.iterdir())) == 1)
+    [instance] = operated.instances(deployment)
+    names = {BALANCER, CONTROL_PLANE, f"i-{instance}"}
+    wait_for("no other process", lambda: set(operated.processes()) == names)
+    sockets = {path.name for path in operated.home.instance_sockets.iterdir()}
+    assert sockets == {f"{instance}.sock", f"{instance}.ctl"}
+    routes = (operated.home.envoy / "routes.json").read_text()
+    assert routes.count('"deployment_id"') == 1
+    wait_for("one cluster", lambda: len(operated.balancer.active_requests()) <= 2)
+
+
+def answers(url: str) -> bool:
+    """Whether a prediction succeeds, of any of these models."""
+    try:
+        answer = httpx.post(f"{url}/predict", json={"echo": 1}, timeout=10, trust_env=False)
+    except httpx.TransportError:
+        return False
+    return answer.status_code == 200
+
+
+def kill(operated: OperatedServer, name: str) -> None:
+    """SIGKILL one of the supervisor's processes; gone, or another one, when this returns."""
+    status = operated.processes()[name]
+    assert status.phase is Phase.RUNNING
+    os.kill(status.pid, signal.SIGKILL)
+    wait_for(
+        f"the end of {name}",
+        lambda: (
+            (now := operated.processes().get(name)) is None
+            or now.pid != status.pid
+            or now.phase is not Phase.RUNNING
+        ),
+    )
+
+
+def kill_supervisor(operated: OperatedServer) -> None:
+    process = psutil.Process(operated.server.status()["supervisor_pid"])
+    process.kill()
+    wait_for("the supervisor's end", lambda: not is_alive(process))
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def model_of(operated: OperatedServer, deployment: str) -> str:
+    details = operated.client.deployment(deployment)["modelDeploymentConfigurationDetails"]
+    model_id: str = details["modelConfigurationDetails"]["modelId"]
+    return model_id
