@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,8 @@ from havre.environments.uv import Progress
 from havre.settings import load_settings
 
 environments_app = typer.Typer(
-    no_args_is_help=True, help="Inference environments: list, build, publish and remove them."
+    no_args_is_help=True,
+    help="Inference environments: list, build, publish, check and remove them.",
 )
 
 Slug = Annotated[str, typer.Argument(help="The environment's name, as in runtime.yaml.")]
@@ -70,6 +72,10 @@ def publish(
     requirements: Annotated[
         Path | None, typer.Option(help="A requirements file: locked to exact versions and built.")
     ] = None,
+    pack: Annotated[
+        Path | None,
+        typer.Option(help="An archive made by conda-pack or 'havre env export': unpacked."),
+    ] = None,
     prefix: Annotated[
         Path | None, typer.Option(help="An environment on this machine, used where it lies.")
     ] = None,
@@ -82,11 +88,13 @@ def publish(
 
     Publishing a slug again replaces it for new deployments; running ones keep theirs.
     """
-    if (requirements is None) == (prefix is None):
-        raise InvalidParameter("give either --requirements FILE or --prefix DIR")
+    if [requirements, pack, prefix].count(None) != 2:
+        raise InvalidParameter("give one of --requirements FILE, --pack FILE and --prefix DIR")
     environments = _environments(home)
     with _progress(slug) as progress:
-        if prefix is not None:
+        if pack is not None:
+            built = environments.publish_pack(slug, pack, python=python, progress=progress)
+        elif prefix is not None:
             built = environments.publish_prefix(slug, prefix, python=python)
         else:
             assert requirements is not None
@@ -101,6 +109,62 @@ def remove(slug: Slug, home: HomeOption = None) -> None:
     """Remove what is built for an environment, and its slug if it was published here."""
     _environments(home).remove(slug)
     typer.echo(f"removed {slug}")
+
+
+@environments_app.command()
+def clone(
+    slug: Slug,
+    output: Annotated[Path, typer.Option(help="The requirements file to write.")],
+    home: HomeOption = None,
+) -> None:
+    """Write an environment's packages as a requirements file: change it, then publish it."""
+    environments = _environments(home)
+    count = environments.clone(slug, output)
+    python = environments.show(slug).python
+    typer.echo(f"{output} names the {count} packages of {slug}. When you have changed it:")
+    typer.echo(f"  havre env publish NAME --requirements {output} --python {python}")
+
+
+@environments_app.command()
+def export(
+    slug: Slug,
+    output: Annotated[Path, typer.Option(help="The pack to write, a .tar.gz.")],
+    home: HomeOption = None,
+) -> None:
+    """Write an environment with its Python as a pack, for another machine."""
+    environments = _environments(home)
+    with _progress(slug) as progress:
+        size = environments.export(slug, output, progress)
+    typer.echo(f"{output} holds {slug}: {size / 1e6:.0f} MB")
+
+
+@environments_app.command()
+def verify(slug: Slug, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Check that an environment runs, that its packages fit together and can be imported."""
+    environments = _environments(home)
+    with _progress(slug) as progress:
+        findings = list(environments.inspect(slug, progress))
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    for finding in findings if not as_json else ():
+        typer.echo(f"{'FAILED' if finding.problem else 'passed'}  {finding.subject}")
+        if finding.problem:
+            typer.echo(f"        {finding.problem}")
+    if any(finding.problem for finding in findings):
+        raise typer.Exit(1)
+
+
+@environments_app.command()
+def clean(home: HomeOption = None) -> None:
+    """Remove what is built and not in use; it is built again when it is needed.
+
+    Published environments and those that an instance uses are kept.
+    """
+    removed = _environments(home).clean()
+    for name in removed:
+        typer.echo(f"removed {name}")
+    if not removed:
+        typer.echo("nothing to remove")
 
 
 def _environments(home: Path | None) -> Environments:

@@ -8,8 +8,6 @@ too, finds no marker, clears the place and starts again.
 
 import json
 import os
-import stat
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -37,10 +35,15 @@ from havre.environments.definition import (
 from havre.environments.faults import explain
 from havre.environments.interpreters import Interpreter, Interpreters, python_of
 from havre.environments.packs import relocate, unpack_pack
+from havre.environments.prefix import (
+    MARKER,
+    compile_packages,
+    installed_packages,
+    let_others_read,
+    read_marker,
+)
 from havre.environments.reachable import ReachableInterpreters
-from havre.environments.uv import Progress, UvFailed, run_uv
-
-MARKER = "havre-environment.json"
+from havre.environments.uv import Progress, UvFailed, run_uv, silent
 
 OpenPack = Callable[[], AbstractContextManager[BinaryIO]]
 
@@ -125,7 +128,7 @@ class EnvironmentBuilder:
         ``unless`` is called with its prefix under its lock and raises if something uses it.
         """
         prefix = self._prefix(digest)
-        with self._locked(digest, digest, _silent):
+        with self._locked(digest, digest, silent):
             if unless is not None:
                 unless(prefix)
             self._clear(prefix)
@@ -289,7 +292,7 @@ class EnvironmentBuilder:
         if definition.requirements:
             install += ["--requirements", str(requirements)]
             run_uv(install, log=log, folder=self._root, progress=progress, keep_open=[lock])
-        _compile(prefix, log, lock)
+        compile_packages(prefix, log, lock)
         if python_of(prefix / "bin" / "python") != interpreter.version:
             raise EnvironmentFault(
                 f"the environment {definition.slug} was built but its Python does not run; "
@@ -303,7 +306,7 @@ class EnvironmentBuilder:
 
     def _finish(self, prefix: Path, marker: dict[str, Any]) -> None:
         """Everything durable first, then the marker: from then on the environment is there."""
-        _let_others_read(prefix)
+        let_others_read(prefix)
         sync_tree(prefix)
         write_file(prefix / MARKER, json.dumps(marker, indent=1).encode(), mode=0o644)
 
@@ -329,57 +332,6 @@ class EnvironmentBuilder:
         return self._root / "locks" / f"{digest}.lock"
 
 
-def read_marker(prefix: Path) -> dict[str, Any] | None:
-    """What the marker of an environment tells, or None if there is none."""
-    try:
-        marker = json.loads((prefix / MARKER).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return marker if isinstance(marker, dict) else None
-
-
-def installed_packages(prefix: Path) -> list[str]:
-    """Names and versions of what is installed, as ``name==version``."""
-    found = []
-    for record in prefix.glob("lib/python*/site-packages/*.dist-info"):
-        name, _, version = record.name.removesuffix(".dist-info").partition("-")
-        found.append(f"{name.lower().replace('_', '-')}=={version}")
-    return sorted(found)
-
-
-def _compile(prefix: Path, log: Path, lock: int) -> None:
-    """Write the byte code: copies cannot, the environment is not theirs to write to.
-
-    With -I -S no code of the packages runs here (a .pth file would). Their tests are left out, and
-    files that do not compile (templates, other Pythons' syntax) are the packages' own business.
-    """
-    with log.open("ab") as written:
-        subprocess.run(
-            [
-                *(str(prefix / "bin" / "python"), "-I", "-S", "-m", "compileall"),
-                *("-q", "-j", str(os.cpu_count() or 1), "-x", "/tests/", str(prefix / "lib")),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=written,
-            stderr=written,
-            env={"LC_ALL": "C.UTF-8", "PATH": os.defpath},
-            pass_fds=(lock,),
-            check=False,
-        )
-
-
-def _let_others_read(prefix: Path) -> None:
-    """Whatever the umask or an archive left: copies may run as another user."""
-    for folder, _, names in os.walk(prefix):
-        os.chmod(folder, 0o755)
-        for name in names:
-            path = os.path.join(folder, name)
-            mode = os.lstat(path).st_mode
-            wanted = 0o755 if mode & 0o100 else 0o644
-            if not stat.S_ISLNK(mode) and stat.S_IMODE(mode) != wanted:
-                os.chmod(path, wanted)
-
-
 def _tell_tenths(pack: PackEnvironment, progress: Progress) -> Callable[[int], None]:
     told = 0
 
@@ -391,11 +343,6 @@ def _tell_tenths(pack: PackEnvironment, progress: Progress) -> Callable[[int], N
             progress(f"unpacking {pack.slug}: {tenth}0 %")
 
     return tell
-
-
-def _silent(line: str) -> None:
-    """Progress that nobody watches."""
-    del line
 
 
 def _packages(count: int) -> str:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from havre.domain.errors import Conflict, EnvironmentFault, InvalidParameter, NotFound
 from havre.domain.manifest import RuntimeManifest
-from havre.environments.builder import EnvironmentBuilder, installed_packages
+from havre.environments.builder import EnvironmentBuilder
 from havre.environments.definition import (
     BuiltEnvironment,
     Definition,
@@ -24,9 +24,12 @@ from havre.environments.definition import (
     check_slug,
     digest_of,
 )
+from havre.environments.export import export
+from havre.environments.inspection import Finding, inspect
 from havre.environments.interpreters import Interpreters, python_of
 from havre.environments.object_store import ObjectStore
 from havre.environments.packs import pack_slug
+from havre.environments.prefix import installed_packages
 from havre.environments.published import Published, PublishedEnvironments
 from havre.environments.resolve import (
     OF_ARTIFACT,
@@ -181,6 +184,17 @@ class Environments:
             raise InvalidParameter(f"{pack} has Python {built.python_version}, not {python}")
         self._published.put(Published(replace(wanted, python=own), (), time.time()))
         return built
+
+    def export(self, slug: str, output: Path, progress: Progress) -> int:
+        """Write an environment as a pack, building it first if need be; returns the size in bytes.
+
+        Raises NotFound, EnvironmentFault, InvalidParameter (it cannot be written).
+        """
+        return export(self.build(slug, progress), output, progress)
+
+    def inspect(self, slug: str, progress: Progress) -> Iterator[Finding]:
+        """Whether it runs, fits and imports, a finding each. Raises NotFound, EnvironmentFault."""
+        return inspect(self.build(slug, progress))
 
     def clone(self, slug: str, output: Path) -> int:
         """Write what an environment has as a requirements file to change and publish.

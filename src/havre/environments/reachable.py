@@ -9,13 +9,13 @@ import hashlib
 import os
 import re
 import shutil
-import stat
 import subprocess
 from pathlib import Path
 
 from havre.durable import file_lock, remove_tree, sync_folder, sync_tree
 from havre.environments.interpreters import Interpreter, python_of
 from havre.environments.uv import Progress
+from havre.unprivileged import unreachable_part
 
 CHECK_LIMIT_S = 30.0
 
@@ -42,7 +42,7 @@ class ReachableInterpreters:
 
         A copy that does not run is told and the original is used. Raises OSError (a full disk).
         """
-        if not self._as_root or is_reachable(interpreter.path):
+        if not self._as_root or unreachable_part(interpreter.path) is None:
             return interpreter
         place = self._place(interpreter)
         copied = Interpreter(interpreter.version, place / "bin" / interpreter.path.name)
@@ -98,16 +98,6 @@ class ReachableInterpreters:
 
     def _aside(self, place: Path) -> Path:
         return self._root / f".{place.name}.aside"
-
-
-def is_reachable(path: Path) -> bool:
-    """Whether everybody may pass each folder on the way and run the file."""
-    folders = path.resolve().parents
-    try:
-        passable = all(folder.stat().st_mode & stat.S_IXOTH for folder in folders)
-        return passable and bool(path.stat().st_mode & stat.S_IXOTH)
-    except OSError:
-        return False
 
 
 def copy_interpreter(interpreter: Interpreter, into: Path) -> None:

@@ -39,12 +39,18 @@ _FROM_PIP = {
     "PIP_INDEX_URL": "UV_DEFAULT_INDEX",
     "PIP_EXTRA_INDEX_URL": "UV_INDEX",
     "PIP_CERT": "SSL_CERT_FILE",
+    "PIP_FIND_LINKS": "UV_FIND_LINKS",
 }
 _STEP = re.compile(r"(Resolved|Prepared|Downloading|Building|Built) .*")
 
 
 class UvFailed(Exception):
     """uv ended with an error; the text is all that it printed."""
+
+
+def silent(line: str) -> None:
+    """Progress that nobody watches."""
+    del line
 
 
 def run_uv(
@@ -97,7 +103,9 @@ def uv_environment(environ: Mapping[str, str]) -> dict[str, str]:
     }
     for pip, uv in _FROM_PIP.items():
         if pip in environ:
-            kept.setdefault(uv, environ[pip])
+            # pip's lists have spaces between their items; uv's have commas between folders.
+            value = environ[pip]
+            kept.setdefault(uv, ",".join(value.split()) if uv == "UV_FIND_LINKS" else value)
     return {
         **kept,
         "UV_PYTHON_DOWNLOADS": "never",
