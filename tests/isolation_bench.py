@@ -111,14 +111,18 @@ class Model:
                 b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
                 b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(body), body)
             )
-            answer = b""
+            # Not until the end of the connection: a forked child may hold it open.
             try:
-                while part := caller.recv(65536):
-                    answer += part
+                with caller.makefile("rb") as stream:
+                    line, length = stream.readline(), 0
+                    for header in iter(stream.readline, b"\r\n"):
+                        if not header:
+                            break
+                        if header.lower().startswith(b"content-length:"):
+                            length = int(header.split(b":")[1])
+                    return (int(line.split(b" ")[1]) if line else 0), stream.read(length)
             except ConnectionResetError:
-                pass
-        head, _, content = answer.partition(b"\r\n\r\n")
-        return (int(head.split(b" ")[1]) if head else 0), content
+                return 0, b""
 
     def log(self) -> str:
         return self._bench.log(self.spec.id)

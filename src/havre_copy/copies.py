@@ -11,7 +11,7 @@ import warnings
 from time import monotonic_ns
 from typing import NamedTuple
 
-from havre_copy import slots
+from havre_copy import memory, slots
 from havre_copy.deaths import (
     STAYS_UP_S,
     TOO_MANY_DEATHS,
@@ -55,6 +55,7 @@ class Copies:
         self._sentenced = {}
         self._answered = 0
         self._last_death = 0
+        self._memory_kills = memory.kills()
 
     @property
     def pids(self):
@@ -178,7 +179,8 @@ class Copies:
         request_id = slot.request_id.decode("ascii", "replace")
         slot.clear(0, slots.EMPTY, 0)
         code = -1 if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-        death = Death(number, sentence or cause_of(status), was, bool(sentence), code)
+        cause = sentence or cause_of(status, self._has_memory_ended())
+        death = Death(number, cause, was, bool(sentence), code)
         if self.draining and code == DRAINED:
             self.drained = True
             return death
@@ -199,6 +201,13 @@ class Copies:
             request_id if was in (slots.BUSY, slots.STREAMING, slots.WRITING) else "",
         )
         return death
+
+    def _has_memory_ended(self):
+        """Whether the kernel has ended a process for it since this was asked last, if it tells."""
+        before, self._memory_kills = self._memory_kills, memory.kills()
+        if before is None or self._memory_kills is None:
+            return None
+        return self._memory_kills > before
 
     def _forgive(self, now):
         """A row of deaths ends with an answer, or when no copy has died for a while."""

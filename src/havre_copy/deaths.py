@@ -8,6 +8,7 @@ from havre_copy import slots
 FREE_DEATHS = 3  # in a row without an answer: re-forked at once
 LONGEST_PAUSE_S = 5.0
 TOO_MANY_DEATHS = 5
+OUT_OF_MEMORY = "out of memory: the instance needed more than its shape has"
 STAYS_UP_S = 10.0  # a copy that lives so long ends a row of deaths
 
 
@@ -18,15 +19,21 @@ def pause_after(deaths):
     return min(LONGEST_PAUSE_S, 0.05 * 2 ** (deaths - FREE_DEATHS - 1))
 
 
-def cause_of(status):
-    """A sentence's end for what ``waitpid`` said: ``exited with code 1``."""
+def cause_of(status, ended_for_memory=None):
+    """A sentence's end for what ``waitpid`` said: ``exited with code 1``.
+
+    ``ended_for_memory``: whether the kernel did it at the memory limit; None: it does not tell.
+    """
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
+        if number == signal.SIGKILL and ended_for_memory:
+            return OUT_OF_MEMORY
         try:
             name = signal.Signals(number).name
         except ValueError:
             name = "signal %d" % number
-        hint = ": probably out of memory" if number == signal.SIGKILL else ""
+        is_guess = number == signal.SIGKILL and ended_for_memory is None
+        hint = ": probably out of memory" if is_guess else ""
         return "killed by %s%s" % (name, hint)
     return "exited with code %d" % os.WEXITSTATUS(status)
 

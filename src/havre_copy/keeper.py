@@ -22,6 +22,7 @@ from time import monotonic
 from havre_copy import childhood, forking, scoring, slots, status
 from havre_copy.control import Control
 from havre_copy.copies import Copies
+from havre_copy.deaths import OUT_OF_MEMORY
 from havre_copy.encoding import fastest_codec
 from havre_copy.faults import LoadFailed, full_traceback
 from havre_copy.journal import Journal, flush_at_each_line, flush_user_output
@@ -172,6 +173,11 @@ class Keeper:
 
     def _see_deaths(self):
         for death in self._copies.reap():
+            if death.cause == OUT_OF_MEMORY:
+                self._status.note(
+                    "out of memory: a copy was ended; choose a larger shape or fewer copies",
+                    self._copies,
+                )
             stuck = death.overdue and death.was == slots.BUSY and not self._copies.draining
             if stuck and self._status.mode == forking.FORKED and not self._copies.has_predicted:
                 if not self._is_proven:

@@ -321,5 +321,5 @@ def test_prints_of_a_killed_copy_are_in_the_log(launch):
         instance.post(1, headers={"opc-request-id": "THELAST"})
     wait_until(lambda: "request THELAST: copy 0" in instance.log, "the keeper's line")
     assert "last words é\n" in instance.log
-    assert "killed by SIGKILL: probably out of memory" in instance.log
+    assert "killed by SIGKILL" in instance.log
     assert instance.ask("status")["failed"] == 1

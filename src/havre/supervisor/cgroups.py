@@ -50,7 +50,7 @@ class Cgroups:
 
     def __init__(self, trees: Sequence[Tree], home: Path) -> None:
         self._trees = trees
-        self._home_id = hashlib.sha256(str(home).encode()).hexdigest()[:12]
+        self.home_id = hashlib.sha256(str(home).encode()).hexdigest()[:12]
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -148,14 +148,14 @@ class Cgroups:
         ended = []
         known = set(known)
         for tree in self._trees:
-            for folder in _folders(tree.base / OURS / self._home_id):
+            for folder in _folders(tree.base / OURS / self.home_id):
                 if folder.name not in known:
                     if self.members(folder.name):
                         ended.append(folder.name)
                         self.kill(folder.name)
                     self.remove(folder.name)
             for home in _folders(tree.base / OURS):
-                if home.name != self._home_id:
+                if home.name != self.home_id:
                     for folder in _folders(home):
                         with suppress(OSError):
                             _remove_below(folder)
@@ -164,7 +164,7 @@ class Cgroups:
         return ended
 
     def _folder(self, tree: Tree, name: str) -> Path:
-        return tree.base / OURS / self._home_id / name
+        return tree.base / OURS / self.home_id / name
 
     def _make(self, tree: Tree, folder: Path) -> None:
         # Another home's supervisor may remove an empty parent at this moment: then once more.

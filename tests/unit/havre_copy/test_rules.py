@@ -77,6 +77,16 @@ def test_causes_of_death(status, sentence):
     assert cause_of(status).startswith(sentence)
 
 
+@pytest.mark.parametrize(
+    ("ended_for_memory", "sentence"),
+    [(True, "out of memory: "), (False, "killed by SIGKILL")],
+)
+def test_the_kernel_tells_whether_it_was_the_memory(ended_for_memory: bool, sentence: str) -> None:
+    cause = cause_of(9, ended_for_memory)
+    assert cause.startswith(sentence)
+    assert "probably" not in cause
+
+
 def test_slots_are_apart_and_survive_long_ids():
     table = slots.Table(2)
     first, second = table.slots
