@@ -45,7 +45,10 @@ def up(
         typer.Option(help="Port to listen on; 0: the system picks.", show_default="8080"),
     ] = None,
     auth: Annotated[
-        str | None, typer.Option(help="Who may call: off (loopback only).", show_default="off")
+        str | None,
+        typer.Option(
+            help="Who may call: off (all, on loopback) or oci (who signs).", show_default="off"
+        ),
     ] = None,
     database_url: Annotated[
         str | None,
