@@ -15,7 +15,7 @@ from sqlalchemy import select
 from havre.balancer.base import Balancer
 from havre.domain.errors import EngineFault, HavreError, SystemFault
 from havre.domain.instance import InstanceStatus
-from havre.domain.rollout import plan
+from havre.domain.rollout import Action, plan
 from havre.domain.states import DeploymentState, InstancePhase
 from havre.engines.base import Engine
 from havre.reconciler import observation
@@ -116,9 +116,7 @@ class Reconciler:
         self._recorder.count_instances(snapshot, _answering(looked))
         actions = plan(wish, seen)
         current = Pass(snapshot, looked)
-        for action in actions:
-            logger.debug("%s: %s", deployment_id, action)
-            self._actor.carry_out(action, current)
+        self._carry_out(actions, current)
         memory.trouble_since = None
         memory.quiet_passes = 0 if actions else memory.quiet_passes + 1
         if not actions and not snapshot.runs and not snapshot.instances:
@@ -130,6 +128,21 @@ class Reconciler:
             quiet_passes=memory.quiet_passes,
             pause_s=max(0.0, memory.start_again_at - now),
         )
+
+    def _carry_out(self, actions: Iterable[Action], current: Pass) -> None:
+        """All of them: none builds on another of the same pass, so that a refusal stops no repair.
+
+        Raises the first refusal in the end.
+        """
+        refusals = []
+        for action in actions:
+            logger.debug("%s: %s", current.snapshot.deployment_id, action)
+            try:
+                self._actor.carry_out(action, current)
+            except HavreError as error:
+                refusals.append(error)
+        if refusals:
+            raise refusals[0]
 
     def _work(self) -> None:
         while (deployment_id := self._queue.take()) is not None:
@@ -168,6 +181,8 @@ class Reconciler:
                 self._recorder.fail(snapshot, str(error))
         except SystemFault as fault:
             logger.warning("%s: %s", deployment_id, fault.message)
+        except Exception:
+            logger.exception("%s: telling of trouble failed", deployment_id)
 
     def _announce(
         self, snapshot: Snapshot, statuses: Iterable[InstanceStatus], memory: Memory

@@ -1,0 +1,56 @@
+"""Bad days of the reconciler: what refuses, what breaks half way, what a model says in spite."""
+
+from dataclasses import replace
+
+import pytest
+from tests.unit.reconciler.world import SPEC, World
+
+from havre.domain.states import DeploymentState as D
+from havre.domain.states import WorkRequestState as W
+from havre.engines.fake import Script
+from havre.store import intents
+from havre.store.database import Database, sqlite_url
+from havre.store.schema import Deployment
+
+
+@pytest.fixture
+def world(tmp_path):
+    database = Database(sqlite_url(tmp_path / "havre.sqlite3"))
+    database.migrate()
+    yield World(database)
+    database.close()
+
+
+@pytest.fixture
+def active(world):
+    deployment = world.create(instance_count=2)
+    world.settle(deployment)
+    assert world.outcome(deployment) == (D.ACTIVE, W.SUCCEEDED)
+    return deployment
+
+
+def guarded(world: World, deployment: str, passes: int = 40) -> None:
+    """Passes as a worker makes them: trouble is survived."""
+    for _ in range(passes):
+        world.reconciler._guarded(deployment)
+        world.engine.advance(1.0)
+
+
+def test_starts_that_are_refused_leave_no_more_behind_each_time(world, active):
+    world.engine.script(SPEC.revision, Script(start_fault="no space left on the disk"))
+    victim = sorted(world.running())[0]
+    world.engine.kill(victim)
+    guarded(world, active)
+    assert len(world.recorded()) <= 3
+    assert victim not in world.routed(active)  # the route heals though nothing can be started
+    world.engine.script(SPEC.revision, Script())
+    guarded(world, active)
+    assert len(world.routed(active)) == 2
+    assert world.running() == world.recorded() == world.routed(active)
+
+
+def test_a_record_that_cannot_be_read_ends_no_worker(world, active):
+    with world.database.write() as session:
+        row = session.get(Deployment, active)
+        row.spec = {**row.spec, "shape": {"of": "another version"}}
+    assert world.reconciler._guarded(active) is not None
