@@ -5,6 +5,7 @@ A keeper whose model is loading cannot answer; then the state file holds its las
 
 import json
 import os
+import re
 import socket
 import stat
 import time
@@ -23,6 +24,9 @@ STARTING = "starting"
 READY = "ready"
 FAILED = "failed"
 DRAINING = "draining"
+
+OWN_LINE = re.compile(r"\S+Z \[keeper\] ")
+"""How a line of the predict log begins that the keeper wrote, not the model."""
 
 
 @dataclass(frozen=True, slots=True)

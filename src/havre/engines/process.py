@@ -239,8 +239,8 @@ class ProcessEngine:
     ) -> str:
         if state is not None and state.phase == keeper.FAILED and state.reason:
             return state.reason
-        reason = f"its keeper {_how_it_ended(process)}"
-        line = _last_line(self._log(instance_id))
+        reason = f"the model's process {_how_it_ended(process)}"
+        line = _last_words(self._log(instance_id))
         return f"{reason}; its log ends with: {line}" if line else reason
 
     def _read_spec(self, instance_id: str) -> dict[str, Any]:
@@ -284,11 +284,13 @@ def _how_it_ended(process: ProcessStatus) -> str:
     return f"exited with code {code}"
 
 
-def _last_line(log: Path) -> str:
+def _last_words(log: Path) -> str:
+    """The last line that the model itself wrote: the keeper's own do not tell why it ended."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
             lines = file.read().decode(errors="replace").split("\n")
     except OSError:
         return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    theirs = (line.strip() for line in reversed(lines) if not keeper.OWN_LINE.match(line))
+    return next((line for line in theirs if line), "")
