@@ -42,36 +42,39 @@ def predict(data, model=load_model()):
 """
 
 MEETING = """
-import time
+import tempfile, time
 from pathlib import Path
 
 def load_model():
-    return None
+    return Path(tempfile.gettempdir(), "meeting")  # the one folder that copies share
 
 def predict(data, model=load_model()):
-    place = Path(data["place"])
-    (place / str(data["me"])).touch()
-    while len(list(place.iterdir())) < data["guests"]:
+    model.mkdir(exist_ok=True)
+    (model / str(data["me"])).touch()
+    while len(list(model.iterdir())) < data["guests"]:
         time.sleep(0.01)
     return data["me"]
 """
 
 SLOW_STREAM = """
-import os, time
+import tempfile, time
 from pathlib import Path
 
 def load_model():
-    return None
+    return Path(tempfile.gettempdir(), "gate")
 
 def predict(data, model=load_model()):
-    return parts(data)
+    if data == "open":
+        model.touch()
+        return "opened"
+    return parts(data, model)
 
-def parts(data):
+def parts(data, gate):
     yield "first"
-    while not Path(data["gate"]).exists():
+    while not gate.exists():
         time.sleep(0.01)
     yield "second"
-    if data.get("fails"):
+    if data == "fail":
         raise RuntimeError("the model has lost its voice")
 """
 
@@ -124,12 +127,12 @@ def test_four_copies_answer_many_at_once_as_the_estimator_does(
         list(pool.map(ask, range(REQUESTS)))
 
 
-def test_every_copy_works_at_the_same_time(deploy, caller, tmp_path):
+def test_every_copy_works_at_the_same_time(deploy, caller):
     """Each request waits in predict() until as many as there are copies have come."""
     deployment_id = deploy(scored(MEETING), copies=COPIES)
 
     def ask(number):
-        body = {"place": str(tmp_path), "me": number, "guests": COPIES}
+        body = {"me": number, "guests": COPIES}
         return caller.post(f"/{deployment_id}/predict", json=body).json()
 
     with ThreadPoolExecutor(COPIES) as pool:
@@ -162,30 +165,29 @@ def test_what_predict_returns_reaches_the_client(deploy, caller, subtests):
     assert "object" in refused.json()["message"]
 
 
-def test_parts_of_a_stream_arrive_when_they_are_produced(deploy, caller, tmp_path):
+def test_parts_of_a_stream_arrive_when_they_are_produced(deploy, caller):
     deployment_id = deploy(scored(SLOW_STREAM), copies=2)
-    gate = tmp_path / "gate"
-    path = f"/{deployment_id}/predictWithResponseStream"
-    with caller.stream("POST", path, json={"gate": str(gate)}) as answer:
+    streamed, whole = f"/{deployment_id}/predictWithResponseStream", f"/{deployment_id}/predict"
+    with caller.stream("POST", streamed, json="go") as answer:
         assert answer.headers["content-type"] == "text/event-stream"
         lines = (line for line in answer.iter_lines() if line)
         assert next(lines) == "data: first"  # the second cannot have been produced yet
-        gate.touch()
+        assert caller.post(whole, json="open").json() == "opened"
         assert next(lines) == "data: second"
         assert list(lines) == []
-    whole = caller.post(f"/{deployment_id}/predict", json={"gate": str(gate)})
-    assert "first" in whole.text
-    assert "second" in whole.text
+    collected = caller.post(whole, json="go").text
+    assert "first" in collected
+    assert "second" in collected
 
 
-def test_a_stream_that_fails_half_way_leaves_the_copy_serving(deploy, caller, tmp_path):
+def test_a_stream_that_fails_half_way_leaves_the_copy_serving(deploy, caller):
     deployment_id = deploy(scored(SLOW_STREAM), copies=1)
-    path = f"/{deployment_id}/predictWithResponseStream"
-    gate = tmp_path / "gate"
-    gate.touch()
-    answer = caller.post(path, json={"gate": str(gate), "fails": True})
-    assert "data: second" in answer.text
-    assert "data: second" in caller.post(path, json={"gate": str(gate)}).text
+    streamed = f"/{deployment_id}/predictWithResponseStream"
+    assert caller.post(f"/{deployment_id}/predict", json="open").json() == "opened"
+    with caller.stream("POST", streamed, json="fail") as answer:
+        lines = (line for line in answer.iter_lines() if line)
+        assert [next(lines), next(lines)] == ["data: first", "data: second"]
+    assert "data: second" in caller.post(streamed, json="go").text
 
 
 def test_the_example_is_deployed_and_asked_from_the_command_line(server):

@@ -71,7 +71,9 @@ def _runtime(slug="", kind="", python=""):
             id="sys.exit",
         ),
         pytest.param(
-            scored("import os\nos._exit(3)\n"), ["exited with code 3"], id="ends without a word"
+            scored("import os\nos._exit(3)\n"),
+            ["the model's process exited with code 3"],
+            id="ends without a word",
         ),
         pytest.param(
             scored(DOUBLE, **{"runtime.yaml": "MODEL_DEPLOYMENT: [unclosed"}),
