@@ -4,6 +4,7 @@ Every resource row carries its etag as a counter. JSON columns hold what the API
 echoes; whatever is filtered, sorted or decided on has a column of its own.
 """
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,6 +30,9 @@ from havre.domain.states import (
     VersionSetState,
     WorkRequestState,
 )
+
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+"""NUL, which PostgreSQL refuses, and halves of surrogate pairs, which are not UTF-8."""
 
 BIG_ID = BigInteger().with_variant(Integer, "sqlite")
 
@@ -60,6 +64,22 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None or value.tzinfo is not None:
             return value
         return value.replace(tzinfo=UTC)
+
+
+class ToldText(TypeDecorator[str]):
+    """What models, builds and other programs said: they may say what a database does not take."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(
+        self,
+        value: str | None,
+        dialect: Dialect,  # noqa: ARG002
+    ) -> str | None:
+        if value is None:
+            return None
+        return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
 
 
 class Base(DeclarativeBase):
@@ -158,7 +178,7 @@ class Deployment(Resource, Base):
     display_name: Mapped[str] = mapped_column(String(255))
     description: Mapped[str | None] = mapped_column(Text)
     lifecycle_state: Mapped[str] = mapped_column(String(32), default=DeploymentState.CREATING)
-    lifecycle_details: Mapped[str | None] = mapped_column(Text)
+    lifecycle_details: Mapped[str | None] = mapped_column(ToldText)
     configuration: Mapped[dict[str, Any]]  # as the API echoes it
     serving_configuration: Mapped[dict[str, Any] | None]
     category_log_details: Mapped[dict[str, Any] | None]
@@ -221,7 +241,7 @@ class WorkRequestLog(Base):
 
     id: Mapped[int] = mapped_column(BIG_ID, primary_key=True, autoincrement=True)
     work_request_id: Mapped[str] = mapped_column(ForeignKey("work_requests.id"))
-    message: Mapped[str] = mapped_column(Text)
+    message: Mapped[str] = mapped_column(ToldText)
     timestamp: Mapped[datetime]
 
 
@@ -232,7 +252,7 @@ class WorkRequestError(Base):
     id: Mapped[int] = mapped_column(BIG_ID, primary_key=True, autoincrement=True)
     work_request_id: Mapped[str] = mapped_column(ForeignKey("work_requests.id"))
     code: Mapped[str] = mapped_column(String(64))
-    message: Mapped[str] = mapped_column(Text)
+    message: Mapped[str] = mapped_column(ToldText)
     timestamp: Mapped[datetime]
 
 

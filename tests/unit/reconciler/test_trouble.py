@@ -1,14 +1,11 @@
 """Bad days of the reconciler: what refuses, what breaks half way, what a model says in spite."""
 
-from dataclasses import replace
-
 import pytest
 from tests.unit.reconciler.world import SPEC, World
 
 from havre.domain.states import DeploymentState as D
 from havre.domain.states import WorkRequestState as W
 from havre.engines.fake import Script
-from havre.store import intents
 from havre.store.database import Database, sqlite_url
 from havre.store.schema import Deployment
 
@@ -54,3 +51,24 @@ def test_a_record_that_cannot_be_read_ends_no_worker(world, active):
         row = session.get(Deployment, active)
         row.spec = {**row.spec, "shape": {"of": "another version"}}
     assert world.reconciler._guarded(active) is not None
+
+
+@pytest.mark.parametrize("where", ["environment", "load", "notes"])
+def test_a_model_may_say_what_no_database_takes(tmp_path, database, where):
+    world = World(database)
+    said = "no such thing: \x00 \ud800"
+    if where == "environment":
+        world.failures[SPEC.revision] = said
+    elif where == "load":
+        world.engine.script(SPEC.revision, Script(fails_with=said))
+    else:
+        world.engine.script(SPEC.revision, Script(notes=(said,)))
+    deployment = world.create()
+    world.settle(deployment)
+    told = "no such thing: \ufffd \ufffd"
+    if where == "notes":
+        assert world.outcome(deployment) == (D.ACTIVE, W.SUCCEEDED)
+        assert told in world.log(deployment)
+    else:
+        assert world.outcome(deployment) == (D.FAILED, W.FAILED)
+        assert world.log(deployment)[-1] == told == world.row(deployment).lifecycle_details
