@@ -22,16 +22,7 @@ def read_manifest(folder: Path) -> RuntimeManifest:
 
     Raises ArtifactInvalid with the line and what to do.
     """
-    try:
-        with (folder / FILE).open("rb") as file:
-            content = file.read(LARGEST + 1)
-    except FileNotFoundError:
-        return RuntimeManifest()
-    except IsADirectoryError as error:
-        raise ArtifactInvalid(f"{FILE} is a folder: it must be a file") from error
-    if len(content) > LARGEST:
-        raise ArtifactInvalid(f"{FILE} is larger than {LARGEST // 1024} KiB")
-    deployment = _mapping(_parse(content), "MODEL_DEPLOYMENT")
+    deployment = _mapping(_parse(_read(folder)), "MODEL_DEPLOYMENT")
     environment = _mapping(deployment, "INFERENCE_CONDA_ENV")
     return RuntimeManifest(
         slug=_text(environment, "INFERENCE_ENV_SLUG"),
@@ -39,6 +30,25 @@ def read_manifest(folder: Path) -> RuntimeManifest:
         path=_text(environment, "INFERENCE_ENV_PATH"),
         python=_python(_text(environment, "INFERENCE_PYTHON_VERSION")),
     )
+
+
+def read_version(folder: Path) -> str:
+    """``MODEL_ARTIFACT_VERSION`` as written, empty if it is not. Raises ArtifactInvalid."""
+    return _text(_parse(_read(folder)), "MODEL_ARTIFACT_VERSION")
+
+
+def _read(folder: Path) -> bytes:
+    """The file's content, empty if there is none."""
+    try:
+        with (folder / FILE).open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        return b""
+    except IsADirectoryError as error:
+        raise ArtifactInvalid(f"{FILE} is a folder: it must be a file") from error
+    if len(content) > LARGEST:
+        raise ArtifactInvalid(f"{FILE} is larger than {LARGEST // 1024} KiB")
+    return content
 
 
 def _parse(content: bytes) -> Any:
