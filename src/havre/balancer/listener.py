@@ -26,6 +26,10 @@ from havre.balancer.resources import (
 from havre.balancer.signatures import SIGNATURE, VERIFY
 
 KEEP_ALIVE_S = 600
+ANSWER_TAKEN_BYTES = 16 * 1024 * 1024
+"""So much of an answer is taken off its copy at once, however slowly the client reads, or the
+provisioned bandwidth lets it: otherwise a client per copy that does not read stops a deployment.
+"""
 REQUEST_ID_LENGTH = 128
 
 # A wildcard first: the deployment's id is the last one before "predict", as in _PREDICTION.
@@ -52,7 +56,7 @@ def listeners(*, host: str, port: int, rds_file: Path, limits: Limits) -> Resour
             {
                 "name": LISTENER,
                 "address": {"socket_address": {"address": host, "port_value": port}},
-                "per_connection_buffer_limit_bytes": 262_144,
+                "per_connection_buffer_limit_bytes": ANSWER_TAKEN_BYTES,
                 "filter_chains": [{"filters": [_connection_manager(rds_file, limits)]}],
             }
         ],
@@ -84,7 +88,12 @@ def _connection_manager(rds_file: Path, limits: Limits) -> Json:
                 # Here and not at the predictions' routes, where it would replace their timeout.
                 "max_stream_duration": f"{UPLOAD_S + limits.predict_s}s",
             },
-            http_protocol_options={"enable_trailers": True},
+            http_protocol_options={
+                "enable_trailers": True,
+                # What proxies in front of us and simple load generators speak.
+                "accept_http_10": True,
+                "default_host_for_http_10": "havre",
+            },
             request_headers_timeout="10s",
             stream_idle_timeout=f"{UPLOAD_S}s",
             max_request_headers_kb=60,
