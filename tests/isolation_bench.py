@@ -1,31 +1,30 @@
-"""A model that does whatever it is told to: what a hostile score.py could do, seen from outside."""
+"""Instances that do whatever they are told to: what a hostile score.py could do, from outside."""
 
-import base64
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.hostile_model import hostile_instance, request
 from tests.supervisor_bench import SupervisorBench, wait_until
 
 from havre.domain.instance import InstanceSpec, InstanceStatus
+from havre.domain.states import InstancePhase
 from havre.engines.process import ProcessEngine
-from havre.unprivileged import reachable
+from havre.supervisor import landlock
+from havre.unprivileged import reachable, why_models_run_as_us
 
-SCORE = """
-import base64, os
-def load_model():
-    return {}
-def predict(data, model=load_model()):
-    told = {}
-    try:
-        exec(base64.b64decode(data["code"]).decode(), told)
-    except BaseException as error:
-        return {"prediction": "%s: %s" % (type(error).__name__, error)}
-    return {"prediction": told.get("answer")}
-"""
-DEPLOYMENT = "ocid1.datasciencemodeldeployment.oc1.iad."
+REFUSED = ("PermissionError", "FileNotFoundError", "ProcessLookupError", "OSError")
+
+needs_root = pytest.mark.skipif(bool(why_models_run_as_us()), reason="needs root")
+needs_landlock = pytest.mark.skipif(
+    landlock.abi() < landlock.ABI_SIGNALS, reason="needs Landlock of Linux 6.12"
+)
+
+
+def is_refused(answer: object) -> bool:
+    """Whether a model's answer is an error that the system gave it."""
+    return isinstance(answer, str) and answer.startswith(REFUSED)
 
 
 def open_interpreter() -> Path:
@@ -39,7 +38,7 @@ def open_interpreter() -> Path:
 
 
 class IsolationBench:
-    """Instances of a home, each of a deployment of its own, each doing what it is told."""
+    """Instances of a home, each of a deployment of its own."""
 
     def __init__(self, bench: SupervisorBench) -> None:
         bench.launch()
@@ -47,39 +46,17 @@ class IsolationBench:
         self.home = bench.home
         self.engine = ProcessEngine(bench.home, bench.client)
 
-    def spec(
-        self,
-        name: str,
-        *,
-        interpreter: Path | None = None,
-        score: str = SCORE,
-        copies: int = 1,
-        cpus: float = 2.0,
-        memory_bytes: int = 1 << 29,
-    ) -> InstanceSpec:
-        """``name`` is one letter; the artifact lies where the catalog would unpack it."""
-        artifact = self.home.unpacked / (name * 64)
-        artifact.mkdir(exist_ok=True)
-        (artifact / "score.py").write_text(score)
-        return InstanceSpec(
-            id=name * 12,
-            deployment_id=DEPLOYMENT + name,
-            revision="r1",
-            artifact=artifact,
-            interpreter=interpreter or open_interpreter(),
-            copies=copies,
-            cpus=cpus,
-            memory_bytes=memory_bytes,
-            environment={"HAVRE_TEST_HOME": str(self.home.root), "PATH": "/usr/bin:/bin"},
-        )
+    def spec(self, name: str, *, interpreter: Path | None = None, **options: Any) -> InstanceSpec:
+        return hostile_instance(self.home, name, interpreter or open_interpreter(), **options)
 
     def run(self, name: str, **options: Any) -> "Model":
+        """An instance whose copies are ready."""
         spec = self.spec(name, **options)
         self.engine.start(spec)
 
         def ready() -> InstanceStatus | None:
             status = self.engine.inspect(spec.id)
-            assert status.phase.value != "FAILED", (status.reason, self.log(spec.id))
+            assert status.phase is not InstancePhase.FAILED, (status.reason, self.log(spec.id))
             return status if status.copies_ready == spec.copies else None
 
         return Model(self, spec, wait_until(ready, "the instance"))
@@ -102,27 +79,7 @@ class Model:
         return json.loads(answer)["prediction"]
 
     def request(self, code: str) -> tuple[int, bytes]:
-        """The status and the body; 0 when the copy died over it."""
-        body = json.dumps({"code": base64.b64encode(code.encode()).decode()}).encode()
-        with socket.socket(socket.AF_UNIX) as caller:
-            caller.settimeout(30)
-            caller.connect(str(self.status.socket))
-            caller.sendall(
-                b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-                b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(body), body)
-            )
-            # Not until the end of the connection: a forked child may hold it open.
-            try:
-                with caller.makefile("rb") as stream:
-                    line, length = stream.readline(), 0
-                    for header in iter(stream.readline, b"\r\n"):
-                        if not header:
-                            break
-                        if header.lower().startswith(b"content-length:"):
-                            length = int(header.split(b":")[1])
-                    return (int(line.split(b" ")[1]) if line else 0), stream.read(length)
-            except ConnectionResetError:
-                return 0, b""
+        return request(self.status.socket, code)
 
     def log(self) -> str:
         return self._bench.log(self.spec.id)

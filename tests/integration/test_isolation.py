@@ -5,18 +5,11 @@ import socket
 from pathlib import Path
 
 import pytest
-from tests.isolation_bench import IsolationBench, Model
+from tests.isolation_bench import IsolationBench, Model, is_refused, needs_landlock, needs_root
 from tests.supervisor_bench import SupervisorBench
 
-from havre.supervisor import landlock, seccomp
-from havre.unprivileged import group_of, user_of, why_models_run_as_us
-
-REFUSED = ("PermissionError", "FileNotFoundError", "ProcessLookupError", "OSError")
-
-needs_root = pytest.mark.skipif(bool(why_models_run_as_us()), reason="needs root")
-needs_landlock = pytest.mark.skipif(
-    landlock.abi() < landlock.ABI_SIGNALS, reason="needs Landlock of Linux 6.12"
-)
+from havre.supervisor import seccomp
+from havre.unprivileged import group_of, user_of
 
 
 @pytest.fixture
@@ -38,10 +31,6 @@ def out_of_reach(isolation: IsolationBench) -> Path:
     closed.mkdir(mode=0o700)
     (closed / "python").symlink_to(isolation.spec("a").interpreter)
     return closed / "python"
-
-
-def is_refused(answer: object) -> bool:
-    return isinstance(answer, str) and answer.startswith(REFUSED)
 
 
 @needs_landlock

@@ -6,17 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.isolation_bench import IsolationBench
+from tests.hostile_model import DAEMON
+from tests.isolation_bench import IsolationBench, needs_root
 from tests.supervisor_bench import SupervisorBench, runs, wait_until
 
 from havre.supervisor.cgroups import OURS, Cgroups, find_trees
-from havre.unprivileged import why_models_run_as_us
 
 TREES = find_trees(is_root=os.geteuid() == 0)
 needs_cgroups = pytest.mark.skipif(
     bool(Cgroups(TREES, Path("/")).missing), reason="needs control groups"
 )
-needs_root = pytest.mark.skipif(bool(why_models_run_as_us()), reason="needs root")
 
 HOG = "kept = []\nwhile True: kept.append(bytearray(1 << 22))"
 SPIN = """
@@ -36,17 +35,6 @@ while answer < 3000:
     except OSError:
         break
     answer += 1
-"""
-DAEMON = """
-import os, time
-reader, writer = os.pipe()
-if os.fork() == 0:
-    os.setsid()
-    if os.fork() == 0:
-        os.write(writer, str(os.getpid()).encode())
-        os.execve('/bin/sleep', ['sleep', '600'], {})
-    os._exit(0)
-answer = int(os.read(reader, 20))
 """
 
 

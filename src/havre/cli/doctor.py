@@ -1,11 +1,13 @@
 """``havre doctor``: what this machine offers, what is missing, and how to get it."""
 
 import os
+import platform
 import re
 import resource
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -21,8 +23,10 @@ from havre.cli.output import JsonOption
 from havre.domain.errors import HavreError
 from havre.home import SOCKET_PATH_LIMIT, Home
 from havre.settings import Settings, load_settings
-from havre.supervisor import port
+from havre.supervisor import landlock, port, seccomp
+from havre.supervisor.cgroups import Cgroups, find_trees
 from havre.supervisor.client import Supervisor
+from havre.unprivileged import unreachable_part, why_models_run_as_us
 
 GIB = 1024**3
 LOW_DISK_BYTES = 5 * GIB
@@ -30,6 +34,10 @@ LOW_MEMORY_BYTES = 2 * GIB
 INOTIFY_INSTANCES = 16
 WANTED_DESCRIPTORS = 4096
 PROBE_S = 10.0
+PROBE_PRIVATE_VIEW = """
+from havre.supervisor import private_view
+private_view.enter(temporary="/", hidden=(), needed=private_view.TEMPORARY)
+"""
 
 
 class Verdict(StrEnum):
@@ -73,8 +81,11 @@ def examine(home: Home, settings: Settings) -> Iterator[Finding]:
     yield _uv()
     yield _envoy()
     yield _port(home, settings)
-    yield _user()
-    yield _cgroups()
+    yield _user(home)
+    yield _file_access()
+    yield _private_view()
+    yield _system_calls()
+    yield _cgroups(home)
     yield _disk(home)
     yield _memory()
     yield _inotify()
@@ -131,34 +142,90 @@ def _port(home: Home, settings: Settings) -> Finding:
     return Finding("port", Verdict.OK, f"{settings.port} on {settings.host} is free")
 
 
-def _user() -> Finding:
-    if os.geteuid() == 0:
+def _user(home: Home) -> Finding:
+    if os.geteuid() != 0:
         return Finding(
-            "user",
+            "users of models",
             Verdict.WARN,
-            "root",
-            "models run as root, too, and can call this server on loopback; "
-            "prefer a user of its own",
+            f"uid {os.geteuid()}, havre's own",
+            "models share this user: rules about files and calls keep them apart (below), "
+            "file modes do not; run havre as root to give each deployment a user of its own",
         )
-    return Finding("user", Verdict.OK, f"uid {os.geteuid()}")
+    why = why_models_run_as_us()
+    closed = unreachable_part(_existing(home.instances), is_read=False)
+    if why or closed:
+        return Finding(
+            "users of models",
+            Verdict.WARN,
+            f"root: {why or f'{closed} is closed to other users'}",
+            "give root its usual capabilities"
+            if why
+            else f"choose a --home that others can pass through, or chmod o+x {closed}",
+        )
+    return Finding("users of models", Verdict.OK, "each deployment is a user of its own")
 
 
-def _cgroups() -> Finding:
-    roots = (Path("/sys/fs/cgroup/cgroup.procs"), Path("/sys/fs/cgroup/memory/cgroup.procs"))
-    present = [path for path in roots if path.exists()]
-    if any(os.access(path, os.W_OK) for path in present):
-        return Finding("cgroups", Verdict.OK, f"writable: {present[0].parent}")
+def _file_access() -> Finding:
+    abi, check = landlock.abi(), "files, ports, signals"
+    found = f"Landlock {abi}" if abi else "this kernel has no Landlock"
+    if abi >= landlock.ABI_SIGNALS:
+        return Finding(check, Verdict.OK, found)
+    missing = ["signals to other processes of their user"]
+    if abi < landlock.ABI_PORTS:
+        missing.insert(0, "this server's own port")
+    if not abi:
+        missing.insert(0, "files that others may read")
+    return Finding(
+        check,
+        Verdict.WARN,
+        found,
+        f"models are not kept from {', '.join(missing)}; use Linux 6.12 or newer",
+    )
+
+
+def _private_view() -> Finding:
+    check = "private /tmp"
+    try:
+        _output_of(sys.executable, "-P", "-c", PROBE_PRIVATE_VIEW)
+    except (OSError, subprocess.SubprocessError):
+        return Finding(
+            check,
+            Verdict.WARN,
+            "this machine does not let us",
+            "what models leave in /dev/shm stays there; allow user namespaces, or run as root",
+        )
+    return Finding(check, Verdict.OK, "/tmp and shared memory are private to each instance")
+
+
+def _system_calls() -> Finding:
+    check, machine = "system calls", platform.machine()
+    if seccomp.is_known_here():
+        return Finding(check, Verdict.OK, f"filtered on {machine}")
+    remedy = "models have ways around the closed port; have requests signed"
+    return Finding(check, Verdict.WARN, f"not filtered on {machine}", remedy)
+
+
+def _cgroups(home: Home) -> Finding:
+    trees = find_trees(is_root=os.geteuid() == 0, only_look=True)
+    missing = Cgroups(trees, home.root).missing
+    if not missing:
+        versions = sorted({f"version {tree.version}" for tree in trees})
+        return Finding("cgroups", Verdict.OK, ", ".join(versions))
     return Finding(
         "cgroups",
         Verdict.WARN,
-        "not writable" if present else "not mounted",
+        f"not ours: {', '.join(missing)}",
         "shapes are not enforced; run as root, or in a delegated scope "
         "(systemd-run --user --scope -p Delegate=yes)",
     )
 
 
+def _existing(path: Path) -> Path:
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
 def _disk(home: Home) -> Finding:
-    folder = next(path for path in (home.root, *home.root.parents) if path.exists())
+    folder = _existing(home.root)
     free = shutil.disk_usage(folder).free
     found = f"{free / GIB:.1f} GiB free at {folder}"
     if free < LOW_DISK_BYTES:

@@ -25,6 +25,7 @@ LEAF = "havre-host"
 PERIOD_US = 100_000
 SHAPE_LIMITS = {"memory": "memory", "cpu": "processor time"}
 MOST_KILL_ROUNDS = 20
+MOST_RETRIES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +72,8 @@ class Cgroups:
             if controller in self.missing
         ]
         for tree in self._trees:
-            folder = self._folder(tree, name)
             try:
-                self._make(tree, folder)
-                for file, value, is_needed in _settings(tree, limits):
-                    try:
-                        (folder / file).write_text(value)
-                    except OSError as error:
-                        if is_needed:
-                            problems.append(f"the limit {file} cannot be set: {error.strerror}")
-                (folder / "cgroup.procs").write_text(str(pid))
+                problems += self._enter(tree, name, pid, limits)
             except OSError as error:
                 names = ", ".join(sorted(tree.controllers))
                 problems.append(f"the {names} limits cannot be set: {error}")
@@ -166,18 +159,22 @@ class Cgroups:
     def _folder(self, tree: Tree, name: str) -> Path:
         return tree.base / OURS / self.home_id / name
 
-    def _make(self, tree: Tree, folder: Path) -> None:
-        # Another home's supervisor may remove an empty parent at this moment: then once more.
-        for attempt in (1, 2, 3):
+    def _enter(self, tree: Tree, name: str, pid: int, limits: Limits) -> list[str]:
+        folder = self._folder(tree, name)
+        # Another home's supervisor may remove an empty group at this moment: then once more.
+        for is_last in (*[False] * MOST_RETRIES, True):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 if tree.version == 2:
                     for parent in (folder.parent.parent, folder.parent):
                         _enable(parent, tree.controllers)
-                return
-            except FileNotFoundError:
-                if attempt == 3:
+                problems = _set(folder, tree, limits)
+                (folder / "cgroup.procs").write_text(str(pid))
+                return problems
+            except OSError as error:
+                if is_last or error.errno not in (errno.ENOENT, errno.ENODEV):
                     raise
+        return []
 
     def _kill_member(self, name: str, pid: int) -> None:
         identity = identify(pid)
@@ -194,8 +191,13 @@ class Cgroups:
             os.close(descriptor)
 
 
-def find_trees(*, is_root: bool, proc: Path = Path("/proc/self")) -> list[Tree]:
-    """The hierarchies of this machine that we may make groups in; none where there are none."""
+def find_trees(
+    *, is_root: bool, only_look: bool = False, proc: Path = Path("/proc/self")
+) -> list[Tree]:
+    """The hierarchies of this machine that we may make groups in; none where there are none.
+
+    In version 2 controllers may have to be switched on first, unless we ``only_look``.
+    """
     trees: list[Tree] = []
     taken: set[str] = set()
     own = _own_groups(proc)
@@ -210,9 +212,23 @@ def find_trees(*, is_root: bool, proc: Path = Path("/proc/self")) -> list[Tree]:
             continue
         base = place if is_root else _below(place, root, own)
         controllers = frozenset(_words(base / "cgroup.controllers")) & set(CONTROLLERS) - taken
-        if controllers and _is_writable(base) and _ready(base, controllers):
+        if controllers and _is_writable(base) and (only_look or _ready(base, controllers)):
             trees.append(Tree(base, 2, controllers))
     return trees
+
+
+def _set(folder: Path, tree: Tree, limits: Limits) -> list[str]:
+    problems = []
+    for file, value, is_needed in _settings(tree, limits):
+        try:
+            (folder / file).write_text(value)
+        except FileNotFoundError:
+            if is_needed:
+                raise  # the whole group may have gone
+        except OSError as error:
+            if is_needed:
+                problems.append(f"the limit {file} cannot be set: {error.strerror}")
+    return problems
 
 
 def _settings(tree: Tree, limits: Limits) -> Iterable[tuple[str, str, bool]]:
