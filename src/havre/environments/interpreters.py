@@ -89,7 +89,8 @@ class Interpreters:
         return (
             f"Python {python} is needed and not on this machine ({there}). Install it, for example "
             f"with 'pyenv install {python}' or 'uv python install {python}', or name the folder "
-            "that holds it in the setting python_paths (HAVRE_PYTHON_PATHS)"
+            "that holds it in the setting python_paths (HAVRE_PYTHON_PATHS), or publish a pack "
+            "that brings its own ('havre env publish SLUG --pack FILE')"
         )
 
     def _scan(self) -> list[Interpreter]:

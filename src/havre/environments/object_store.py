@@ -18,7 +18,7 @@ from havre.domain.errors import EnvironmentFault
 
 _ADDRESS = re.compile(r"oci://(?P<bucket>[^@/]+)@(?P<namespace>[^/]+)/(?P<name>.+)")
 _PLAIN_NAME = re.compile(r"[\w.-]+")
-_ABSENT = (FileNotFoundError, NotADirectoryError)
+_ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _READ_AHEAD = 8 * 1024**2
 
 

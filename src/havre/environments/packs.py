@@ -32,6 +32,7 @@ UNPACK_PROGRAM = "bin/conda-unpack"
 RELOCATION_LIMIT_S = 600.0
 
 _CHUNK = 1024**2
+_MOST_PADDING = 64 * _CHUNK  # bytes after the last entry
 _GIB = 1024**3
 
 
@@ -64,8 +65,13 @@ def unpack_pack(
     """
     counted = _Counted(file, told)
     try:
-        with _decompressed(counted) as plain, tarfile.open(fileobj=plain, mode="r|") as archive:
-            return _extract_all(archive, into, size, limits)
+        with _decompressed(counted) as plain:
+            with tarfile.open(fileobj=plain, mode="r|") as archive:
+                entries = _extract_all(archive, into, size, limits)
+            for _ in range(_MOST_PADDING // _CHUNK):  # to the end, where the checksum is
+                if not plain.read(_CHUNK):
+                    break
+            return entries
     except tarfile.ReadError as error:
         raise EnvironmentFault(
             f"it is not a pack that can be read ({error}): make it with 'conda pack' or "
