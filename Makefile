@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?=
 
-.PHONY: help quickstart install dev format lint types arrows docs check unit test clean
+.PHONY: help quickstart install dev format lint types arrows docs check unit test chaos bench-start clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,12 @@ check: lint types arrows unit  ## format, lint, types, import arrows, unit and c
 
 test: dev check  ## everything
 	@$(BIN)/pytest -n auto tests/integration tests/e2e
+
+chaos: dev  ## the tests of kills and leaks, five times as long
+	@CHAOS_ROUNDS=50 $(BIN)/pytest --timeout 1800 tests/e2e/test_kills.py tests/e2e/test_leaks.py
+
+bench-start: install  ## how long a deployment of four copies takes to start
+	@$(BIN)/python bench/start_time.py
 
 clean:
 	@rm -rf $(VENV) build dist
