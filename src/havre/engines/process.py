@@ -47,6 +47,7 @@ class ProcessEngine:
             self._supervisor.stop(PREFIX + spec.id, grace_s=STOP_GRACE_S)
         try:
             program = launcher.install(self._home)
+            launcher.compile_for(spec.interpreter, program)
             plan = confinement.plan(spec, self._home, program)
             self._prepare(spec, plan)
         except OSError as error:
