@@ -50,7 +50,7 @@ def verify(
     folder: Annotated[Path, typer.Argument(help="The artifact: a folder with score.py in it.")],
     data: Annotated[
         Path | None,
-        typer.Option(help=f"A request's body to predict on [default: {SAMPLE} if it is there]."),
+        typer.Option(help="A request's body to predict on.", show_default=f"its {SAMPLE}"),
     ] = None,
     limit: Annotated[float, typer.Option(help="Seconds for loading, and for predicting.")] = 60.0,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings are failures.")] = False,
