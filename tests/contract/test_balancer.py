@@ -103,3 +103,11 @@ def test_many_threads_publish_at_once(balancer: Balancer) -> None:
     for thread in threads:
         thread.join()
     assert [balancer.current(each.deployment_id) for each in wanted] == wanted
+
+
+def test_what_is_confirmed_is_settled(balancer: Balancer) -> None:
+    wanted = route("s")
+    balancer.publish(wanted)
+    assert balancer.is_settled(wanted.deployment_id)
+    balancer.withdraw(wanted.deployment_id)
+    assert balancer.is_settled(wanted.deployment_id)

@@ -131,9 +131,11 @@ def test_a_change_that_is_not_confirmed_is_not_current_and_is_made_up_for(
         with pytest.raises(Unavailable):
             balancer.publish(route)
         assert balancer.current(route.deployment_id) is None
+        assert not balancer.is_settled(route.deployment_id)
         envoy.start()
         balancer.publish(route)
         assert balancer.current(route.deployment_id) == route
+        assert balancer.is_settled(route.deployment_id)
         assert status(envoy, route.deployment_id) == 200
 
 

@@ -21,6 +21,13 @@ class Balancer(Protocol):
     def current(self, deployment_id: str) -> Route | None:
         """The route last confirmed live, also by an earlier control plane of this home."""
 
+    def is_settled(self, deployment_id: str) -> bool:
+        """Whether `current` is all there is to say.
+
+        False while something else was asked for and is not confirmed: it may go live at any time,
+        until another publication or withdrawal is confirmed.
+        """
+
     def deployments(self) -> set[str]:
         """Every deployment that has a route."""
 

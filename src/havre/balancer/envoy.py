@@ -93,6 +93,10 @@ class EnvoyBalancer:
         with self._wake:
             return self._table.confirmed(deployment_id)
 
+    def is_settled(self, deployment_id: str) -> bool:
+        with self._wake:
+            return deployment_id not in self._moving()
+
     def deployments(self) -> set[str]:
         with self._wake:
             return self._table.deployments()
@@ -121,12 +125,17 @@ class EnvoyBalancer:
 
     def _change(self, deployment_id: str, route: Route | None) -> None:
         with self._wake:
-            moving = self._changes.keys() | self._publishing | self._table.unconfirmed.keys()
-            if deployment_id not in moving and self._table.routes.get(deployment_id) == route:
+            if (
+                deployment_id not in self._moving()
+                and self._table.routes.get(deployment_id) == route
+            ):
                 return
             self._changes[deployment_id] = route
             outcome = self._ask()
         self._wait(outcome)
+
+    def _moving(self) -> set[str]:
+        return self._changes.keys() | self._publishing | self._table.unconfirmed.keys()
 
     def _ask(self) -> Future[None]:
         self._asked = True

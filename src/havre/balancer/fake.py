@@ -19,21 +19,24 @@ class FakeBalancer:
         self._routes: dict[str, Route] = {}
         self._in_flight: dict[str, int] = {}
         self._failures: list[bool] = []
+        self._late: dict[str, Route | None] = {}
         self._lock = threading.Lock()
 
     def publish(self, route: Route) -> None:
         with self._lock:
-            changed = {**self._routes, route.deployment_id: route}
-            self._go_live(changed)
+            self._change(route.deployment_id, route)
 
     def withdraw(self, deployment_id: str) -> None:
         with self._lock:
-            changed = {key: route for key, route in self._routes.items() if key != deployment_id}
-            self._go_live(changed)
+            self._change(deployment_id, None)
 
     def current(self, deployment_id: str) -> Route | None:
         with self._lock:
             return self._routes.get(deployment_id)
+
+    def is_settled(self, deployment_id: str) -> bool:
+        with self._lock:
+            return deployment_id not in self._late
 
     def deployments(self) -> set[str]:
         with self._lock:
@@ -48,23 +51,41 @@ class FakeBalancer:
             self.retiring.discard(deployment_id)
 
     def fail_next(self, count: int = 1, *, live: bool = False) -> None:
-        """Let the next ``count`` publications raise Unavailable; ``live``: yet take effect."""
+        """Let the next ``count`` publications raise Unavailable; ``live``: yet take effect.
+
+        Those that do not take effect are late: `catch_up` lets them, unless others came after.
+        """
         with self._lock:
             self._failures += [live] * count
+
+    def catch_up(self) -> None:
+        """What is late goes live."""
+        with self._lock:
+            for deployment_id, route in list(self._late.items()):
+                self._go_live(deployment_id, route)
 
     def hold_requests(self, instance_id: str, count: int) -> None:
         """Pretend that this many requests are in flight to the instance, until told otherwise."""
         with self._lock:
             self._in_flight[instance_id] = count
 
-    def _go_live(self, changed: dict[str, Route]) -> None:
-        failing = bool(self._failures)
-        live = self._failures.pop(0) if failing else True
-        if live and changed != self._routes:
-            self.retiring |= {
-                key for key, route in self._routes.items() if changed.get(key) != route
-            }
-            self._routes = changed
-            self.tables.append(changed)
-        if failing:
-            raise Unavailable("the load balancer did not confirm the change in time; publish again")
+    def _change(self, deployment_id: str, route: Route | None) -> None:
+        if not self._failures:
+            self._go_live(deployment_id, route)
+            return
+        if self._failures.pop(0):
+            self._go_live(deployment_id, route)
+        else:
+            self._late[deployment_id] = route
+        raise Unavailable("the load balancer did not confirm the change in time; publish again")
+
+    def _go_live(self, deployment_id: str, route: Route | None) -> None:
+        self._late.pop(deployment_id, None)
+        replaced = self._routes.get(deployment_id)
+        if route == replaced:
+            return
+        if replaced is not None:
+            self.retiring.add(deployment_id)
+        others = {key: each for key, each in self._routes.items() if key != deployment_id}
+        self._routes = others if route is None else {**others, deployment_id: route}
+        self.tables.append(self._routes)

@@ -83,8 +83,11 @@ class SeenRoute:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is there now. ``may_start`` is False while a back-off after failures lasts;
-    ``last_failure`` is why the last instance that failed did.
+    """What is there now.
+
+    ``may_start`` is False while a back-off after failures lasts; ``last_failure`` is why the last
+    instance that failed did. ``is_route_settled`` is False while the load balancer may yet go over
+    from ``route`` to what was last asked of it.
     """
 
     instances: tuple[SeenInstance, ...] = ()
@@ -94,6 +97,7 @@ class Seen:
     may_start: bool = True
     last_failure: str = ""
     drain_timeout_s: float = 60.0
+    is_route_settled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +197,7 @@ def plan(wanted: Wanted, seen: Seen) -> list[Action]:
 
 
 def _wind_down(wanted: Wanted, seen: Seen, result: _Plan) -> None:
-    if seen.route is not None:
+    if seen.route is not None or not seen.is_route_settled:
         result.add(Withdraw())
         return
     result.add(*_stops(seen.instances, seen))
@@ -290,7 +294,8 @@ def _differs(goal: Goal, chosen: tuple[str, ...], seen: Seen) -> bool:
     route = seen.route
     assert route is not None
     return (
-        route.instances != set(chosen)
+        not seen.is_route_settled
+        or route.instances != set(chosen)
         or route.bandwidth_mbps != goal.bandwidth_mbps
         or route.max_requests != Publish(goal, chosen).max_requests
     )

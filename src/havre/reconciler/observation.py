@@ -70,6 +70,7 @@ class Memory:
 class Observation:
     statuses: dict[str, InstanceStatus]
     route: Route | None
+    is_route_settled: bool
 
     @property
     def routed(self) -> frozenset[str]:
@@ -83,6 +84,7 @@ def look(snapshot: Snapshot, engine: Engine, balancer: Balancer) -> Observation:
     return Observation(
         {instance_id: engine.inspect(instance_id) for instance_id in snapshot.instances},
         balancer.current(snapshot.deployment_id),
+        balancer.is_settled(snapshot.deployment_id),
     )
 
 
@@ -119,6 +121,7 @@ def seen(
     return Seen(
         instances=tuple(instances),
         route=_seen_route(observation.route),
+        is_route_settled=observation.is_route_settled,
         preparation=preparation,
         preparation_reason=preparation_reason,
         may_start=now >= memory.start_again_at,

@@ -6,8 +6,9 @@ from tests.unit.reconciler.world import SPEC, World
 from havre.domain.states import DeploymentState as D
 from havre.domain.states import WorkRequestState as W
 from havre.engines.fake import Script
+from havre.store import intents
 from havre.store.database import Database, sqlite_url
-from havre.store.schema import Deployment
+from havre.store.schema import Deployment, WorkRequest
 
 
 @pytest.fixture
@@ -72,3 +73,40 @@ def test_a_model_may_say_what_no_database_takes(tmp_path, database, where):
     else:
         assert world.outcome(deployment) == (D.FAILED, W.FAILED)
         assert world.log(deployment)[-1] == told == world.row(deployment).lifecycle_details
+
+
+def cancel(world: World, deployment: str) -> None:
+    with world.database.write() as session:
+        request = session.get(WorkRequest, world.row(deployment).work_request_id)
+        intents.cancel(session, request)
+
+
+def test_a_switch_that_comes_late_is_taken_back_before_its_instances_go(world, active):
+    world.balancer.fail_next(20)
+    world.update(active, environment_variables={"A": "1"})
+    guarded(world, active, passes=6)
+    assert len(world.running()) == 4
+    cancel(world, active)
+    world.balancer._failures.clear()
+    for _ in range(10):
+        world.reconciler._guarded(active)
+        if world.outcome(active)[1] == W.CANCELED:
+            world.reconciler._guarded(active)
+            world.balancer.catch_up()
+        assert world.routed(active) <= world.running()
+        world.engine.advance(1.0)
+    assert world.outcome(active) == (D.ACTIVE, W.CANCELED)
+    assert world.routed(active) == world.running()
+
+
+def test_a_route_that_comes_late_does_not_outlive_its_deployment(world):
+    deployment = world.create()
+    world.balancer.fail_next(20)
+    guarded(world, deployment, passes=4)
+    assert not world.balancer.is_settled(deployment)
+    world.balancer._failures.clear()
+    world.ask(deployment, intents.delete)
+    world.settle(deployment)
+    assert world.outcome(deployment) == (D.DELETED, W.SUCCEEDED)
+    world.balancer.catch_up()
+    assert world.balancer.deployments() == set()

@@ -65,7 +65,9 @@ class InstantPreparer:
         pass
 
 
-LOOKS = frozenset({"inspect", "instances", "current", "deployments", "active_requests"})
+LOOKS = frozenset(
+    {"inspect", "instances", "current", "is_settled", "deployments", "active_requests"}
+)
 
 
 class Crashing:
