@@ -25,6 +25,11 @@ from havre.supervisor.protocol import (
     Restart,
 )
 
+PASSED_ON = frozenset(
+    {"HOME", "LANG", "LD_LIBRARY_PATH", "LOGNAME", "NETRC", "PATH", "PYTHONPATH", "TMPDIR"}
+    | {"TZ", "USER", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"}
+)
+PASSED_ON_PREFIXES = ("AWS_", "HAVRE_", "LC_", "OCI_", "PIP_", "PYENV_", "SSL_", "UV_", "XDG_")
 READY_WITHIN_S = 60.0
 SUPERVISOR_WITHIN_S = 15.0
 HOPELESS_RESTARTS = 4
@@ -163,18 +168,36 @@ def _balancer(home: Home, settings: Settings) -> ProcessSpec:
 
 
 def _control_plane(home: Home, flags: Mapping[str, Any]) -> ProcessSpec:
-    """It reads its settings itself; flags reach it as the environment does."""
+    """It reads its settings itself; flags reach it as the environment does.
+
+    Where it is reached is the supervisor's: another ``--port`` is no reason to start it anew.
+    """
     stated = {
-        f"HAVRE_{name.upper()}": str(value) for name, value in flags.items() if value is not None
+        f"HAVRE_{name.upper()}": str(value)
+        for name, value in flags.items()
+        if value is not None and name not in {"host", "port"}
     }
     return ProcessSpec(
         name=CONTROL_PLANE,
         argv=(sys.executable, "-P", "-m", "havre.service", "--home", str(home.root)),
-        environment={**os.environ, **stated},
+        environment={**passed_on(os.environ), **stated},
         folder=str(home.root),
         log=str(home.logs / "control-plane.log"),
         restart=Restart.ALWAYS,
     )
+
+
+def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
+    """What the control plane gets of the shell's variables: what building environments, reaching
+    indexes and object stores, and our settings need. Whatever else a shell holds stays there.
+    """
+    return {
+        name: value
+        for name, value in sorted(environ.items())
+        if name in PASSED_ON
+        or name.lower().endswith("_proxy")
+        or (name.startswith(PASSED_ON_PREFIXES) and name not in {"HAVRE_HOST", "HAVRE_PORT"})
+    }
 
 
 def _wait_until_healthy(home: Home, supervisor: Supervisor, url: str) -> None:
