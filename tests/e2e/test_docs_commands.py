@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -27,11 +27,16 @@ _FAILS = re.compile(r"^(?P<command>.*\S)\s+# fails\b.*$")
 
 HAVRE = Path(sys.executable).with_name("havre")
 
+pytestmark = pytest.mark.timeout(900)
+"""Environments are built from an index, and Oracle's tools take seconds to start."""
+
 
 class Reader:
     """Who follows a page: a shell, a folder, a home. ``database`` replaces the shown one."""
 
-    def __init__(self, folder: Path, database: str = "") -> None:
+    def __init__(
+        self, folder: Path, database: str = "", settings: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
         self.home = folder / "home"
         self._database = database
@@ -50,6 +55,7 @@ class Reader:
                 "HAVRE_HOME": str(self.home),
                 "HAVRE_PORT": "0",
                 "NO_COLOR": "1",
+                **(settings or {}),
                 "OCI_CLI_SUPPRESS_FILE_PERMISSIONS_WARNING": "True",
             },
         )
@@ -79,6 +85,11 @@ class Reader:
             printed.append(line)
         raise AssertionError(f"{block} fails:\n{''.join(printed)}")
 
+    def publish_at_hand(self) -> None:
+        """The tests' own environment, so that not every page builds the default one."""
+        command = [HAVRE, "env", "publish", "at_hand", "--prefix", sys.prefix]
+        subprocess.run([*command, "--home", self.home], check=True, timeout=60)
+
     def leave(self) -> None:
         """Stop every server that the page started."""
         self._shell.kill()
@@ -102,12 +113,16 @@ class Reader:
 def reader(request: pytest.FixtureRequest) -> Iterator[Reader]:
     # Not pytest's folder: a socket's path has 107 bytes.
     folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="hv"))
+    page = request.node.callspec.params["page"]
+    is_first = page.name == "README.md"  # its default environment is the one that all readers get
     database = ""
-    if request.node.callspec.params["page"].name == "postgresql.md":
+    if page.name == "postgresql.md":
         server = sqlalchemy.engine.make_url(request.getfixturevalue("postgresql"))
         database = server.render_as_string(hide_password=False)
-    reader = Reader(folder, database)
+    reader = Reader(folder, database, {} if is_first else {"HAVRE_DEFAULT_ENVIRONMENT": "at_hand"})
     try:
+        if not is_first:
+            reader.publish_at_hand()
         yield reader
     finally:
         reader.leave()

@@ -31,6 +31,11 @@ def test_commands_and_settings_speak_our_words() -> None:
     assert [text for text in texts if UNWANTED.search(text)] == []
 
 
+def test_no_help_is_lost_as_markup() -> None:
+    texts = [text for command in _commands(typer.main.get_command(app)) for text in _help(command)]
+    assert [text for text in texts if "[" in text] == []
+
+
 def test_docstrings_speak_our_words() -> None:
     found = [
         f"{module.relative_to(ROOT)}: {text}"
