@@ -41,12 +41,14 @@ def accept(
     )
     session.add(request)
     session.flush()
-    log(session, request.id, "Accepted.", now=now)
+    _log(session, request.id, "Accepted.", now)
     return request
 
 
 def log(session: Session, work_request_id: str, message: str, *, now: datetime) -> None:
-    session.add(WorkRequestLog(work_request_id=work_request_id, message=message, timestamp=now))
+    """Tell a step. A finished work request has had its last word: clients show that."""
+    if WorkRequestState(_get(session, work_request_id).status) not in FINISHED:
+        _log(session, work_request_id, message, now)
 
 
 def start(session: Session, work_request_id: str, *, now: datetime) -> None:
@@ -96,7 +98,11 @@ def _finish(
     request.time_finished = now
     if state is WorkRequestState.SUCCEEDED:
         request.percent_complete = 100.0
-    log(session, work_request_id, message, now=now)
+    _log(session, work_request_id, message, now)
+
+
+def _log(session: Session, work_request_id: str, message: str, now: datetime) -> None:
+    session.add(WorkRequestLog(work_request_id=work_request_id, message=message, timestamp=now))
 
 
 def _move(request: WorkRequest, to: WorkRequestState) -> None:
@@ -105,7 +111,10 @@ def _move(request: WorkRequest, to: WorkRequestState) -> None:
 
 
 def _get(session: Session, work_request_id: str) -> WorkRequest:
-    request = session.get(WorkRequest, work_request_id)
+    """Held until the transaction ends: a delete and the reconciler may both want to end it."""
+    request = session.get(
+        WorkRequest, work_request_id, with_for_update=True, populate_existing=True
+    )
     if request is None:
         raise NotFound(f"work request {work_request_id} does not exist")
     return request

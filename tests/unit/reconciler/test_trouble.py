@@ -1,14 +1,20 @@
 """Bad days of the reconciler: what refuses, what breaks half way, what a model says in spite."""
 
+import threading
+from dataclasses import replace
+
 import pytest
-from tests.unit.reconciler.world import SPEC, World
+from sqlalchemy import select
+from tests.unit.reconciler.world import NOW, SPEC, World
 
 from havre.domain.states import DeploymentState as D
 from havre.domain.states import WorkRequestState as W
 from havre.engines.fake import Script
+from havre.reconciler.record import Recorder
+from havre.reconciler.snapshot import load
 from havre.store import intents
 from havre.store.database import Database, sqlite_url
-from havre.store.schema import Deployment, WorkRequest
+from havre.store.schema import Deployment, WorkRequest, WorkRequestLog
 
 
 @pytest.fixture
@@ -110,3 +116,66 @@ def test_a_route_that_comes_late_does_not_outlive_its_deployment(world):
     assert world.outcome(deployment) == (D.DELETED, W.SUCCEEDED)
     world.balancer.catch_up()
     assert world.balancer.deployments() == set()
+
+
+def test_an_instance_that_dies_beside_an_update_is_repaired_and_does_not_fail_it(world, active):
+    victim = sorted(world.running())[0]
+    world.update(active, bandwidth_mbps=20)
+    world.reconciler.reconcile(active)
+    world.engine.kill(victim)
+    world.settle(active)
+    assert world.outcome(active) == (D.ACTIVE, W.SUCCEEDED)
+    assert world.balancer.current(active).bandwidth_mbps == 20
+    assert len(world.routed(active)) == 2
+    assert victim not in world.running()
+
+
+def test_what_an_earlier_try_left_does_not_fail_the_next(world, active):
+    world.ask(active, intents.deactivate)
+    world.settle(active)
+    world.engine.script(SPEC.revision, Script(fails_with="no such file"))
+    spec = replace(SPEC, instance_count=2)
+    world.ask(active, intents.activate, spec)
+    for _ in range(20):
+        world.reconciler.reconcile(active)
+        if world.outcome(active) == (D.INACTIVE, W.FAILED):
+            break
+    assert world.recorded()  # not cleared away yet
+    world.engine.script(SPEC.revision, Script())
+    world.ask(active, intents.activate, spec)
+    world.settle(active)
+    assert world.outcome(active) == (D.ACTIVE, W.SUCCEEDED)
+
+
+def test_a_finished_work_request_has_had_its_last_word(world):
+    deployment = world.create()
+    world.reconciler.reconcile(deployment)
+    with world.database.read() as session:
+        snapshot = load(session, deployment)
+    world.ask(deployment, intents.delete)
+    Recorder(world.database, lambda: NOW).note(snapshot, "The environment is built.", percent=40)
+    with world.database.read() as session:
+        rows = select(WorkRequestLog.message).order_by(WorkRequestLog.id)
+        rows = rows.where(WorkRequestLog.work_request_id == snapshot.change.id)
+        assert list(session.scalars(rows))[-1] == "Canceled: the deployment is being deleted."
+
+
+def test_a_delete_and_the_first_step_of_a_change_do_not_overwrite_each_other(database):
+    """On PostgreSQL both are in their transactions at the same time."""
+    world = World(database)
+    deployment = world.create()
+    with world.database.read() as session:
+        snapshot = load(session, deployment)
+    recorder = Recorder(database, lambda: NOW)
+    with database.write() as session:
+        row = session.get(Deployment, deployment, with_for_update=True)
+        intents.delete(session, row, now=NOW)
+        session.flush()
+        beside = threading.Thread(target=recorder.begin, args=(snapshot,))
+        beside.start()
+        beside.join(timeout=0.5)
+        assert beside.is_alive()
+    beside.join(timeout=10)
+    with database.read() as session:
+        assert session.get(WorkRequest, snapshot.change.id).status == W.CANCELED
+    assert world.work_request(deployment).status == W.ACCEPTED
