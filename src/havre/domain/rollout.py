@@ -63,6 +63,7 @@ class SeenInstance:
     """``is_idle``: neither the balancer nor the instance itself has a request in it.
 
     ``unrouted_s`` counts from when it was last seen in the route (or first seen at all).
+    ``is_on_trial``: it was started for the present change and has not been in the route yet.
     """
 
     id: str
@@ -71,6 +72,7 @@ class SeenInstance:
     is_idle: bool = True
     unrouted_s: float = 0.0
     reason: str = ""
+    is_on_trial: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +215,11 @@ def _early_end(wanted: Wanted, seen: Seen, is_switched: bool) -> Action | None:
         return Fail(seen.preparation_reason)
     for instance in _of(wanted.goal, seen):
         # One that was in rotation and died is repaired; one that never came up condemns the change.
-        if instance.phase is InstancePhase.FAILED and not _is_routed(instance, seen):
+        if (
+            instance.phase is InstancePhase.FAILED
+            and instance.is_on_trial
+            and not _is_routed(instance, seen)
+        ):
             return Fail(instance.reason or "an instance did not become ready")
     return None
 

@@ -29,6 +29,9 @@ class Memory:
     unrouted_since: dict[str, float] = field(default_factory=dict)
     ready_since: dict[str, float] = field(default_factory=dict)
     announced: set[str] = field(default_factory=set)
+    proven: set[str] = field(default_factory=set)
+    """Instances that say nothing of the present change if they fail: they were there before it, or
+    have been in the route."""
     failed: set[str] = field(default_factory=set)
     failures: int = 0
     last_failure: str = ""
@@ -40,6 +43,7 @@ class Memory:
         self, statuses: Iterable[InstanceStatus], routed: frozenset[str], now: float
     ) -> None:
         """Take note of what a look brought; before the planner is asked."""
+        self.proven |= routed
         known, failed_young = set(), False
         for status in statuses:
             known.add(status.id)
@@ -63,6 +67,7 @@ class Memory:
             for gone in set(table) - known:
                 del table[gone]
         self.announced &= known
+        self.proven &= known
         self.failed &= known
 
 
@@ -116,6 +121,7 @@ def seen(
                 is_idle=is_idle,
                 unrouted_s=now - memory.unrouted_since.get(instance_id, now),
                 reason=status.reason,
+                is_on_trial=instance_id not in memory.proven,
             )
         )
     return Seen(
