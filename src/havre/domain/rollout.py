@@ -63,6 +63,7 @@ class SeenInstance:
     """``is_idle``: neither the balancer nor the instance itself has a request in it.
 
     ``unrouted_s`` counts from when it was last seen in the route (or first seen at all).
+    ``is_troubled``: it is READY, but its copies do not stay up; ``reason`` says why.
     ``is_on_trial``: it was started for the present change and has not been in the route yet.
     """
 
@@ -72,6 +73,7 @@ class SeenInstance:
     is_idle: bool = True
     unrouted_s: float = 0.0
     reason: str = ""
+    is_troubled: bool = False
     is_on_trial: bool = True
 
 
@@ -269,15 +271,16 @@ def _finish(wanted: Wanted, seen: Seen, result: _Plan) -> None:
         if not wanted.changing and not wanted.needs_attention:
             result.add(NeedAttention(_why_nothing_answers(seen)))
         return
-    answering = sum(
-        _is_routed(instance, seen) and instance.phase in ANSWERS for instance in seen.instances
-    )
+    answering = [
+        each for each in seen.instances if _is_routed(each, seen) and each.phase in ANSWERS
+    ]
+    is_well = any(not each.is_troubled for each in answering)
     if wanted.changing:
-        if answering >= wanted.goal.instances:
+        if len(answering) >= wanted.goal.instances:
             result.add(Succeed())
-    elif answering == 0 and not wanted.needs_attention:
+    elif not is_well and not wanted.needs_attention:
         result.add(NeedAttention(_why_nothing_answers(seen)))
-    elif answering > 0 and wanted.needs_attention:
+    elif is_well and wanted.needs_attention:
         result.add(Recover())
 
 

@@ -21,6 +21,9 @@ PROVEN_S = 60.0
 """An instance that has been ready for this long clears the record of failures, and is replaced at
 once when it fails after all; one that fails younger makes the next start wait, longer each time."""
 
+BLINK_S = 2.0
+"""A copy that died is back long before: an instance without copies for so long is in trouble."""
+
 
 @dataclass(slots=True)
 class Memory:
@@ -28,6 +31,7 @@ class Memory:
 
     unrouted_since: dict[str, float] = field(default_factory=dict)
     ready_since: dict[str, float] = field(default_factory=dict)
+    copyless_since: dict[str, float] = field(default_factory=dict)
     announced: set[str] = field(default_factory=set)
     proven: set[str] = field(default_factory=set)
     """Instances that say nothing of the present change if they fail: they were there before it, or
@@ -51,6 +55,10 @@ class Memory:
                 self.unrouted_since.pop(status.id, None)
             else:
                 self.unrouted_since.setdefault(status.id, now)
+            if status.phase is InstancePhase.READY and status.copies_ready == 0:
+                self.copyless_since.setdefault(status.id, now)
+            else:
+                self.copyless_since.pop(status.id, None)
             if status.phase is InstancePhase.READY:
                 ready_s = now - self.ready_since.setdefault(status.id, now)
                 if ready_s > PROVEN_S:
@@ -63,7 +71,7 @@ class Memory:
             pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self.failures)
             self.failures += 1
             self.start_again_at = now + pause
-        for table in (self.unrouted_since, self.ready_since):
+        for table in (self.unrouted_since, self.ready_since, self.copyless_since):
             for gone in set(table) - known:
                 del table[gone]
         self.announced &= known
@@ -113,6 +121,7 @@ def seen(
         is_idle = instance_id in routed or (
             status.copies_busy == 0 and balancer.active_requests(instance_id) == 0
         )
+        is_copyless = now - memory.copyless_since.get(instance_id, now) >= BLINK_S
         instances.append(
             SeenInstance(
                 id=instance_id,
@@ -120,7 +129,9 @@ def seen(
                 phase=status.phase,
                 is_idle=is_idle,
                 unrouted_s=now - memory.unrouted_since.get(instance_id, now),
-                reason=status.reason,
+                reason=status.reason or ("none of its copies is up" if is_copyless else ""),
+                is_troubled=is_copyless
+                or (status.phase is InstancePhase.READY and bool(status.reason)),
                 is_on_trial=instance_id not in memory.proven,
             )
         )

@@ -179,3 +179,36 @@ def test_a_delete_and_the_first_step_of_a_change_do_not_overwrite_each_other(dat
     with database.read() as session:
         assert session.get(WorkRequest, snapshot.change.id).status == W.CANCELED
     assert world.work_request(deployment).status == W.ACCEPTED
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [
+        ({"reason": "copies keep dying: the last was killed by SIGSEGV"}, "SIGSEGV"),
+        ({"copies_ready": 0}, "none of its copies is up"),
+    ],
+)
+def test_instances_whose_copies_do_not_stay_up_need_attention(world, active, seen, told):
+    inspect = world.engine.inspect
+
+    world.engine.inspect = lambda instance_id: replace(inspect(instance_id), **seen)
+    guarded(world, active, passes=5)
+    assert world.state(active) == D.NEEDS_ATTENTION
+    assert told in world.row(active).lifecycle_details
+    assert len(world.routed(active)) == 2  # what can answer, may
+    version = world.row(active).version
+    guarded(world, active, passes=5)
+    assert world.row(active).version == version
+    del world.engine.inspect
+    guarded(world, active, passes=5)
+    assert world.state(active) == D.ACTIVE
+    assert world.row(active).lifecycle_details is None
+
+
+def test_an_instance_between_two_copies_is_no_trouble(world, active):
+    inspect = world.engine.inspect
+    world.engine.inspect = lambda instance_id: replace(inspect(instance_id), copies_ready=0)
+    world.reconciler.reconcile(active)
+    del world.engine.inspect
+    guarded(world, active, passes=3)
+    assert world.state(active) == D.ACTIVE
