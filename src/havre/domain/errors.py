@@ -18,8 +18,7 @@ HavreError
 │   └── SettingInvalid
 ├── ModelFault                  the fault of the model's artifact, score.py or environment
 │   ├── ArtifactInvalid
-│   ├── EnvironmentFault
-│   └── LoadFault
+│   └── EnvironmentFault
 └── SystemFault                 ours or the machine's: disk full, database locked, Envoy gone
     ├── Unavailable             nothing was changed; what runs, runs on
     └── EngineFault
