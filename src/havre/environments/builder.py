@@ -280,7 +280,7 @@ class EnvironmentBuilder:
         progress: Progress,
     ) -> None:
         python = str(prefix / "bin" / "python")
-        prefix.parent.mkdir(mode=0o711, parents=True, exist_ok=True)  # models pass through it
+        self._make_place(prefix)
         # Copies, not links into uv's cache: a model that runs as this user cannot spoil the cache.
         make = ["venv", "--no-project", "--python", str(interpreter.path), str(prefix)]
         run_uv(make, log=log, folder=self._root, progress=progress, keep_open=[lock])
