@@ -35,6 +35,12 @@ def explain(output: str, *, python: str) -> str:
         return "the disk is full: make room and try again"
     if missing := re.search(r"[Bb]ecause (\S+) was not found in the package registry", whole):
         return f"the package index has no package {missing[1]!r}: check its name"
+    if local := re.search(r"no version of (\S+\+\w+)", whole):
+        return (
+            f"the package index has no {local[1]}, a build that its maker keeps on an index of its "
+            "own: name that index in UV_INDEX, or a folder that holds it in UV_FIND_LINKS, where "
+            "the server is started"
+        )
     if wheel := re.search(r"(\S+) has no (?:usable )?wheels", whole):
         return (
             f"{wheel[1]} has no ready-made package (wheel) for Python {python} on this machine: "

@@ -23,6 +23,14 @@ CASES = {
         "requirements are unsatisfiable.\n",
         "the requirements cannot be met together: Because a==1 depends on b<2 and you require b==2",
     ),
+    "a build of another index": (
+        "error: No solution found when resolving dependencies\n"
+        "  cause: Because there is no version of torch==2.13.0+cpu and you require "
+        "torch==2.13.0+cpu, we can conclude that your requirements are unsatisfiable.\n",
+        "the package index has no torch==2.13.0+cpu, a build that its maker keeps on an index of "
+        "its own: name that index in UV_INDEX, or a folder that holds it in UV_FIND_LINKS, where "
+        "the server is started",
+    ),
     "unknown package": (
         "error: No solution found when resolving dependencies\n"
         "  cause: Because scikitlearn was not found in the package registry and you require "
