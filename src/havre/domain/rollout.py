@@ -259,7 +259,11 @@ def _switch_when_ready(wanted: Wanted, seen: Seen, result: _Plan) -> None:
     needed = {goal.revision} | ({fallback.revision} if fallback is not None else set())
     result.add(
         *_stops(
-            [each for each in seen.instances if each.phase in DEAD or each.revision not in needed],
+            [
+                each
+                for each in seen.instances
+                if each.phase in DEAD or (seen.is_route_settled and each.revision not in needed)
+            ],
             seen,
         )
     )
