@@ -400,7 +400,9 @@ def test_the_command_publishes_lists_and_removes(index: None, home: Home, tmp_pa
     run("remove", "mine")
     with pytest.raises(NotFound):
         run("show", "mine")
-    with pytest.raises(InvalidParameter, match="one of --requirements FILE, --pack FILE and --prefix"):
+    with pytest.raises(
+        InvalidParameter, match="one of --requirements FILE, --pack FILE and --prefix"
+    ):
         run("publish", "mine")
 
 
