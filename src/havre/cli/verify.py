@@ -146,7 +146,8 @@ def _of_source(score: Path) -> Iterator[Check]:
         if first == ["data"]:
             yield Check("score_predict_data", PASSED)
         else:
-            said = f"the first parameter of predict() should be called data, not {first[0] if first else 'missing'}"
+            found = first[0] if first else "missing"
+            said = f"the first parameter of predict() should be called data, not {found}"
             yield Check("score_predict_data", WARNING, said)
 
 
