@@ -42,7 +42,7 @@ def _empty(balancer: Balancer) -> Iterator[None]:
     yield
     for deployment_id in balancer.deployments():
         balancer.withdraw(deployment_id)
-        balancer.retire(deployment_id)
+        balancer.retire(deployment_id, alive=())
 
 
 def test_a_published_route_is_current(balancer: Balancer) -> None:
@@ -78,12 +78,12 @@ def test_withdrawing_is_idempotent(balancer: Balancer) -> None:
 
 def test_retiring_leaves_the_current_route_alone(balancer: Balancer) -> None:
     old, new = route("a", "i1"), route("a", "i2")
-    balancer.retire(old.deployment_id)
+    balancer.retire(old.deployment_id, alive=())
     balancer.publish(old)
     balancer.publish(new)
     assert balancer.active_requests("i1") == 0
-    balancer.retire(old.deployment_id)
-    balancer.retire(old.deployment_id)
+    balancer.retire(old.deployment_id, alive=())
+    balancer.retire(old.deployment_id, alive=())
     assert balancer.current(old.deployment_id) == new
     assert balancer.active_requests("i1") == 0
     assert balancer.active_requests("i2") == 0

@@ -1,6 +1,7 @@
 """Routes of a real Envoy change without losing a request, and outlive both sides' deaths."""
 
 import http.client
+import socket
 import threading
 import time
 from collections import Counter
@@ -89,7 +90,7 @@ def test_no_request_fails_while_routes_change(
                 balancer.publish(route)
                 wait_until(lambda: bool(server.requests))  # noqa: B023
                 wait_until(lambda: balancer.active_requests(before.instance_id) == 0)  # noqa: B023
-                balancer.retire(route.deployment_id)
+                balancer.retire(route.deployment_id, alive=())
                 before.socket.unlink()
         finally:
             done.set()
@@ -153,7 +154,7 @@ def test_a_second_control_plane_takes_over(
     assert heir.deployments() == {route.deployment_id}
     assert heir.active_requests(old.stem) == 0
     with running(envoy) as heir:
-        heir.retire(route.deployment_id)
+        heir.retire(route.deployment_id, alive=())
         assert status(envoy, route.deployment_id) == 200
         assert f"{old}" not in (envoy.home.envoy / "clusters.json").read_text()
 
@@ -229,3 +230,27 @@ def test_a_thousand_deployments(
     assert together < 30
     assert one < 10
     print(f"1,000 together {together:.2f} s, one more change {one:.2f} s")
+
+
+def test_a_body_that_arrives_during_a_change_is_served_by_the_new_endpoints(
+    envoy: EnvoyServer,  # noqa: F811
+    upstreams: StartUpstream,  # noqa: F811
+) -> None:
+    """Envoy chooses the cluster when the head has come, and sends the request when it is whole."""
+    old = upstreams(new_socket(envoy), answer_with(b"old"))
+    new = upstreams(new_socket(envoy), answer_with(b"new"))
+    route = new_route(old.socket_path)
+    with running(envoy) as balancer:
+        balancer.publish(route)
+        with socket.create_connection(("127.0.0.1", envoy.port), timeout=20) as client:
+            head = f"POST /{route.deployment_id}/predict HTTP/1.1\r\nhost: a\r\n"
+            client.sendall(head.encode() + b"content-length: 4\r\n\r\n[1")
+            assert status(envoy, route.deployment_id) == 200
+            endpoint = Endpoint(new.socket_path.stem, new.socket_path)
+            balancer.publish(replace(route, revision="r2", endpoints=(endpoint,)))
+            balancer.retire(route.deployment_id, alive=())
+            old.socket_path.unlink()
+            client.sendall(b",2")
+            answer = client.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.endswith(b"new")

@@ -1,5 +1,6 @@
 """The contract of a load balancer: the routes it serves, changed without losing a request."""
 
+from collections.abc import Collection
 from typing import Protocol
 
 from havre.domain.route import Route
@@ -34,5 +35,8 @@ class Balancer(Protocol):
     def active_requests(self, instance_id: str) -> int:
         """Requests the balancer has in flight to the instance, routed to it or not any more."""
 
-    def retire(self, deployment_id: str) -> None:
-        """Forget what was routed before the current route, once drained."""
+    def retire(self, deployment_id: str, *, alive: Collection[str]) -> None:
+        """Forget what was routed before the current route and has drained: the routes of which no
+        instance is ``alive`` any more. A request whose body is still coming in was promised to one
+        of them: it is served by the current route.
+        """

@@ -1,6 +1,6 @@
 """Where requests can go: a cluster per endpoint set, and the control plane."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,24 +19,29 @@ whose request is on the way."""
 MAX_CONCURRENT_REFUSALS = 256
 
 
-def clusters(routes: Iterable[Route], *, api_socket: Path) -> Resources:
-    """The endpoint sets of these routes, live and retiring alike, and the control plane."""
-    by_name = {route.cluster: route for route in routes}
+def clusters(
+    routes: Iterable[Route], *, api_socket: Path, stand_ins: Mapping[str, Route] | None = None
+) -> Resources:
+    """The endpoint sets of these routes, live and retiring alike, and the control plane.
+
+    ``stand_ins`` are further names for the endpoints of routes.
+    """
+    by_name = {**(stand_ins or {}), **{route.cluster: route for route in routes}}
     return response(
         "envoy.config.cluster.v3.Cluster",
         [
             _api_cluster(API_CLUSTER, api_socket, max_requests=UNBOUNDED),
             _api_cluster(REFUSALS_CLUSTER, api_socket, max_requests=MAX_CONCURRENT_REFUSALS),
-            *(_cluster(by_name[name]) for name in sorted(by_name)),
+            *(_cluster(name, by_name[name]) for name in sorted(by_name)),
         ],
     )
 
 
 @lru_cache(CACHED)
-def _cluster(route: Route) -> Json:
+def _cluster(name: str, route: Route) -> Json:
     """One endpoint per instance. The bound is on requests; connections and waiting follow it."""
     cluster = _pipes(
-        route.cluster,
+        name,
         [endpoint.socket for endpoint in route.endpoints],
         max_requests=route.max_requests,
         connection={

@@ -8,7 +8,7 @@ file refers to. One thread publishes; what all callers ask for within 50 ms goes
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
@@ -59,7 +59,7 @@ class EnvoyBalancer:
         self._table = Table.from_json(self._files.read(self._files.table) or _NO_ROUTES)
         self._changes: dict[str, Route | None] = {}
         self._publishing: frozenset[str] = frozenset()
-        self._retire: set[str] = set()
+        self._retire: dict[str, frozenset[str]] = {}
         self._outcome: Future[None] = Future()
         self._asked = True
         self._unfinished = False
@@ -115,11 +115,11 @@ class EnvoyBalancer:
         active = self._admin.active_requests()
         return sum(active.get(socket, 0) for socket in sockets)
 
-    def retire(self, deployment_id: str) -> None:
+    def retire(self, deployment_id: str, *, alive: Collection[str]) -> None:
         with self._wake:
             if deployment_id not in self._table.retiring:
                 return
-            self._retire.add(deployment_id)
+            self._retire[deployment_id] = frozenset(alive)
             outcome = self._ask()
         self._wait(outcome)
 
@@ -166,7 +166,7 @@ class EnvoyBalancer:
                     return
                 changes, self._changes = self._changes, {}
                 self._publishing = frozenset(changes)
-                retire, self._retire = self._retire, set()
+                retire, self._retire = self._retire, {}
                 outcome, self._outcome = self._outcome, Future()
                 self._asked = False
             try:
@@ -183,7 +183,7 @@ class EnvoyBalancer:
             with self._wake:
                 self._publishing = frozenset()
 
-    def _publish(self, changes: dict[str, Route | None], retire: set[str]) -> None:
+    def _publish(self, changes: dict[str, Route | None], retire: dict[str, frozenset[str]]) -> None:
         """New endpoints, then routes, then away with the old: each confirmed before the next.
 
         Until the routes' file is replaced a failure leaves everything as it was. From then on the
@@ -198,7 +198,8 @@ class EnvoyBalancer:
         self._publish_file(self._files.routes, routes, deadline)
         self._published_keys = keys
         # Not what this very publication replaced: nobody has seen that drain.
-        finished = wanted.confirm().retire(retire - set(changes))
+        seen = {key: alive for key, alive in retire.items() if key not in changes}
+        finished = wanted.confirm().retire(seen, now=time.time())
         self._write_table(finished)
         if finished.retiring != wanted.retiring:
             self._publish_clusters(finished, deadline)
@@ -207,7 +208,11 @@ class EnvoyBalancer:
         return self._keys is not None and self._keys() != self._published_keys
 
     def _publish_clusters(self, table: Table, deadline: float) -> None:
-        needed = clusters(table.needed(), api_socket=self._home.api_socket)
+        needed = clusters(
+            table.needed(),
+            api_socket=self._home.api_socket,
+            stand_ins=table.standing_in(time.time()),
+        )
         self._publish_file(self._files.clusters, needed, deadline)
 
     def _write_table(self, table: Table) -> None:

@@ -1,6 +1,7 @@
 """A load balancer in memory whose trouble is scripted: the double for tests of everyone else."""
 
 import threading
+from collections.abc import Collection
 
 from havre.domain.errors import Unavailable
 from havre.domain.route import Route
@@ -9,13 +10,13 @@ from havre.domain.route import Route
 class FakeBalancer:
     """Remembers every table it was given.
 
-    ``tables`` are the tables that went live, oldest first; ``retiring`` the deployments of which it
-    still knows what was routed before.
+    ``tables`` are the tables that went live, oldest first; ``replaced`` the routes from before
+    that it still knows, by deployment.
     """
 
     def __init__(self) -> None:
         self.tables: list[dict[str, Route]] = []
-        self.retiring: set[str] = set()
+        self.replaced: dict[str, list[Route]] = {}
         self._routes: dict[str, Route] = {}
         self._in_flight: dict[str, int] = {}
         self._failures: list[bool] = []
@@ -46,9 +47,11 @@ class FakeBalancer:
         with self._lock:
             return self._in_flight.get(instance_id, 0)
 
-    def retire(self, deployment_id: str) -> None:
+    def retire(self, deployment_id: str, *, alive: Collection[str]) -> None:
         with self._lock:
-            self.retiring.discard(deployment_id)
+            old = self.replaced.pop(deployment_id, [])
+            if kept := [route for route in old if _instances(route) & set(alive)]:
+                self.replaced[deployment_id] = kept
 
     def fail_next(self, count: int = 1, *, live: bool = False) -> None:
         """Let the next ``count`` publications raise Unavailable; ``live``: yet take effect.
@@ -85,7 +88,11 @@ class FakeBalancer:
         if route == replaced:
             return
         if replaced is not None:
-            self.retiring.add(deployment_id)
+            self.replaced.setdefault(deployment_id, []).append(replaced)
         others = {key: each for key, each in self._routes.items() if key != deployment_id}
         self._routes = others if route is None else {**others, deployment_id: route}
         self.tables.append(self._routes)
+
+
+def _instances(route: Route) -> set[str]:
+    return {endpoint.instance_id for endpoint in route.endpoints}

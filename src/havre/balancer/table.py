@@ -1,10 +1,23 @@
 """What was published and what was confirmed: the state that a later control plane takes over."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from havre.domain.route import Route
+
+STAND_IN_S = 65.0
+"""A client gets 60 s to send a body; its cluster was chosen when its head came."""
+
+
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """A retired cluster's name goes on, for requests whose bodies were still on the way when it was
+    retired: until then (seconds since the epoch) it leads to the deployment's current endpoints.
+    """
+
+    deployment_id: str
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,12 +26,13 @@ class Table:
 
     ``unconfirmed`` has, for each deployment whose route in ``routes`` Envoy has not confirmed yet,
     the route confirmed before it (None: it had none). ``retiring`` are routes replaced, whose
-    requests may still be in flight.
+    requests may still be in flight; ``stand_ins`` are the names of clusters that were retired last.
     """
 
     routes: Mapping[str, Route] = field(default_factory=dict)
     unconfirmed: Mapping[str, Route | None] = field(default_factory=dict)
     retiring: Mapping[str, tuple[Route, ...]] = field(default_factory=dict)
+    stand_ins: Mapping[str, StandIn] = field(default_factory=dict)
 
     def confirmed(self, deployment_id: str) -> Route | None:
         if deployment_id in self.unconfirmed:
@@ -35,6 +49,15 @@ class Table:
         old = [route for routes in self.retiring.values() for route in routes]
         return [*self.routes.values(), *before, *old]
 
+    def standing_in(self, now: float) -> dict[str, Route]:
+        """Names of retired clusters that still lead somewhere, and where to."""
+        known = {route.cluster for route in self.needed()}
+        return {
+            name: self.routes[each.deployment_id]
+            for name, each in self.stand_ins.items()
+            if each.until > now and name not in known and each.deployment_id in self.routes
+        }
+
     def change(self, changes: Mapping[str, Route | None]) -> "Table":
         """With these routes (None: none), to be confirmed."""
         routes = dict(self.routes)
@@ -48,16 +71,28 @@ class Table:
                 routes[deployment_id] = route
             if replaced is not None and (route is None or replaced.cluster != route.cluster):
                 retiring[deployment_id] = (*retiring.get(deployment_id, ()), replaced)
-        return Table(routes, unconfirmed, retiring)
+        return replace(self, routes=routes, unconfirmed=unconfirmed, retiring=retiring)
 
     def confirm(self) -> "Table":
         """With everything it has confirmed."""
-        return Table(self.routes, {}, self.retiring)
+        return replace(self, unconfirmed={})
 
-    def retire(self, deployment_ids: set[str]) -> "Table":
-        """Without what was routed before, of these deployments."""
-        kept = {key: old for key, old in self.retiring.items() if key not in deployment_ids}
-        return Table(self.routes, self.unconfirmed, kept)
+    def retire(self, alive: Mapping[str, frozenset[str]], *, now: float) -> "Table":
+        """Without what was routed before, of these deployments, but for routes to one of the
+        instances that are still alive.
+        """
+        retiring = dict(self.retiring)
+        stand_ins = {name: each for name, each in self.stand_ins.items() if each.until > now}
+        for deployment_id, instances in alive.items():
+            kept = []
+            for old in retiring.pop(deployment_id, ()):
+                if any(endpoint.instance_id in instances for endpoint in old.endpoints):
+                    kept.append(old)
+                else:
+                    stand_ins[old.cluster] = StandIn(deployment_id, now + STAND_IN_S)
+            if kept:
+                retiring[deployment_id] = tuple(kept)
+        return replace(self, retiring=retiring, stand_ins=stand_ins)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -68,6 +103,7 @@ class Table:
             "retiring": {
                 key: [route.to_json() for route in old] for key, old in self.retiring.items()
             },
+            "stand_ins": {name: asdict(each) for name, each in self.stand_ins.items()},
         }
 
     @classmethod
@@ -80,4 +116,5 @@ class Table:
                 key: tuple(Route.from_json(row) for row in rows)
                 for key, rows in stored["retiring"].items()
             },
+            {name: StandIn(**each) for name, each in stored.get("stand_ins", {}).items()},
         )

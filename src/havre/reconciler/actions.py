@@ -1,6 +1,6 @@
 """Carries out what the planner decided: one function per action, each safe to repeat."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from havre.balancer.base import Balancer
@@ -31,10 +31,11 @@ from havre.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One look at one deployment: what was read, what was seen."""
+    """One look at one deployment: what was read, what was seen, and whom it has stopped."""
 
     snapshot: Snapshot
     observation: Observation
+    stopped: set[str] = field(default_factory=set)
 
 
 class Actor:
@@ -70,7 +71,7 @@ class Actor:
                     snapshot, "The load balancer sends it no more requests.", percent=30
                 )
             case Stop():
-                self._stop(action, snapshot)
+                self._stop(action, current)
             case Succeed():
                 self._recorder.succeed(snapshot)
             case Fail(reason):
@@ -143,9 +144,12 @@ class Actor:
         if is_first:
             self._recorder.note(snapshot, "Load balancer is provisioned.", percent=95)
 
-    def _stop(self, action: Stop, snapshot: Snapshot) -> None:
+    def _stop(self, action: Stop, current: Pass) -> None:
+        snapshot = current.snapshot
         self._engine.stop(action.instance_id)
         # While its record is there, a crash in between makes the next pass stop it once more.
-        self._balancer.retire(snapshot.deployment_id)
+        current.stopped.add(action.instance_id)
+        alive = set(snapshot.instances) - current.stopped
+        self._balancer.retire(snapshot.deployment_id, alive=alive)
         self._recorder.remove_instance(action.instance_id)
         self._recorder.note(snapshot, f"Stopped an instance: {action.why}.")

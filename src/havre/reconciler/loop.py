@@ -229,6 +229,7 @@ class Reconciler:
             self._engine.stop(instance_id)
         for deployment_id in routed - deployments:
             self._balancer.withdraw(deployment_id)
+            self._balancer.retire(deployment_id, alive=())
 
     def _deployments(self) -> set[str]:
         with self._database.read() as session:

@@ -1,12 +1,13 @@
 from dataclasses import replace
 from pathlib import Path
 
-from havre.balancer.table import Table
+from havre.balancer.table import STAND_IN_S, Table
 from havre.domain.route import Endpoint, Route
 
 A1 = Route("ocid1.a", "r1", (Endpoint("i1", Path("/run/i1.sock")),), 8, 10)
 A2 = replace(A1, revision="r2", endpoints=(Endpoint("i2", Path("/run/i2.sock")),))
 B1 = replace(A1, deployment_id="ocid1.b")
+NOBODY: frozenset[str] = frozenset()
 SERVING_A1 = Table().change({"ocid1.a": A1}).confirm()
 
 
@@ -28,13 +29,25 @@ def test_what_was_confirmed_last_survives_several_unconfirmed_changes() -> None:
 def test_endpoints_stay_known_until_they_are_retired() -> None:
     table = SERVING_A1.change({"ocid1.a": A2}).confirm().change({"ocid1.a": None}).confirm()
     assert {route.cluster for route in table.needed()} == {A1.cluster, A2.cluster}
-    assert table.retire({"ocid1.b"}) == table
-    assert table.retire({"ocid1.a"}).needed() == []
+    assert table.retire({"ocid1.b": NOBODY}, now=0) == table
+    assert table.retire({"ocid1.a": frozenset({"i1"})}, now=0).needed() == [A1]
+    assert table.retire({"ocid1.a": NOBODY}, now=0).needed() == []
 
 
 def test_going_back_retires_what_was_between() -> None:
     table = SERVING_A1.change({"ocid1.a": A2}).confirm().change({"ocid1.a": A1}).confirm()
-    assert table.retire({"ocid1.a"}).needed() == [A1]
+    assert table.retire({"ocid1.a": NOBODY}, now=0).needed() == [A1]
+
+
+def test_a_retired_cluster_leads_to_the_current_route_for_a_while() -> None:
+    table = SERVING_A1.change({"ocid1.a": A2}).confirm().retire({"ocid1.a": NOBODY}, now=100)
+    assert table.standing_in(100) == {A1.cluster: A2}
+    assert table.standing_in(100 + STAND_IN_S) == {}
+    assert table.retire({}, now=100 + STAND_IN_S).stand_ins == {}
+    # Routed again it needs no stand-in, and without any route there is nothing to lead to.
+    assert table.change({"ocid1.a": A1}).standing_in(100) == {}
+    assert table.change({"ocid1.a": None}).confirm().standing_in(100) == {}
+    assert Table.from_json(table.to_json()) == table
 
 
 def test_other_bandwidth_retires_nothing() -> None:

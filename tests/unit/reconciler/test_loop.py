@@ -257,7 +257,7 @@ def _live(world: World) -> list[tuple]:
                 len(world.running()),
                 world.running() == world.recorded(),
                 world.routed(deployment) == world.running(),
-                deployment in world.balancer.retiring,
+                deployment in world.balancer.replaced,
             )
         )
     return seen
