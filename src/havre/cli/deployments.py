@@ -148,7 +148,8 @@ def save_and_deploy(
 ) -> dict[str, Any]:
     """Pack, save and deploy a folder, telling each step; the deployment when it is ACTIVE.
 
-    Raises ModelFault when it does not become ACTIVE; the model is taken back then.
+    Raises ModelFault when it does not become ACTIVE: what is there tells why, until it is deleted
+    or deployed again. The model is taken back when the deployment is refused from the start.
     """
     with tempfile.TemporaryDirectory(prefix="havre-") as scratch:
         archive = Path(scratch, "artifact.zip")
