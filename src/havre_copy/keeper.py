@@ -63,7 +63,7 @@ class Keeper:
         self._first_folder = os.getcwd()
         self._status = status.Status(spec, journal)
         self._scorer = None
-        self._codec = fastest_codec()
+        self._codec = None  # chosen after score.py: its own modules come before the environment's
         self._stopping = False
         self._failure = ""
         self._is_proven = False  # a forked child has answered the sample
@@ -102,6 +102,7 @@ class Keeper:
         self._journal.say("loading %s" % self._spec.artifact)
         self._scorer = scoring.load(self._spec.artifact, timeout_s=self._spec.start_timeout_s)
         self._journal.say("score.py loaded in %.2f s" % (monotonic() - began))
+        self._codec = fastest_codec()
         for note in self._scorer.notes:
             self._status.note(note)
 
@@ -331,7 +332,7 @@ class Keeper:
             name=name,
             slot=slot,
             scorer=scorer,
-            codec=self._codec,
+            codec=self._codec or fastest_codec(),
             journal=journal,
             max_body=self._spec.max_body,
         )

@@ -295,8 +295,9 @@ def assert_only_this_is_there(operated: OperatedServer, deployment: str) -> None
     wait_for("no other process", lambda: set(operated.processes()) == names)
     sockets = {path.name for path in operated.home.instance_sockets.iterdir()}
     assert sockets == {f"{instance}.sock", f"{instance}.ctl"}
-    routes = (operated.home.envoy / "routes.json").read_text()
-    assert routes.count('"deployment_id"') == 1
+    table = json.loads((operated.home.envoy / "routes.json").read_text())
+    assert [route["deployment_id"] for route in table["routes"]] == [deployment]
+    assert table["retiring"] == {}
     wait_for("one cluster", lambda: len(operated.balancer.active_requests()) <= 2)
 
 
