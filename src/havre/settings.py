@@ -74,6 +74,14 @@ SETTINGS: tuple[Setting, ...] = (
         8,
         "Requests an instance holds per copy, waiting ones included; more are answered 429.",
     ),
+    Setting(
+        "queue_at_least",
+        int,
+        128,
+        "Requests an instance holds however few its copies are, so that clients that keep many "
+        "connections open are not refused. The last of them waits for all before it: lower it for "
+        "models that take longer than predict_timeout_s x copies / queue_at_least per request.",
+    ),
     Setting("predict_timeout_s", float, 58.0, "Seconds a predict call may take."),
     Setting("stream_idle_s", float, 60.0, "Seconds a streamed answer may pause."),
     Setting("stream_total_s", float, 300.0, "Seconds a streamed answer may take in all."),
@@ -113,6 +121,7 @@ class Settings:
     object_store: str
     balancer_threads: int
     queue_per_copy: int
+    queue_at_least: int
     predict_timeout_s: float
     stream_idle_s: float
     stream_total_s: float

@@ -59,6 +59,7 @@ def place() -> Iterator[Place]:
         HAVRE_STREAM_IDLE_S=str(STREAM_IDLE_S),
         HAVRE_STREAM_TOTAL_S=str(STREAM_TOTAL_S),
         HAVRE_QUEUE_PER_COPY=str(QUEUE_PER_COPY),
+        HAVRE_QUEUE_AT_LEAST="0",
     )
     try:
         server.start()

@@ -99,7 +99,7 @@ class Reconciler:
             self._recorder.begin(snapshot)
             memory.start_again_at = 0.0  # what failed before may be mended by this very change
             memory.proven |= snapshot.instances.keys()
-        wish = wanted(snapshot, queue_per_copy=self._settings.queue_per_copy)
+        wish = wanted(snapshot, self._settings)
         looked = observation.look(snapshot, self._engine, self._balancer)
         now = self._clock()
         prepared = self._preparer.state(snapshot)

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from havre.domain.deployment import DeploymentSpec
 from havre.domain.rollout import Goal, Wanted
 from havre.domain.states import FINISHED, DeploymentState, Operation, WorkRequestState
+from havre.settings import Settings
 from havre.store.schema import Deployment, InstanceRecord, Revision, WorkRequest
 
 
@@ -91,24 +92,24 @@ def load(session: Session, deployment_id: str) -> Snapshot | None:
     )
 
 
-def wanted(snapshot: Snapshot, *, queue_per_copy: int) -> Wanted:
+def wanted(snapshot: Snapshot, settings: Settings) -> Wanted:
     """The planner's wish."""
     serving = snapshot.serving_spec if snapshot.runs else None
     return Wanted(
         run=snapshot.runs,
-        goal=_goal(snapshot.spec, queue_per_copy),
-        fallback=_goal(serving, queue_per_copy) if serving is not None else None,
+        goal=_goal(snapshot.spec, settings),
+        fallback=_goal(serving, settings) if serving is not None else None,
         changing=snapshot.change is not None,
         canceling=snapshot.change is not None and snapshot.change.is_canceling,
         needs_attention=snapshot.state is DeploymentState.NEEDS_ATTENTION,
     )
 
 
-def _goal(spec: DeploymentSpec, queue_per_copy: int) -> Goal:
+def _goal(spec: DeploymentSpec, settings: Settings) -> Goal:
     return Goal(
         revision=spec.revision,
         instances=spec.instance_count,
-        requests_per_instance=queue_per_copy * spec.copies,
+        requests_per_instance=max(settings.queue_per_copy * spec.copies, settings.queue_at_least),
         bandwidth_mbps=spec.maximum_bandwidth_mbps or spec.bandwidth_mbps,
     )
 

@@ -45,9 +45,11 @@ def test_creation_ends_active_with_every_step_told(world):
     assert "Load balancer is provisioned." in log
 
 
-def test_the_route_bounds_requests_by_copies(world, active):
-    route = world.balancer.current(active)
-    assert route.max_requests == 2 * SPEC.copies * 8
+@pytest.mark.parametrize(("copies", "held"), [("1", 128), ("16", 128), ("17", 136)])
+def test_the_route_bounds_requests_by_copies_but_has_room_for_many_clients(world, copies, held):
+    deployment = world.create(instance_count=2, environment_variables={"WEB_CONCURRENCY": copies})
+    world.settle(deployment)
+    assert world.balancer.current(deployment).max_requests == 2 * held
 
 
 @pytest.mark.parametrize("where", ["environment", "load", "engine"])
