@@ -4,26 +4,27 @@ Each request carries a number that its answer must echo, so an answer given to s
 request is an outcome of its own. Runs as ``python tests/e2e/load.py URL SECONDS`` too.
 """
 
-import http.client
-import itertools
+import argparse
 import json
+import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 OK = "200"
-WRONG_ANSWER = "the answer to another request"
 ANSWER_WITHIN_S = 65.0
+CLIENT = Path(__file__).with_name("load_client.py")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``what``: OK, a status with its code, WRONG_ANSWER, or the name of a broken connection's
-    exception. Times are monotonic seconds; ``mark`` names the configuration that answered.
+    """``what``: OK, a status with its code, that it was the answer to another request, or how the
+    connection broke. Times are monotonic seconds; ``mark`` names the configuration that answered.
     """
 
     what: str
@@ -31,12 +32,18 @@ class Outcome:
     took_s: float
     mark: str = ""
 
+    @property
+    def ended(self) -> float:
+        return self.began + self.took_s
+
 
 class Load:
     """Clients that send one request after another for as long as the ``with`` block runs.
 
     ``keep_alive`` clients keep their connection, ``short_lived`` ones open one per request.
-    ``pause_s`` is between two requests of a client; ``data`` goes into each request.
+    ``pause_s`` is between two requests of a client. ``rate`` requests a second are sent besides,
+    on as many connections as it takes, whether others are answered or not. ``data`` goes into each
+    request. All are sent by one process of their own, so that a busy test does not slow them.
     """
 
     def __init__(
@@ -46,35 +53,48 @@ class Load:
         keep_alive: int = 16,
         short_lived: int = 4,
         pause_s: float = 0.02,
+        rate: float = 0.0,
         **data: Any,
     ) -> None:
         where = urlsplit(url)
-        assert where.hostname is not None
-        self._host, self._port, self._path = where.hostname, where.port, f"{where.path}/predict"
-        self._pause_s = pause_s
-        self._data = data
-        self._numbers = itertools.count()
+        self._orders = {
+            "host": where.hostname,
+            "port": where.port,
+            "path": f"{where.path}/predict",
+            "keep_alive": keep_alive,
+            "short_lived": short_lived,
+            "pause_s": pause_s,
+            "rate": rate,
+            "data": data,
+        }
         self._outcomes: list[Outcome] = []
-        self._ending = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._send, args=(kept,), name="load")
-            for kept in (*[True] * keep_alive, *[False] * short_lived)
-        ]
+        self._sent: int | None = None
+        self._client: subprocess.Popen[str]
+        self._listener = threading.Thread(target=self._listen, name="load")
 
     def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
+        self._client = subprocess.Popen(
+            [sys.executable, CLIENT, json.dumps(self._orders)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._listener.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Every request that was sent has its outcome when this returns."""
-        self._ending.set()
-        for thread in self._threads:
-            thread.join()
+        assert self._client.stdin is not None
+        assert self._client.stdout is not None
+        self._client.stdin.close()
+        self._listener.join()
+        self._client.stdout.close()
+        assert self._client.wait(timeout=10) == 0
+        assert self._sent == len(self._outcomes)
 
     @property
     def outcomes(self) -> list[Outcome]:
-        """So far."""
+        """So far, in the order in which they ended."""
         return list(self._outcomes)
 
     @property
@@ -88,59 +108,51 @@ class Load:
     def wait_for_more(self, count: int = 50, *, mark: str | None = None) -> None:
         """Until so many more were answered, with this mark if one is given."""
         begun, end = time.monotonic(), time.monotonic() + 2 * ANSWER_WITHIN_S
-        while (
-            sum(
+        seen, found = len(self._outcomes), 0
+        while True:
+            news = self._outcomes[seen:]
+            seen += len(news)
+            found += sum(
                 outcome.what == OK and outcome.began > begun and mark in (None, outcome.mark)
-                for outcome in self.outcomes
+                for outcome in news
             )
-            < count
-        ):
+            if found >= count:
+                return
+            assert self._client.poll() is None, "the client has ended"
             assert time.monotonic() < end, f"{count} more answers did not come: {self.counts}"
             time.sleep(0.02)
 
-    def _send(self, is_kept: bool) -> None:
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=ANSWER_WITHIN_S)
-        while not self._ending.is_set():
-            self._outcomes.append(self._ask(connection, next(self._numbers), is_kept))
-            if not is_kept:
-                connection.close()
-            self._ending.wait(self._pause_s)
-        connection.close()
-
-    def _ask(self, connection: http.client.HTTPConnection, number: int, is_kept: bool) -> Outcome:
-        began = time.monotonic()
-        mark = ""
-        try:
-            connection.request(
-                "POST",
-                self._path,
-                json.dumps({"echo": number, **self._data}),
-                {
-                    "content-type": "application/json",
-                    "connection": "keep-alive" if is_kept else "close",
-                },
-            )
-            answer = connection.getresponse()
-            told = json.loads(answer.read())
-            if answer.status == http.HTTPStatus.OK:
-                what = OK if told["echo"] == number else WRONG_ANSWER
-                mark = told["mark"]
+    def _listen(self) -> None:
+        assert self._client.stdout is not None
+        for line in self._client.stdout:
+            told = json.loads(line)
+            if isinstance(told, dict):
+                self._sent = told["sent"]
             else:
-                what = f"{answer.status} {told['code']}"
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            connection.close()
-            what = type(error).__name__
-        return Outcome(what, began, time.monotonic() - began, mark)
+                self._outcomes.append(Outcome(*told))
+
+
+def quantile(values: list[float], share: float) -> float:
+    """The value that this share of them does not exceed."""
+    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
 def main() -> None:
-    url, seconds = sys.argv[1], float(sys.argv[2])
-    with Load(url, pause_s=0) as load:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("--keep-alive", type=int, default=64)
+    parser.add_argument("--short-lived", type=int, default=4)
+    parser.add_argument("--pause-s", type=float, default=0.0)
+    parser.add_argument("--rate", type=float, default=0.0)
+    chosen = vars(parser.parse_args())
+    seconds = chosen.pop("seconds")
+    with Load(**chosen) as load:
         time.sleep(seconds)
-    times = sorted(outcome.took_s for outcome in load.outcomes if outcome.what == OK)
+    times = [outcome.took_s for outcome in load.outcomes if outcome.what == OK]
     print(dict(load.counts), f"{len(times) / seconds:.0f} answers/s")
     if times:
-        middle, late = times[len(times) // 2], times[int(len(times) * 0.99)]
+        middle, late = quantile(times, 0.5), quantile(times, 0.99)
         print(f"median {middle * 1e3:.1f} ms, p99 {late * 1e3:.1f} ms")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import psutil
 import pytest
 from tests.e2e.havre_server import HavreServer
@@ -21,7 +22,7 @@ from tests.e2e.havre_server import HavreServer
 from havre.balancer.admin import Admin
 from havre.cli import bringup
 from havre.cli.deployments import configure
-from havre.client import Client
+from havre.client import API, ApiError, Client
 from havre.engines import keeper
 from havre.engines.keeper import KeeperState
 from havre.home import Home
@@ -147,6 +148,20 @@ class OperatedServer:
         )
         assert self.end_of(work_request)["status"] == "SUCCEEDED", self.server.tell_logs()
 
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Headers:
+        """A call of the API that must be accepted; the headers of its answer."""
+        answer = httpx.request(
+            method, f"{self.url}{API}{path}", json=body, timeout=60, trust_env=False
+        )
+        if not answer.is_success:
+            raise ApiError(answer.status_code, answer.json()["code"], answer.json()["message"])
+        return answer.headers
+
+    def change(self, deployment_id: str, **wishes: Any) -> str:
+        """Ask for an update of these parts alone (see partly()); its work request."""
+        answer = self.ask("PUT", f"/modelDeployments/{deployment_id}", partly(**wishes))
+        return answer["opc-work-request-id"]
+
     def delete(self, deployment_id: str) -> None:
         work_request = self.client.delete_deployment(deployment_id)
         assert self.end_of(work_request)["status"] == "SUCCEEDED", self.server.tell_logs()
@@ -212,6 +227,36 @@ def configuration(model_id: str, **choices: Any) -> dict[str, Any]:
     told = configure(**choices)
     told["modelConfigurationDetails"]["modelId"] = model_id
     return told
+
+
+def partly(
+    *,
+    model_id: str | None = None,
+    shape: str | None = None,
+    ocpus: float | None = None,
+    memory_gb: float | None = None,
+    instances: int | None = None,
+    bandwidth_mbps: int | None = None,
+    variables: dict[str, str] | None = None,
+    **fields: Any,
+) -> dict[str, Any]:
+    """An update that leaves alone what is None. ``fields`` are the API's, in its spelling."""
+    told = {
+        "modelConfigurationDetails": {
+            "modelId": model_id,
+            "instanceConfiguration": {
+                "instanceShapeName": shape,
+                "modelDeploymentInstanceShapeConfigDetails": {
+                    "ocpus": ocpus,
+                    "memoryInGBs": memory_gb,
+                },
+            },
+            "scalingPolicy": {"policyType": "FIXED_SIZE", "instanceCount": instances},
+            "bandwidthMbps": bandwidth_mbps,
+        },
+        "environmentConfigurationDetails": {"environmentVariables": variables},
+    }
+    return {"modelDeploymentConfigurationDetails": told, **fields}
 
 
 def wait_for(what: str, condition: Callable[[], Any], *, within_s: float = DEADLINE_S) -> Any:

@@ -1,28 +1,34 @@
-"""Changes of a deployment under load: not one request fails, and no copy is new without need."""
+"""Changes of a deployment under load: not one request fails, and no copy is new without need.
+
+The load is sixty-four clients that keep their connection and some that open one per request, on a
+deployment of the default shape: two copies.
+"""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from tests.e2e.load import Load
-from tests.e2e.operated_server import TROUBLED, OperatedServer, wait_for
+from tests.e2e.operated_server import (
+    TROUBLED,
+    OperatedServer,
+    wait_for,
+)
 from tests.e2e.operated_server import operated as operated
 
 ANOTHER = TROUBLED.replace('os.environ.get("MARK", "")', '"another model"')
+KEEP_ALIVE, SHORT_LIVED = 64, 8
+PAUSE_S = 0.2
 
 
-def marked(mark: str) -> dict[str, str]:
-    # Room for all clients of the load at once: four copies hold 32 requests.
-    return {"MARK": mark, "WEB_CONCURRENCY": "4"}
-
-
-@pytest.fixture
-def model(operated: OperatedServer) -> str:
-    return operated.save()
+@pytest.fixture(scope="module")
+def models(operated: OperatedServer) -> tuple[str, str]:
+    return operated.save(), operated.save(ANOTHER)
 
 
 @pytest.fixture
-def deployment(operated: OperatedServer, model: str) -> Iterator[str]:
-    made, work_request = operated.create(model, variables=marked("first"))
+def deployment(operated: OperatedServer, models: tuple[str, str]) -> Iterator[str]:
+    made, work_request = operated.create(models[0], variables={"MARK": "first"})
     assert operated.end_of(work_request)["status"] == "SUCCEEDED"
     yield made
     operated.delete(made)
@@ -31,59 +37,110 @@ def deployment(operated: OperatedServer, model: str) -> Iterator[str]:
 @pytest.fixture
 def load(operated: OperatedServer, deployment: str) -> Iterator[Load]:
     """What it is asked for, it answers: whatever happens in the test."""
-    with Load(f"{operated.url}/{deployment}") as running:
+    at = f"{operated.url}/{deployment}"
+    with Load(at, keep_alive=KEEP_ALIVE, short_lived=SHORT_LIVED, pause_s=PAUSE_S) as running:
         running.wait_for_more()
         yield running
         running.wait_for_more()
     assert running.failures == []
 
 
-def test_new_variables_come_with_new_copies(
-    operated: OperatedServer, deployment: str, model: str, load: Load
+NEW_COPIES = {
+    "another model": ({}, "another model"),
+    "more memory": ({"memory_gb": 24.0}, "first"),
+    "another shape": ({"shape": "VM.Standard2.2"}, "first"),
+    "more OCPUs": ({"ocpus": 2.0}, "first"),
+    "variables": ({"variables": {"MARK": "second"}}, "second"),
+    "several at once": (
+        {
+            "shape": "VM.Standard.E3.Flex",
+            "ocpus": 1.5,
+            "memory_gb": 24.0,
+            "instances": 2,
+            "bandwidth_mbps": 50,
+            "variables": {"MARK": "third", "MORE": "1"},
+        },
+        "third",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", NEW_COPIES)
+def test_what_needs_new_copies_gets_them_and_no_request_fails(
+    operated: OperatedServer, deployment: str, models: tuple[str, str], load: Load, what: str
 ) -> None:
+    choices, mark = NEW_COPIES[what]
+    before = the_instance(operated, deployment)
+    told = {"variables": {"MARK": "first"}, **choices}
+    operated.update(deployment, models[what == "another model"], **told)
+    load.wait_for_more(mark=mark)
+    wait_for("the end of the old one", lambda: before not in operated.instances(deployment))
+    assert_only_from_here_on(load, mark)
+    assert len(operated.instances(deployment)) == choices.get("instances", 1)
+    assert current_instances(operated, deployment) == choices.get("instances", 1)
+
+
+def test_one_change_after_another(operated: OperatedServer, deployment: str, load: Load) -> None:
     for mark in ("second", "third", "fourth", "fifth"):
-        before = the_instance(operated, deployment)
-        operated.update(deployment, model, variables=marked(mark))
+        change(operated, deployment, variables={"MARK": mark})
         load.wait_for_more(mark=mark)
         assert_only_from_here_on(load, mark)
-        assert the_instance(operated, deployment) != before
-
-
-def test_another_model_takes_over(
-    operated: OperatedServer, deployment: str, model: str, load: Load
-) -> None:
-    operated.update(deployment, operated.save(ANOTHER), variables=marked("first"))
-    load.wait_for_more(mark="another model")
-    operated.update(deployment, model, variables=marked("first"))
-    load.wait_for_more(mark="first")
-    assert_only_from_here_on(load, "first")
     the_instance(operated, deployment)
 
 
 def test_scaling_out_and_in_keeps_the_first_instance_busy(
-    operated: OperatedServer, deployment: str, model: str, load: Load
+    operated: OperatedServer, deployment: str, load: Load
 ) -> None:
     first = the_instance(operated, deployment)
     pids = {copy.pid for copy in operated.copies(deployment)}
-    operated.update(deployment, model, instances=2, variables=marked("first"))
+    change(operated, deployment, instances=2)
     [second] = set(operated.instances(deployment)) - {first}
     answered = operated.keeper(second).answered
     wait_for("answers of both", lambda: operated.keeper(second).answered > answered + 20)
     assert pids < {copy.pid for copy in operated.copies(deployment)}
-    operated.update(deployment, model, instances=1, variables=marked("first"))
+    assert current_instances(operated, deployment) == 2
+    change(operated, deployment, instances=1)
     the_instance(operated, deployment)
+    assert current_instances(operated, deployment) == 1
 
 
-def test_bandwidth_changes_without_new_copies(
-    operated: OperatedServer, deployment: str, model: str, load: Load
+WITHOUT_NEW_COPIES: dict[str, dict[str, Any]] = {
+    "bandwidth": {"bandwidth_mbps": 50},
+    "logs": {"categoryLogDetails": {"access": {"logId": "log", "logGroupId": "group"}}},
+    "a name": {"displayName": "renamed", "description": "another"},
+    "tags": {"freeformTags": {"team": "blue"}, "definedTags": {"ours": {"cost": "1"}}},
+    "all of them": {
+        "bandwidth_mbps": 20,
+        "displayName": "renamed",
+        "freeformTags": {"team": "red"},
+        "categoryLogDetails": {"predict": {"logId": "log", "logGroupId": "group"}},
+    },
+}
+
+
+@pytest.mark.parametrize("what", WITHOUT_NEW_COPIES)
+def test_what_needs_no_new_copies_starts_none(
+    operated: OperatedServer, deployment: str, load: Load, what: str
 ) -> None:
     pids = operated.pids()
     copies = {copy.pid for copy in operated.copies(deployment)}
-    for bandwidth in (50, 10):
-        operated.update(deployment, model, bandwidth_mbps=bandwidth, variables=marked("first"))
-        load.wait_for_more()
+    change(operated, deployment, **WITHOUT_NEW_COPIES[what])
+    load.wait_for_more()
     assert operated.pids() == pids
     assert {copy.pid for copy in operated.copies(deployment)} == copies
+    shown = operated.client.deployment(deployment)
+    for field in WITHOUT_NEW_COPIES[what].keys() - {"bandwidth_mbps"}:
+        assert shown[field] == WITHOUT_NEW_COPIES[what][field]
+
+
+def change(operated: OperatedServer, deployment: str, **wishes: Any) -> None:
+    work_request = operated.change(deployment, **wishes)
+    assert operated.end_of(work_request)["status"] == "SUCCEEDED", operated.server.tell_logs()
+
+
+def current_instances(operated: OperatedServer, deployment: str) -> int:
+    data = operated.client.deployment(deployment)["modelDeploymentSystemData"]
+    return int(data["currentInstanceCount"])
 
 
 def assert_only_from_here_on(load: Load, mark: str) -> None:
