@@ -135,15 +135,31 @@ class Instance:
 
     def ask(self, op: str, **more: Any) -> dict[str, Any]:
         """One operation of the control socket."""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.connect(str(self.folder / "c"))
-            connection.settimeout(DEADLINE_S)
+        with self.control() as connection:
             connection.sendall(json.dumps({"op": op, **more}).encode() + b"\n")
             return json.loads(connection.makefile().readline())
 
-    def check(self, body: bytes) -> tuple[int, bytes]:
-        answer = self.ask("check", body_base64=base64.b64encode(body).decode())
-        return answer["status"], base64.b64decode(answer.get("body_base64", ""))
+    def control(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(self.folder / "c"))
+        connection.settimeout(DEADLINE_S)
+        return connection
+
+    def check(self, *bodies: bytes) -> list[tuple[int, bytes]]:
+        """Status and body of each answer, in order."""
+        return [
+            (answer["status"], base64.b64decode(answer.get("body_base64", "")))
+            for answer in self.check_all(*bodies)
+        ]
+
+    def check_all(self, *bodies: bytes) -> list[dict[str, Any]]:
+        """What the keeper tells of each."""
+        requests = [{"body_base64": base64.b64encode(body).decode()} for body in bodies]
+        with self.control() as connection:
+            asked = {"op": "check", "requests": requests}
+            connection.sendall(json.dumps(asked).encode() + b"\n")
+            lines = connection.makefile()
+            return [json.loads(lines.readline()) for _ in bodies]
 
     def ready(self, copies: int | None = None) -> "Instance":
         """Wait until all its copies take requests."""

@@ -9,14 +9,17 @@ import selectors
 from time import monotonic
 
 MOST_CONNECTIONS = 16
-LONGEST_LINE = 2 * 1024 * 1024
-LONGEST_BACKLOG = 16 * 1024 * 1024
+LONGEST_LINE = 16 * 1024 * 1024  # the largest request there is, in base64, and then some
+LONGEST_BACKLOG = 2 * LONGEST_LINE
 STALL_S = 5.0
 _READ = 64 * 1024
 
 
 class Control:
-    """``handle(request, reply)`` gets each parsed object; ``reply(answer)`` may come later."""
+    """``handle(request, reply)`` gets each parsed object.
+
+    ``reply(answer)`` may come later, and more than once; False says that nobody is there any more.
+    """
 
     def __init__(self, *, listener, selector, handle):
         listener.setblocking(False)
@@ -62,8 +65,8 @@ class _Peer:
         self._selector = selector
         self._handle = handle
         self._peers = peers
-        self._in = b""
-        self._out = b""
+        self._in = bytearray()
+        self._out = bytearray()
         selector.register(accepted, selectors.EVENT_READ, self._on_event)
 
     def close(self):
@@ -73,7 +76,8 @@ class _Peer:
             self.socket.close()
 
     def _on_event(self, events):
-        if events & selectors.EVENT_WRITE:
+        # An answer to another request may have closed it since the event was seen.
+        if events & selectors.EVENT_WRITE and self in self._peers:
             self._write()
         if events & selectors.EVENT_READ and self in self._peers:
             self._read()
@@ -89,7 +93,10 @@ class _Peer:
             self.close()
             return
         self.heard_at = monotonic()
-        *lines, self._in = (self._in + data).split(b"\n")
+        self._in += data
+        lines = []
+        if b"\n" in data:
+            *lines, self._in = self._in.split(b"\n")
         if len(self._in) > LONGEST_LINE:
             self.close()
             return
@@ -109,17 +116,18 @@ class _Peer:
         self._handle(request, self._reply)
 
     def _reply(self, answer):
-        if self not in self._peers:
-            return
-        self._out += json.dumps(answer).encode("ascii") + b"\n"
-        if len(self._out) > LONGEST_BACKLOG:
-            self.close()
-            return
-        self._write()
+        if self in self._peers:
+            self._out += json.dumps(answer).encode("ascii") + b"\n"
+            if len(self._out) > LONGEST_BACKLOG:
+                self.close()
+            else:
+                self._write()
+        return self in self._peers
 
     def _write(self):
         try:
-            self._out = self._out[self.socket.send(self._out) :] if self._out else b""
+            if self._out:
+                del self._out[: self.socket.send(self._out)]
         except BlockingIOError:
             pass
         except OSError:

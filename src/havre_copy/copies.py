@@ -21,6 +21,7 @@ from havre_copy.deaths import (
     pause_after,
 )
 from havre_copy.journal import flush_user_output
+from havre_copy.recording import Recorder
 from havre_copy.serving import DRAINED
 
 NEVER = 1 << 62
@@ -41,6 +42,7 @@ class Copies:
 
     def __init__(self, *, spec, journal, body):
         self.table = slots.Table(spec.copies)
+        self.recorder = Recorder(self.table)
         self.limits = Limits(spec)
         self.restarts = 0
         self.deaths_in_a_row = 0
@@ -139,7 +141,7 @@ class Copies:
     @property
     def has_predicted(self):
         """Whether predict() has ever returned in a copy."""
-        return self.table.total(slots.PREDICTED) > 0
+        return self.table.total(slots.SPENT) > 0
 
     def failing(self):
         """Why no copy stays up, or ``""``."""

@@ -51,16 +51,16 @@ def choose(evidence):
         opened = _many(sockets, "network connection")
         return Choice(PER_COPY, "score.py left %s open, which copies must not share" % opened)
     if probe == ANSWERED:
-        return Choice(FORKED, "a forked probe answered test_input.json")
+        return Choice(FORKED, "a forked probe answered the artifact's sample request")
     if probe == HUNG:
-        why = "a forked probe did not answer test_input.json in %d s" % SAMPLE_LIMIT_S
+        why = "a forked probe did not answer the sample request in %d s" % SAMPLE_LIMIT_S
         return Choice(PER_COPY, why)
     if probe == DIED:
-        return Choice(PER_COPY, "a forked probe died on test_input.json")
+        return Choice(PER_COPY, "a forked probe died on the artifact's sample request")
     if threads > 1:
-        doubt = "no sample (test_input.json) proves that it forks well"
+        doubt = "no sample request (test_input.json) proves that it forks well"
         if probe == RAISED:
-            doubt = "predict() raised on the sample (test_input.json), which proves nothing"
+            doubt = "predict() raised on the sample request, which proves nothing"
         return Choice(PER_COPY, "loading left %d threads running and %s" % (threads, doubt))
     return Choice(FORKED, "loading left a single thread")
 

@@ -16,10 +16,10 @@ import selectors
 import signal
 import socket
 import sys
-from base64 import b64decode, b64encode
 from time import monotonic
 
 from havre_copy import childhood, forking, scoring, slots, status
+from havre_copy.checks import Checks
 from havre_copy.control import Control
 from havre_copy.copies import Copies
 from havre_copy.deaths import OUT_OF_MEMORY
@@ -27,6 +27,7 @@ from havre_copy.encoding import fastest_codec
 from havre_copy.faults import LoadFailed, full_traceback
 from havre_copy.journal import Journal, flush_at_each_line, flush_user_output
 from havre_copy.probes import Probe, try_sample
+from havre_copy.samples import read_sample
 from havre_copy.serving import Copy, become
 from havre_copy.spec import read_spec
 
@@ -34,7 +35,6 @@ LISTENER = 3
 CONTROL = 4
 FAILED = 3  # exit code: the instance cannot serve; the state file says why
 LONGEST_REASON = 600  # as JSON it fits the pipe in one piece
-MOST_CHECKS = 4
 
 
 def main(launcher, arguments):
@@ -69,7 +69,7 @@ class Keeper:
         self._is_proven = False  # a forked child has answered the sample
         self._has_told_memory = False
         self._unread_news = b""
-        self._checks = []
+        self._checks = None
         self._control = None
         for descriptor in (LISTENER, CONTROL):
             os.set_inheritable(descriptor, False)
@@ -81,6 +81,7 @@ class Keeper:
             self._status.mode = forking.PER_COPY
             self._status.notes = carried["notes"]
             self._copies.restarts = carried["restarts"]
+            self._copies.recorder.keep(carried["recording"])
 
     def run(self):
         self._status.write()
@@ -108,7 +109,7 @@ class Keeper:
 
     def _choose(self):
         evidence = forking.look(self._sockets_before)
-        sample = scoring.read_sample(self._spec.artifact)
+        sample = read_sample(self._spec.artifact, self._spec.max_body)
         if sample is not None:
             outcome = try_sample(sample, self._be_probe, _wait_for)
             evidence = evidence._replace(probe=outcome)
@@ -126,6 +127,7 @@ class Keeper:
         carried = {
             "notes": self._status.notes + ["copies are not forked from a loaded keeper: %s" % why],
             "restarts": self._copies.restarts,
+            "recording": self._copies.recorder.most,
         }
         flush_user_output()
         for descriptor in (LISTENER, CONTROL):
@@ -148,6 +150,12 @@ class Keeper:
         signal.set_wakeup_fd(self._signals)
         self._selector.register(self._wake, selectors.EVENT_READ, self._on_signal)
         self._selector.register(self._news, selectors.EVENT_READ, self._on_news)
+        self._checks = Checks(
+            selector=self._selector,
+            fork=lambda requests, limit_s: Probe(requests, self._be_probe, limit_s=limit_s),
+            limit_s=self._spec.predict_timeout_s,
+            load_s=self._spec.start_timeout_s if self._per_copy else 0,
+        )
         self._control = Control(
             listener=socket.socket(fileno=CONTROL), selector=self._selector, handle=self._handle
         )
@@ -165,11 +173,14 @@ class Keeper:
             self._control.drop_stalled()
             for key, events in self._selector.select(self._until_next_wake()):
                 key.data(events)
-            self._end_late_checks()
+            self._checks.end_late()
 
     def _until_next_wake(self):
-        times = [self._copies.next_wake() / 1e9, self._control.next_wake()]
-        times.extend(check.probe.ends_at for check in self._checks)
+        times = [
+            self._copies.next_wake() / 1e9,
+            self._control.next_wake(),
+            self._checks.next_wake(),
+        ]
         return max(0.0, min(time for time in times if time is not None) - monotonic())
 
     def _see_deaths(self):
@@ -239,50 +250,32 @@ class Keeper:
             self._drain()
             reply(self._status.report(self._copies))
         elif op == "check":
-            self._check(request, reply)
+            self._checks.begin(request, reply)
+        elif op == "sample":
+            reply(self._sample())
+        elif op == "record":
+            self._record(request, reply)
+        elif op == "recorded":
+            reply(self._copies.recorder.page(request.get("before")))
         else:
-            reply({"error": "op must be status, drain or check, not %r" % (op,)})
+            reply(
+                {
+                    "error": "op must be status, drain, check, sample, record or recorded, not %r"
+                    % (op,)
+                }
+            )
 
-    def _check(self, request, reply):
-        """Let a forked child answer a request; the reply comes when it has, or its time is over."""
-        if len(self._checks) >= MOST_CHECKS:
-            reply({"error": "%d checks are under way" % MOST_CHECKS})
+    def _sample(self):
+        sample = read_sample(self._spec.artifact, self._spec.max_body)
+        return {"sample": sample and sample.told()}
+
+    def _record(self, request, reply):
+        most = request.get("most")
+        if not isinstance(most, int) or not 0 <= most < 1 << 32:
+            reply({"error": "record needs most: how many requests are to be kept, 0 for none"})
             return
-        try:
-            body = b64decode(request["body_base64"], validate=True)
-            kind = request.get("content_type", "application/json").encode("ascii")
-        except (KeyError, ValueError, TypeError, AttributeError):
-            reply({"error": "check needs body_base64 and, if not JSON, a content_type"})
-            return
-        limit_s = self._spec.predict_timeout_s
-        if self._per_copy:
-            limit_s += self._spec.start_timeout_s
-        check = _Check(Probe(body, kind, self._be_probe, limit_s=limit_s), reply)
-        self._checks.append(check)
-        wanted = selectors.EVENT_READ | selectors.EVENT_WRITE
-        self._selector.register(check.probe.socket, wanted, lambda _events: self._advance(check))
-
-    def _advance(self, check):
-        if check.probe.advance():
-            code, kind, body = check.probe.result()
-            answer = {"status": code, "content_type": kind, "body_base64": b64encode(body).decode()}
-            if not code:
-                answer["error"] = "the process that ran the check died; see the predict log"
-            self._finish(check, answer)
-        elif not check.probe.has_more_to_send:
-            key = self._selector.get_key(check.probe.socket)
-            self._selector.modify(check.probe.socket, selectors.EVENT_READ, key.data)
-
-    def _end_late_checks(self):
-        for check in list(self._checks):
-            if check.probe.ends_at <= monotonic():
-                self._finish(check, {"status": 0, "error": "the check was not answered in time"})
-
-    def _finish(self, check, answer):
-        self._checks.remove(check)
-        self._selector.unregister(check.probe.socket)
-        check.probe.end()
-        check.reply(answer)
+        self._copies.recorder.keep(most)
+        reply(self._status.report(self._copies))
 
     def _fail(self, reason, cause=None):
         """Say why the instance cannot serve, end everything. Does not return."""
@@ -294,8 +287,8 @@ class Keeper:
         os._exit(FAILED)
 
     def _end_children(self):
-        for check in self._checks:
-            check.probe.end()
+        if self._checks is not None:
+            self._checks.kill()
         self._copies.kill_all()
 
     def _be_copy(self, number):
@@ -312,25 +305,33 @@ class Keeper:
                 journal.say("loading failed: %s" % failure, details=details)
                 self._send_news(str(failure))
                 os._exit(FAILED)
-        copy = self._copy("%s/%d" % (self._spec.instance, number), slot, scorer, journal)
+        ring = self._copies.recorder.rings[number]
+        copy = self._copy("%s/%d" % (self._spec.instance, number), slot, ring, scorer, journal)
         slot.words[slots.STATE] = slots.IDLE
         self._send_news(None)
         become(copy, LISTENER)
 
-    def _be_probe(self, connection):
-        """In the child: answer the one request on a connection."""
+    def _be_probe(self, connections, slot):
+        """In the child: answer the one request on each connection."""
         childhood.leave_home(self._close_in_child)
+        journal = self._journal.named("check")
         scorer = self._scorer
         if scorer is None:
-            scorer = scoring.load(self._spec.artifact, timeout_s=self._spec.start_timeout_s)
-        journal = self._journal.named("check")
-        name = self._spec.instance + "/check"
-        self._copy(name, self._copies.table.spare, scorer, journal).exchange(connection)
+            try:
+                scorer = scoring.load(self._spec.artifact, timeout_s=self._spec.start_timeout_s)
+            except LoadFailed as failure:
+                journal.say("loading failed: %s" % failure)
+                return
+        copy = self._copy(self._spec.instance + "/check", slot, None, scorer, journal)
+        for connection in connections:
+            copy.exchange(connection)
+            connection.close()
 
-    def _copy(self, name, slot, scorer, journal):
+    def _copy(self, name, slot, ring, scorer, journal):
         return Copy(
             name=name,
             slot=slot,
+            ring=ring,
             scorer=scorer,
             codec=self._codec or fastest_codec(),
             journal=journal,
@@ -353,14 +354,7 @@ class Keeper:
         self._control.close()
         for descriptor in (self._wake, self._signals, self._news):
             os.close(descriptor)
-        for check in self._checks:
-            check.probe.socket.close()
-
-
-class _Check:
-    def __init__(self, probe, reply):
-        self.probe = probe
-        self.reply = reply
+        self._checks.close()
 
 
 def _wait_for(probe):

@@ -1,6 +1,6 @@
 """Predictions that are nobody's request: asked of a forked child, with a time limit.
 
-The child is an ordinary copy at the other end of a socket pair, so a probe takes the same way
+The child is an ordinary copy at the other end of socket pairs, so a probe takes the same way
 through the wire as a request does; the keeper itself never calls ``predict()``.
 """
 
@@ -11,51 +11,73 @@ import warnings
 from socket import AF_UNIX, SO_SNDBUF, SOCK_STREAM, SOL_SOCKET, socketpair
 from time import monotonic
 
-from havre_copy import forking
+from havre_copy import forking, slots
 from havre_copy.journal import flush_user_output
 
 
 class Probe:
-    """A child that answers one request. ``body(connection)`` runs in it."""
+    """A child that answers requests, each a ``samples.Sample``, one after the other.
 
-    def __init__(self, payload, content_type, body, *, limit_s):
-        ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
-        self.socket = ours
-        self.ends_at = monotonic() + limit_s
-        self._request = (
-            b"POST /predict HTTP/1.1\r\ncontent-type: %s\r\ncontent-length: %d\r\n"
-            b"opc-request-id: check\r\n\r\n%s" % (content_type, len(payload), payload)
-        )
-        self._answer = []
+    ``body(connections, slot)`` runs in it: a connection per request, and a slot that is its own.
+    Raises OSError if the system has no process or no descriptors for it.
+    """
+
+    def __init__(self, requests, body, *, limit_s):
+        self._requests = list(requests)
+        self._slot = slots.Table(1).slots[0]
+        pairs = []
         flush_user_output()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self.pid = os.fork()
+        try:
+            for _ in self._requests:
+                pairs.append(socketpair(AF_UNIX, SOCK_STREAM))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.pid = os.fork()
+        except OSError:
+            for pair in pairs:
+                for end in pair:
+                    end.close()
+            raise
         if not self.pid:
             try:
-                ours.close()
-                body(theirs)
+                for ours, _ in pairs:
+                    ours.close()
+                body([theirs for _, theirs in pairs], self._slot)
                 flush_user_output()
             finally:
                 sys.stdout = sys.stderr = None
                 os._exit(0)
-        theirs.close()
-        ours.setsockopt(SOL_SOCKET, SO_SNDBUF, 1 << 20)
-        ours.setblocking(False)
+        for _, theirs in pairs:
+            theirs.close()
+        self._connections = [ours for ours, _ in pairs]
+        self._begin(limit_s)
+
+    def _begin(self, limit_s):
+        self.socket = self._connections[0]
+        self.socket.setsockopt(SOL_SOCKET, SO_SNDBUF, 1 << 20)
+        self.socket.setblocking(False)
+        self.ends_at = monotonic() + limit_s
+        self._slot.words[slots.TOOK] = 0
+        payload, content_type = self._requests[0]
+        self._unsent = memoryview(
+            b"POST /predict HTTP/1.1\r\ncontent-type: %s\r\ncontent-length: %d\r\n"
+            b"opc-request-id: check\r\n\r\n%s" % (content_type, len(payload), payload)
+        )
+        self._answer = []
 
     @property
     def has_more_to_send(self):
-        return bool(self._request)
+        return bool(self._unsent)
 
     def advance(self):
         """Send and receive what can be without waiting. True when the answer is complete."""
         try:
-            if self._request:
-                self._request = self._request[self.socket.send(self._request) :]
+            if self._unsent:
+                self._unsent = self._unsent[self.socket.send(self._unsent) :]
         except BlockingIOError:
             pass
         except OSError:
-            self._request = b""
+            self._unsent = memoryview(b"")
         try:
             while True:
                 data = self.socket.recv(1 << 16)
@@ -75,9 +97,25 @@ class Probe:
         kind = head.lower().partition(b"\r\ncontent-type: ")[2].partition(b"\r\n")[0]
         return int(head.split(b" ", 2)[1]), kind.decode("ascii", "replace"), body
 
+    @property
+    def took_s(self):
+        """Seconds that predict() took, as the child measured it; 0 if it did not end."""
+        return self._slot.words[slots.TOOK] / 1e9
+
+    def go_on(self, *, limit_s):
+        """Ask the next request; there must be one."""
+        self._connections.pop(0).close()
+        self._requests.pop(0)
+        self._begin(limit_s)
+
+    def close(self):
+        """Close our ends."""
+        for connection in self._connections:
+            connection.close()
+
     def end(self):
-        """Close our end and kill the child if it still runs."""
-        self.socket.close()
+        """Close our ends and kill the child if it still runs."""
+        self.close()
         try:
             if os.waitpid(self.pid, os.WNOHANG)[0] == 0:
                 os.kill(self.pid, signal.SIGKILL)  # not reaped yet: the number is still its own
@@ -90,7 +128,7 @@ def try_sample(sample, body, wait):
 
     ``wait(probe)`` returns when the probe's socket is ready or its time is over.
     """
-    probe = Probe(sample, b"application/json", body, limit_s=forking.SAMPLE_LIMIT_S)
+    probe = Probe([sample], body, limit_s=forking.SAMPLE_LIMIT_S)
     complete = False
     while not complete and monotonic() < probe.ends_at:
         wait(probe)

@@ -14,7 +14,6 @@ import sys
 from havre_copy.faults import LoadFailed, LoadTooSlow, explain_load
 
 FILE = "score.py"
-SAMPLE = "test_input.json"
 
 
 class Scorer:
@@ -52,15 +51,6 @@ def load(artifact, *, timeout_s):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
-
-
-def read_sample(artifact):
-    """The sample request that came with the artifact (bytes), or None."""
-    try:
-        with open(os.path.join(artifact, SAMPLE), "rb") as file:
-            return file.read() or None
-    except OSError:
-        return None
 
 
 def _too_slow(_signum, _frame):

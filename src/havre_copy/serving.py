@@ -27,7 +27,7 @@ from havre_copy.slots import (
     BUSY,
     FAILED,
     IDLE,
-    PREDICTED,
+    RECORD,
     SINCE,
     STATE,
     STREAMING,
@@ -45,10 +45,11 @@ _BYTES = (bytes, bytearray, memoryview)
 
 
 class Copy:
-    """Serves requests with a loaded ``scorer``. ``slot`` is this copy's own."""
+    """Serves requests with a loaded ``scorer``. ``slot`` and ``ring`` are this copy's own."""
 
-    def __init__(self, *, name, slot, scorer, codec, journal, max_body):
+    def __init__(self, *, name, slot, ring, scorer, codec, journal, max_body):
         self._slot = slot
+        self._ring = ring
         self._words = slot.words
         self._predict = scorer.predict
         self._codec = codec
@@ -130,7 +131,7 @@ class Copy:
                     return
                 if _is_stream(result):
                     result = _collected(self._parts(result))
-            words[PREDICTED] += 1
+            self._slot.returned()
             if request.stream:
                 raise Refused(
                     409,
@@ -150,6 +151,8 @@ class Copy:
         words[STATE] = WRITING
         self._wire.answer(connection, kind, body, request.id)
         words[ANSWERED] += 1
+        if words[RECORD]:
+            self._ring.add(request, 200, body)
 
     def _stream(self, connection, request, result):
         """Send parts as they are produced. A failure before the first is a plain 500."""
@@ -167,7 +170,7 @@ class Copy:
         kind = wire.EVENTS + (b"; charset=utf-8" if b"Oracle-PythonCLI" in agent else b"")
         failure = None
         try:
-            words[PREDICTED] += 1
+            self._slot.returned()
             words[ACTIVITY] = monotonic_ns()
             words[STATE] = STREAMING
             self._wire.begin_stream(connection, kind, request.id)
@@ -233,19 +236,19 @@ class Copy:
 
     def _data(self, request):
         """What predict() gets for a request's body: JSON parsed, text/plain as text, else bytes."""
-        kind = request.content_type
+        kind, body = request.content_type, request.body
         if kind != wire.JSON:
             kind, charset = _media_type(kind)
             if kind == b"text/plain":
-                return _recoded(request.body, charset).decode("utf-8")
+                return _recoded(body, charset).decode("utf-8")
             if not (kind == wire.JSON or kind.endswith(b"+json")):
-                return request.body
+                return body
             if charset.lower() not in ("utf-8", "utf8"):
-                request.body = _recoded(request.body, charset)
-        if not request.body:
+                body = _recoded(body, charset)
+        if not body:
             raise _cannot_parse("the body is empty, but its content-type says JSON")
         try:
-            return self._codec.loads(request.body)
+            return self._codec.loads(body)
         except (ValueError, RecursionError) as error:
             raise _cannot_parse("the body is not JSON: %s" % describe(error)) from None
 
@@ -261,15 +264,19 @@ class Copy:
     def _fail(self, connection, request, error):
         if os.getpid() != self._pid:
             os._exit(0)
-        self._words[FAILED] += 1
+        words = self._words
+        words[FAILED] += 1
+        self._slot.raised()
         if isinstance(error, NotEncodable):
             message = str(error)
             self._journal.say(message, _text(request.id))
         else:
             message = describe(error)
             self._tell(request, error, "raised")
-        self._refuse(connection, 500, "InternalServerError", message)
-        self._words[ANSWERED] += 1
+        body = self._refuse(connection, 500, "InternalServerError", message)
+        words[ANSWERED] += 1
+        if words[RECORD] and not request.stream:
+            self._ring.add(request, 500, body)
 
     def _tell(self, request, error, what):
         self._journal.say(
@@ -279,6 +286,7 @@ class Copy:
     def _refuse(self, connection, status, code, message):
         body = self._codec.dumps({"code": code, "message": message})
         self._wire.refuse(connection, status, body, self._request)
+        return body
 
 
 class _Frame:

@@ -130,4 +130,4 @@ def test_a_sample_lets_the_model_be_shared(launch, trained, framework):
     assert instance.post(1500).status == 200
     state = instance.ask("status")
     assert state["mode"] == "forked"
-    assert any("test_input.json" in note for note in state["notes"])
+    assert any("answered the artifact's sample request" in note for note in state["notes"])

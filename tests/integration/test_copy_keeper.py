@@ -131,7 +131,7 @@ def test_what_forks_badly_is_loaded_per_copy(launch, score, why):
     assert why in instance.log
     assert instance.log.count("\nloading ") == 3
     victim = instance.copies()[0]
-    assert instance.check(b"1")[0] == 200
+    assert instance.check(b"1")[0][0] == 200
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: instance.log.count("\nloading ") == 5, "another load")
     instance.ready()
@@ -348,11 +348,17 @@ def test_control_socket_bears_hostile_peers(launch):
     greedy.connect(path)
     greedy.settimeout(20)
     with pytest.raises((BrokenPipeError, ConnectionResetError)):  # noqa: PT012
-        for _ in range(200):
+        for _ in range(400):
             greedy.sendall(b"x" * 65536)
     assert instance.ask("status")["ready"] == 2
     assert "error" in instance.ask("dance")
-    assert "error" in instance.ask("check", body_base64="?")
+    for requests in (None, [], [{}], [{"body_base64": "?"}], [{"body_base64": ""}] * 999):
+        assert "error" in instance.ask("check", requests=requests)
+    assert "error" in instance.ask(
+        "check", requests=[{"body_base64": "", "content_type": "a\r\nb"}]
+    )
+    assert "error" in instance.ask("record", most="all")
+    assert "error" in instance.ask("recorded", before="x")
     with socket.socket(socket.AF_UNIX) as peer:
         peer.connect(path)
         peer.sendall(b'nonsense\n[1]\n{"op": "status"}\n')

@@ -93,7 +93,7 @@ def test_every_python_serves(launch, version):
     assert instance.post("async_parts", STREAM).body == b"data: a\n\ndata: b\n\n"
     assert instance.post("raises").json["message"] == "ZeroDivisionError: division by zero"
     assert instance.post(b"{").status == 400
-    assert instance.check(b'"str"') == (200, b'"text"')
+    assert instance.check(b'"str"') == [(200, b'"text"')]
     state = instance.ask("status")
     assert (state["mode"], state["ready"], state["failed"]) == ("forked", 2, 1)
     assert state["shared_bytes"] > state["copy_bytes"] > 0

@@ -1,0 +1,254 @@
+"""Checks, the sample and the record of live requests, asked of a real keeper."""
+
+import base64
+import http.client
+import json
+import os
+import random
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from tests.copy_instance import STREAM, in_background, wait_until
+
+NO_ANSWER = (OSError, http.client.HTTPException)
+SCORE = """
+import os, time
+print("loading", os.getpid())
+def predict(data):
+    if data == "die":
+        os.kill(os.getpid(), 9)
+    if data == "hang":
+        time.sleep(99)
+    if data == "raise":
+        time.sleep(0.05)
+        raise KeyError("no")
+    if data == "long":
+        return "x" * (11 << 20)
+    if data == "nap":
+        time.sleep(0.1)
+    if data == "stream":
+        return iter([1, 2])
+    return {"got": len(data) if isinstance(data, str) and len(data) > 9 else data,
+            "pid": os.getpid()}
+"""
+PER_COPY = "import socket\nkept = socket.socketpair()\n"
+
+
+def asked(*values: object) -> list[bytes]:
+    return [json.dumps(value).encode() for value in values]
+
+
+def body(answer: dict) -> object:
+    return json.loads(base64.b64decode(answer["body_base64"]))
+
+
+@pytest.mark.parametrize("mode", ["forked", "per_copy"])
+def test_one_child_answers_them_all(launch, mode):
+    instance = launch((PER_COPY if mode == "per_copy" else "") + SCORE).ready()
+    assert instance.ask("status")["mode"] == mode
+    loads = instance.log.count("\nloading ")
+    copies = set(instance.copies())
+    answers = instance.check_all(*asked(1, "nap", "raise", [2]), b"{")
+    assert [answer["status"] for answer in answers] == [200, 200, 500, 200, 400]
+    pids = {body(answers[number])["pid"] for number in (0, 1, 3)}
+    assert len(pids) == 1
+    assert not pids & copies, "no live copy is asked"
+    took = [answer["took_s"] for answer in answers]
+    assert 0 < took[0] < 0.1 <= took[1] < 5
+    assert 0.05 <= took[2] < 5, "what raised took its time, too"
+    assert took[4] == 0, "predict() was not called"
+    assert instance.log.count("\nloading ") == loads + (mode == "per_copy")
+    said = instance.ask("status")
+    assert (said["answered"], said["failed"], sum(said["latency"]["counts"])) == (0, 0, 0)
+
+
+def test_what_a_request_of_a_check_breaks_is_its_own_answer(launch):
+    instance = launch(SCORE, predict_timeout_s=0.5).ready()
+    answers = instance.check_all(*asked(1, "die", 2, "hang", 3, "long", 4))
+    assert [answer["status"] for answer in answers] == [200, 0, 200, 0, 200, 200, 200]
+    assert "died" in answers[1]["error"]
+    assert "in time" in answers[3]["error"]
+    assert "11534338 bytes" in answers[5]["error"]
+    assert len({body(answers[number])["pid"] for number in (0, 2, 4)}) == 3
+    assert body(answers[4])["pid"] == body(answers[6])["pid"]
+    answers = instance.check_all(*asked("die", "die", "die", "die", 1, 2))
+    assert [answer["status"] for answer in answers] == [0] * 6
+    assert ["not asked" in answer["error"] for answer in answers] == [False] * 4 + [True] * 2
+    assert instance.ask("status")["restarts"] == 0
+    instance.process.terminate()
+    assert instance.process.wait(20) == 0
+
+
+def test_a_model_that_does_not_load_again_is_told(launch):
+    score = "import os\nif os.path.exists('no'): raise KeyError('later')\n" + PER_COPY + SCORE
+    instance = launch(score).ready()
+    (instance.folder / "no").touch()
+    (answer,) = instance.check_all(b"1")
+    assert answer["status"] == 0
+    assert "[check] loading failed: " in instance.log
+
+
+def test_large_checks_do_not_hold_up_the_keeper(launch):
+    instance = launch(SCORE).ready()
+    large = asked("y" * (10 * 1024 * 1024 - 2))
+    slowest = 0.0
+    with ThreadPoolExecutor(1) as pool:
+        checking = pool.submit(instance.check_all, *large)
+        while not checking.done():
+            began = time.monotonic()
+            assert instance.ask("status")["ready"] == 2
+            slowest = max(slowest, time.monotonic() - began)
+    assert body(checking.result()[0])["got"] == 10 * 1024 * 1024 - 2
+    assert slowest < 1, "an engine waits a second for a keeper"
+
+
+def test_a_check_ends_with_whoever_asked_for_it(launch):
+    instance = launch(SCORE).ready()
+    copies = set(instance.copies())
+    requests = [{"body_base64": base64.b64encode(one).decode()} for one in asked(*["nap"] * 100)]
+    with instance.control() as connection:
+        connection.sendall(json.dumps({"op": "check", "requests": requests}).encode() + b"\n")
+        wait_until(lambda: set(instance.copies()) - copies, "a child for the check")
+    wait_until(lambda: set(instance.copies()) == copies, "its end", within=5)
+
+
+@pytest.mark.parametrize(
+    ("files", "sample"),
+    [
+        ({}, None),
+        ({"test_input.json": "[5]"}, b"[5]"),
+        ({"input_schema.json": json.dumps({"examples": [{"a": 1}]})}, b'{"a": 1}'),
+    ],
+)
+def test_the_sample_is_tried_and_told(launch, files, sample):
+    instance = launch({"score.py": SCORE, **files}).ready()
+    told = instance.ask("sample")["sample"]
+    assert (told and base64.b64decode(told["body_base64"])) == sample
+    tried = any("answered the artifact's sample" in note for note in instance.state["notes"])
+    assert tried == (sample is not None)
+
+
+def test_what_a_keeper_counts(launch):
+    instance = launch(SCORE).ready()
+    for value in (1, "nap", "raise"):
+        instance.post(value)
+    assert instance.post(b"{").status == 400
+    with pytest.raises(NO_ANSWER):
+        instance.post("die")
+    said = wait_until(lambda: (s := instance.ask("status"))["restarts"] == 1 and s)
+    assert (said["answered"], said["failed"]) == (4, 2)
+    assert sum(said["latency"]["counts"]) == 2
+    assert 0.1 <= said["latency"]["total_s"] < 5
+    # The counts of the copy that died are still there, and its successor adds to them.
+    for _ in range(20):
+        instance.post(1)
+    assert sum(instance.ask("status")["latency"]["counts"]) == 22
+
+
+def test_copies_in_a_stream_are_counted(launch):
+    score = "import time\ndef predict(data):\n    yield 1\n    time.sleep(data)\n    yield 2"
+    instance = launch(score).ready()
+    held = in_background(lambda: instance.post(1.0, STREAM))
+    said = wait_until(lambda: (s := instance.ask("status"))["streaming"] and s)
+    assert (said["streaming"], said["busy"]) == (1, 1)
+    assert held().status == 200
+    wait_until(lambda: instance.ask("status")["streaming"] == 0)
+
+
+def recorded(instance) -> list[tuple[object, int]]:
+    """Body and status of all that is kept, oldest first."""
+    found, before = [], None
+    while True:
+        page = instance.ask("recorded", before=before)
+        found += page["recorded"]
+        before = page["before"]
+        if before is None:
+            break
+    for record in found:
+        if record["status"] == 200:
+            answer = json.loads(base64.b64decode(record["answer_base64"]))
+            assert answer["got"] == json.loads(base64.b64decode(record["body_base64"]))
+    return [
+        (json.loads(base64.b64decode(record["body_base64"])), record["status"])
+        for record in reversed(found)
+    ]
+
+
+@pytest.mark.parametrize("mode", ["forked", "per_copy"])
+def test_the_last_requests_are_kept_while_they_are_wanted(launch, mode):
+    instance = launch((PER_COPY if mode == "per_copy" else "") + SCORE).ready()
+    instance.post("unseen")
+    assert recorded(instance) == []
+    assert instance.ask("record", most=10)["recording"] == 10
+    for value in range(20):
+        instance.post(value)
+    instance.post("raise")
+    instance.post("stream", STREAM)
+    instance.post(b"{")
+    instance.check(b"77")
+    # An answer is told before it is kept.
+    wait_until(lambda: recorded(instance)[-1] == ("raise", 500), "the last record")
+    assert recorded(instance) == [(value, 200) for value in range(11, 20)] + [("raise", 500)]
+    (last,) = instance.ask("recorded")["recorded"][:1]
+    assert 0.05 <= last["took_s"] < 5
+    assert json.loads(base64.b64decode(last["answer_base64"]))["code"] == "InternalServerError"
+    instance.post("größe".encode("latin-1").join([b'"', b'"']), headers=LATIN)
+    last = wait_until(lambda: (r := instance.ask("recorded")["recorded"][0])["status"] == 200 and r)
+    assert last["content_type"] == LATIN["content-type"]
+    assert base64.b64decode(last["body_base64"]) == b'"gr\xf6\xdfe"', "as it was sent"
+    instance.ask("record", most=0)
+    instance.post(99)
+    assert recorded(instance) == []
+    assert "größe" not in instance.log
+
+
+LATIN = {"content-type": "application/json; charset=latin-1"}
+
+
+def test_records_under_load_and_kills_are_whole_and_in_order(launch):
+    instance = launch(SCORE, copies=3).ready()
+    instance.ask("record", most=100_000)
+    stop = threading.Event()
+    sent = [[] for _ in range(4)]
+
+    def call(caller: int) -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            # Large enough that the rings wrap.
+            value = [caller, number, "z" * random.Random(number).randrange(9000)]
+            try:
+                if instance.post(value).status == 200:
+                    sent[caller].append(number)
+            except NO_ANSWER:
+                pass
+
+    callers = [threading.Thread(target=call, args=(caller,)) for caller in range(4)]
+    for caller in callers:
+        caller.start()
+    try:
+        for number in range(12):
+            count = sum(map(len, sent))
+            wait_until(lambda count=count: sum(map(len, sent)) > count + 60)
+            copies = instance.copies()
+            if copies:
+                os.kill(copies[number % len(copies)], signal.SIGKILL)
+            _check_records(recorded(instance), sent)
+    finally:
+        stop.set()
+        for caller in callers:
+            caller.join()
+    kept = recorded(instance)
+    _check_records(kept, sent)
+    assert len(kept) > 100
+    assert instance.ask("status")["restarts"] >= 10
+
+
+def _check_records(kept, sent) -> None:
+    assert all(status == 200 for _, status in kept)
+    for caller in range(4):
+        numbers = [value[1] for value, _ in kept if value[0] == caller]
+        assert numbers == sorted(set(numbers))

@@ -1,0 +1,51 @@
+"""What a copy counts in its slot of shared memory."""
+
+from time import monotonic_ns
+
+from havre_copy import slots
+
+
+def took(slot: slots.Slot, ns: int) -> None:
+    slot.words[slots.SINCE] = monotonic_ns() - ns
+    slot.returned()
+
+
+def test_returns_are_counted_by_how_long_they_took():
+    table = slots.Table(2)
+    first, second = table.slots
+    for ns in (0, 1_000_000, 1_000_000):
+        took(first, ns)
+    took(second, 100_000_000_000)
+    counts = table.latency()
+    assert len(counts) == slots.BUCKETS
+    assert (counts[0], counts[-1], sum(counts)) == (1, 1, 4)
+    millisecond = next(n for n, bound in enumerate(slots.BOUNDS) if bound > 1_000_000)
+    assert sum(counts[millisecond : millisecond + 4]) == 2
+    assert 102e9 > table.total(slots.SPENT) > 100.002e9
+
+
+def test_what_raised_is_timed_but_not_counted():
+    table = slots.Table(1)
+    slot = table.slots[0]
+    slot.words[slots.SINCE] = monotonic_ns() - 5_000_000
+    slot.raised()
+    assert 5e9 > slot.words[slots.TOOK] >= 5e6
+    assert (sum(table.latency()), table.total(slots.SPENT)) == (0, 0)
+
+
+def test_counts_go_on_when_a_slot_is_given_to_another_process():
+    table = slots.Table(1)
+    slot = table.slots[0]
+    took(slot, 1_000)
+    slot.words[slots.RECORD] = 5
+    slot.request_id = b"x" * 99
+    slot.clear(7, slots.LOADING, 1)
+    assert slot.request_id == b""
+    assert (sum(table.latency()), slot.words[slots.RECORD]) == (1, 5)
+
+
+def test_the_id_of_a_request_touches_no_count():
+    table = slots.Table(2)
+    table.slots[0].request_id = b"y" * 64
+    assert sum(table.latency()) == 0
+    assert sum(table.slots[1].words) == 0
