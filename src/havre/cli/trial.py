@@ -19,8 +19,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from havre.domain.instance import InstanceSpec
-from havre.engines import keeper
+from havre.domain.errors import EngineFault
+from havre.domain.instance import CheckRequest, InstanceSpec
+from havre.engines import checks, keeper
 from havre.engines.launcher import install
 from havre.environments.definition import BuiltEnvironment
 from havre.home import Home
@@ -68,7 +69,14 @@ class Trial:
             time.sleep(_POLL_S)
         return f"the model was not loaded within {self._limit_s:g} s"
 
-    def predict(self, body: bytes, content_type: str) -> Answer:
+    def sample(self) -> CheckRequest | None:
+        """The request to try that came with the artifact."""
+        try:
+            return checks.sample(self._folder / "i.ctl")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise EngineFault(f"the trial's keeper does not answer: {error}") from error
+
+    def predict(self, request: CheckRequest) -> Answer:
         """The answer to one request; status 0 when there is none in time."""
         with socket.socket(socket.AF_UNIX) as connected:
             connected.settimeout(self._limit_s)
@@ -76,7 +84,8 @@ class Trial:
                 connected.connect(str(self._folder / "i.sock"))
                 connection = http.client.HTTPConnection("localhost")
                 connection.sock = connected
-                connection.request("POST", "/predict", body, {"content-type": content_type})
+                headers = {"content-type": request.content_type}
+                connection.request("POST", "/predict", request.body, headers)
                 answer = connection.getresponse()
                 return Answer(answer.status, answer.read().decode(errors="replace"))
             except TimeoutError:

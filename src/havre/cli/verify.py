@@ -16,6 +16,7 @@ from havre.cli.connection import HomeOption, home_of
 from havre.cli.output import JsonOption
 from havre.cli.trial import Answer, Trial, started
 from havre.domain.errors import HavreError, InvalidParameter
+from havre.domain.instance import CheckRequest
 from havre.domain.manifest import RuntimeManifest
 from havre.environments import Environments
 from havre.environments.definition import BuiltEnvironment
@@ -27,7 +28,6 @@ WARNING = "warning"
 FAILED = "failed"
 
 ARTIFACT_VERSION = "3.0"
-SAMPLE = "test_input.json"
 LONGEST_ANSWER = 300  # characters shown
 
 
@@ -50,7 +50,9 @@ def verify(
     folder: Annotated[Path, typer.Argument(help="The artifact: a folder with score.py in it.")],
     data: Annotated[
         Path | None,
-        typer.Option(help="A request's body to predict on.", show_default=f"its {SAMPLE}"),
+        typer.Option(
+            help="A request's body to predict on.", show_default="the one that comes with it"
+        ),
     ] = None,
     limit: Annotated[float, typer.Option(help="Seconds for loading, and for predicting.")] = 60.0,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings are failures.")] = False,
@@ -106,7 +108,7 @@ def _checks(
     yield Check("environment", PASSED, f"{built.slug}, Python {built.python_version}")
     yield from _of_source(artifact / "score.py")
     step("loading the model")
-    yield from _of_trial(artifact, built, home, limit_s, _sample(artifact, data))
+    yield from _of_trial(artifact, built, home, limit_s, _given(data))
 
 
 def _of_manifest(artifact: Path, manifest: RuntimeManifest) -> Iterator[Check]:
@@ -156,7 +158,7 @@ def _of_trial(
     built: BuiltEnvironment,
     home: Home,
     limit_s: float,
-    sample: tuple[bytes, str] | None,
+    given: CheckRequest | None,
 ) -> Iterator[Check]:
     with started(artifact, built, home, limit_s=limit_s) as trial:
         if failure := trial.failure():
@@ -165,10 +167,11 @@ def _of_trial(
         yield Check("score_syntax", PASSED)
         yield Check("score_predict", PASSED)
         yield Check("load", PASSED)
-        if sample is None:
-            yield Check("predict", WARNING, f"not tried: give --data FILE, or add {SAMPLE}")
+        request = given or trial.sample()
+        if request is None:
+            yield Check("predict", WARNING, "not tried: give --data FILE, or add test_input.json")
             return
-        yield _told(trial.predict(*sample), trial)
+        yield _told(trial.predict(request), trial)
 
 
 def _told(answer: Answer, trial: Trial) -> Check:
@@ -179,16 +182,15 @@ def _told(answer: Answer, trial: Trial) -> Check:
     return Check("predict", FAILED, f"{answer.status}: {answer.body}\n{trial.log_tail()}".strip())
 
 
-def _sample(artifact: Path, data: Path | None) -> tuple[bytes, str] | None:
-    """The body of the request to try, and its media type."""
-    path = data or artifact / SAMPLE
-    if data is None and not path.is_file():
+def _given(data: Path | None) -> CheckRequest | None:
+    if data is None:
         return None
     try:
-        body = path.read_bytes()
+        body = data.read_bytes()
     except OSError as error:
-        raise InvalidParameter(f"{path} cannot be read: {error.strerror}") from error
-    return body, "application/json" if path.suffix == ".json" else "application/octet-stream"
+        raise InvalidParameter(f"{data} cannot be read: {error.strerror}") from error
+    is_json = data.suffix == ".json"
+    return CheckRequest(body, "application/json" if is_json else "application/octet-stream")
 
 
 def _to_json(check: Check) -> dict[str, str]:

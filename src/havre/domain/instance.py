@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from havre.domain.latency import Latency
 from havre.domain.states import InstancePhase
 
 
@@ -38,6 +39,12 @@ class InstanceStatus:
     sentences for the work request's log (how copies are started, measured memory).
     ``memory_bytes`` is what one copy costs beyond what all share, and ``shared_bytes`` what they
     share; both 0 until measured.
+
+    ``answered`` counts all answers since the instance began, refusals and failures among them,
+    ``failed`` the 500s and the requests that died with their copy, ``latency`` the predictions;
+    of an instance whose keeper is dead they are what it last wrote down, which may be less than was
+    seen before. ``streaming`` of the busy copies are sending a stream. ``recording`` is how many
+    requests it was asked to keep (`Engine.record`).
     """
 
     id: str
@@ -54,3 +61,45 @@ class InstanceStatus:
     notes: tuple[str, ...] = field(default=())
     memory_bytes: int = 0
     shared_bytes: int = 0
+    answered: int = 0
+    failed: int = 0
+    streaming: int = 0
+    latency: Latency = field(default=Latency())
+    recording: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRequest:
+    """A request of our own to a model; the body has at most 10 MiB, as of any request."""
+
+    body: bytes
+    content_type: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckAnswer:
+    """What came back. ``status`` 0: nothing did, and ``error`` says why.
+
+    ``took_s`` is the time in ``predict()`` alone, 0 where it was not called or did not end. An
+    answer of over 10 MiB has its status, an ``error`` that says so, and no body.
+    """
+
+    status: int
+    content_type: str = ""
+    body: bytes = b""
+    took_s: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRequest:
+    """A live request and its answer: 200, or 500 where ``predict()`` raised.
+
+    ``content_type`` as it was sent, which may be empty; ``took_s`` as in `CheckAnswer`.
+    """
+
+    body: bytes
+    content_type: str
+    status: int
+    answer: bytes
+    took_s: float

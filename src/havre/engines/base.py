@@ -4,10 +4,16 @@ An engine keeps no wishes of its own: the reconciler says start or stop, looks a
 anew. Every call is idempotent by instance id and safe to repeat after a crash at any instruction.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from havre.domain.instance import InstanceSpec, InstanceStatus
+from havre.domain.instance import (
+    CheckAnswer,
+    CheckRequest,
+    InstanceSpec,
+    InstanceStatus,
+    RecordedRequest,
+)
 
 
 class Engine(Protocol):
@@ -37,6 +43,33 @@ class Engine(Protocol):
 
         Returns when nothing of it runs. Unknown ids are fine. Raises EngineFault.
         """
+
+    def check(self, instance_id: str, requests: Sequence[CheckRequest]) -> list[CheckAnswer]:
+        """Ask the model, in a process of its own beside the copies; an answer for each, in order.
+
+        Blocks: up to the predict timeout for each request, and as long as loading takes if copies
+        load their own model. A request that ends that process or takes too long has status 0, and
+        the next is asked of another; after four such, the rest have status 0 unasked. All this goes
+        for each 128 requests, or 8 MiB: so many are asked in one go. Nothing is counted, recorded
+        or seen by the copies, but the predict log is the same. Raises EngineFault when the instance
+        is not READY or its keeper does not answer.
+        """
+
+    def sample(self, instance_id: str) -> CheckRequest | None:
+        """The sample request that came with the artifact: ``test_input.json``, or the first example
+        in its ``input_schema.json``; None where there is neither. Raises EngineFault as `check`.
+        """
+
+    def record(self, instance_id: str, most: int) -> None:
+        """From now on keep the last ``most`` live requests and their answers, in memory; 0: none.
+
+        Each copy has 1 MiB for it; the oldest go first, and what is larger is not kept. Streams and
+        requests that did not reach the model are not kept. `InstanceStatus.recording` shows it. An
+        instance that an earlier version of havre started keeps none. Raises EngineFault as `check`.
+        """
+
+    def recorded(self, instance_id: str) -> list[RecordedRequest]:
+        """Those kept, of all copies, the oldest first; they stay. Raises EngineFault as `check`."""
 
     def changes(self) -> Iterator[str]:
         """Ids of instances that may have changed by themselves, as it happens, without end.

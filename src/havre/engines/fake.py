@@ -5,14 +5,28 @@ otherwise; `break_engine` makes every call fail as an engine that cannot be reac
 """
 
 import threading
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from havre.domain.errors import EngineFault
-from havre.domain.instance import InstanceSpec, InstanceStatus
+from havre.domain.instance import (
+    CheckAnswer,
+    CheckRequest,
+    InstanceSpec,
+    InstanceStatus,
+    RecordedRequest,
+)
+from havre.domain.latency import BOUNDS_S, BUCKETS, Latency
 from havre.domain.states import InstancePhase
+
+
+def echo(request: CheckRequest) -> CheckAnswer:
+    """A model that answers with what it got, in a millisecond."""
+    body = b'{"prediction": ' + request.body + b"}"
+    return CheckAnswer(200, "application/json", body, took_s=0.001)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +35,8 @@ class Script:
 
     ``fails_with`` is the reason that loading the model ends with, at ``ready_after_s``.
     ``drain_s`` is how long its busy copies stay busy once it is asked to drain; None: for ever.
-    ``start_fault`` makes `start` itself raise EngineFault with this text.
+    ``start_fault`` makes `start` itself raise EngineFault with this text. ``model`` answers checks
+    and what `FakeEngine.predict` asks; ``sample`` is what came with the artifact.
     """
 
     ready_after_s: float | None = 0.0
@@ -31,6 +46,8 @@ class Script:
     drain_s: float | None = 0.0
     start_fault: str = ""
     notes: tuple[str, ...] = ()
+    model: Callable[[CheckRequest], CheckAnswer] = echo
+    sample: CheckRequest | None = None
 
 
 @dataclass(slots=True)
@@ -39,8 +56,14 @@ class _Run:
     script: Script
     started_at: float
     busy: int = 0
+    streaming: int = 0
     draining_since: float | None = None
     killed: str = ""
+    answered: int = 0
+    failed: int = 0
+    latency: Latency = field(default=Latency())
+    recording: int = 0
+    recorded: list[RecordedRequest] = field(default_factory=list)
 
 
 class FakeEngine:
@@ -67,10 +90,31 @@ class FakeEngine:
         with self._lock:
             self.now += seconds
 
-    def occupy(self, instance_id: str, copies: int) -> None:
-        """Make so many copies of a running instance busy until they are drained or set anew."""
+    def occupy(self, instance_id: str, copies: int, *, streaming: int = 0) -> None:
+        """Make so many copies of a running instance busy until they are drained or set anew.
+
+        ``streaming`` of them are in a stream.
+        """
         with self._lock:
             self._runs[instance_id].busy = copies
+            self._runs[instance_id].streaming = streaming
+
+    def predict(self, instance_id: str, request: CheckRequest, times: int = 1) -> CheckAnswer:
+        """Live requests, all alike, answered by the script's model at once."""
+        with self._lock:
+            run = self._runs[instance_id]
+            answer = run.script.model(request)
+            run.answered += times
+            if answer.status == 200:
+                run.latency = run.latency.plus(_latency(answer.took_s, times))
+            else:
+                run.failed += times
+            kept = RecordedRequest(
+                request.body, request.content_type, answer.status, answer.body, answer.took_s
+            )
+            if run.recording:
+                run.recorded = [*run.recorded, *[kept] * times][-run.recording :]
+            return answer
 
     def kill(self, instance_id: str, reason: str = "killed by signal 9") -> None:
         """The instance dies now."""
@@ -121,6 +165,29 @@ class FakeEngine:
             self._record("stop", instance_id)
             self._runs.pop(instance_id, None)
 
+    def check(self, instance_id: str, requests: Sequence[CheckRequest]) -> list[CheckAnswer]:
+        with self._lock:
+            self._record("check", instance_id)
+            run = self._ready(instance_id)
+            return [run.script.model(request) for request in requests]
+
+    def sample(self, instance_id: str) -> CheckRequest | None:
+        with self._lock:
+            self._check_reachable()
+            return self._ready(instance_id).script.sample
+
+    def record(self, instance_id: str, most: int) -> None:
+        with self._lock:
+            self._record("record", instance_id)
+            run = self._ready(instance_id)
+            run.recording = most
+            run.recorded = run.recorded[-most:] if most else []
+
+    def recorded(self, instance_id: str) -> list[RecordedRequest]:
+        with self._lock:
+            self._check_reachable()
+            return list(self._ready(instance_id).recorded)
+
     def changes(self) -> Iterator[str]:
         """Nothing changes by itself here that a test does not know of."""
         return iter(())
@@ -132,6 +199,12 @@ class FakeEngine:
     def _check_reachable(self) -> None:
         if self._fault:
             raise EngineFault(self._fault)
+
+    def _ready(self, instance_id: str) -> _Run:
+        phase = self._status(instance_id).phase
+        if phase is not InstancePhase.READY:
+            raise EngineFault(f"instance {instance_id} is {phase} and cannot be asked")
+        return self._runs[instance_id]
 
     def _status(self, instance_id: str) -> InstanceStatus:
         socket = self._sockets / f"{instance_id}.sock"
@@ -152,6 +225,11 @@ class FakeEngine:
             pid=0 if phase is InstancePhase.FAILED else 1_000_000_000,
             reason=reason,
             notes=run.script.notes if serves else (),
+            answered=run.answered,
+            failed=run.failed,
+            streaming=min(run.streaming, self._busy(run)) if serves else 0,
+            latency=run.latency,
+            recording=run.recording,
         )
 
     def _phase(self, run: _Run) -> tuple[InstancePhase, str]:
@@ -175,3 +253,9 @@ class FakeEngine:
         if run.draining_since is None or run.script.drain_s is None:
             return run.busy
         return 0 if self.now - run.draining_since >= run.script.drain_s else run.busy
+
+
+def _latency(took_s: float, times: int) -> Latency:
+    bucket = bisect_right(BOUNDS_S, took_s)
+    counts = tuple(times if number == bucket else 0 for number in range(BUCKETS))
+    return Latency(counts, took_s * times)

@@ -9,21 +9,26 @@ import re
 import socket
 import stat
 import time
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from havre.domain.instance import InstanceSpec
+from havre.domain.latency import BUCKETS, Latency
 
 PROTOCOL = 1
 ANSWER_WITHIN_S = 1.0
 MAX_BODY = 10 * 1024 * 1024
 ANSWER_LIMIT = 1024 * 1024
+_READ = 65536
 
 STARTING = "starting"
 READY = "ready"
 FAILED = "failed"
 DRAINING = "draining"
+PER_COPY = "per_copy"
 
 OWN_LINE = re.compile(r"\S+Z \[keeper\] ")
 """How a line of the predict log begins that the keeper wrote, not the model."""
@@ -31,7 +36,10 @@ OWN_LINE = re.compile(r"\S+Z \[keeper\] ")
 
 @dataclass(frozen=True, slots=True)
 class KeeperState:
-    """A keeper's word on its instance. Sizes in bytes, 0 until measured."""
+    """A keeper's word on its instance. Sizes in bytes, 0 until measured.
+
+    A keeper that an earlier version started says less: what it does not know of is 0.
+    """
 
     phase: str = STARTING
     reason: str = ""
@@ -43,6 +51,11 @@ class KeeperState:
     notes: tuple[str, ...] = ()
     shared_bytes: int = 0
     copy_bytes: int = 0
+    mode: str = ""
+    failed: int = 0
+    streaming: int = 0
+    latency: Latency = field(default=Latency())
+    recording: int = 0
 
     @classmethod
     def from_json(cls, told: dict[str, Any]) -> "KeeperState":
@@ -60,6 +73,11 @@ class KeeperState:
             notes=tuple(str(note) for note in told["notes"]),
             shared_bytes=int(told["shared_bytes"]),
             copy_bytes=int(told["copy_bytes"]),
+            mode=str(told.get("mode", "")),
+            failed=int(told.get("failed", 0)),
+            streaming=int(told.get("streaming", 0)),
+            latency=_latency(told.get("latency", {})),
+            recording=int(told.get("recording", 0)),
         )
 
 
@@ -86,22 +104,45 @@ def ask(control: Path, op: str) -> KeeperState | None:
 
     User code may have taken its place: nothing it says can hold us up for longer.
     """
-    deadline = time.monotonic() + ANSWER_WITHIN_S
-    answer = b""
     try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(ANSWER_WITHIN_S)
-            connection.connect(str(control))
-            connection.sendall(json.dumps({"op": op}).encode() + b"\n")
-            while not answer.endswith(b"\n") and len(answer) < ANSWER_LIMIT:
-                connection.settimeout(max(0.001, deadline - time.monotonic()))
-                part = connection.recv(65536)
-                if not part:
-                    break
-                answer += part
-        return KeeperState.from_json(json.loads(answer))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        with closing(talk(control, {"op": op}, most=ANSWER_LIMIT)) as answers:
+            return KeeperState.from_json(next(answers))
+    except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def talk(
+    control: Path, request: Mapping[str, Any], *, most: int, within_s: float = ANSWER_WITHIN_S
+) -> Generator[dict[str, Any], None, None]:
+    """The answers to a request, one after the other, for as long as they are asked for.
+
+    Each of at most ``most`` bytes, and ``within_s`` after the one before. Raises OSError when it
+    does not come, ValueError when it is no answer.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        deadline = time.monotonic() + within_s
+        connection.settimeout(within_s)
+        connection.connect(str(control))
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        heard = bytearray()
+        while True:
+            while b"\n" not in heard[-_READ:]:
+                if len(heard) > most:
+                    raise ValueError(f"an answer of over {most} bytes")
+                connection.settimeout(max(0.001, deadline - time.monotonic()))
+                part = connection.recv(_READ)
+                if not part:
+                    raise ConnectionError("it ended without an answer")
+                heard += part
+            line, _, heard = heard.partition(b"\n")
+            try:
+                answer = json.loads(line)
+            except RecursionError as error:
+                raise ValueError("an answer that nests too deeply") from error
+            if not isinstance(answer, dict):
+                raise ValueError("an answer that is no object")
+            yield answer
+            deadline = time.monotonic() + within_s
 
 
 def read_state(state_file: Path) -> KeeperState | None:
@@ -117,3 +158,11 @@ def read_state(state_file: Path) -> KeeperState | None:
             return KeeperState.from_json(json.loads(file.read(ANSWER_LIMIT)))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def _latency(told: Mapping[str, Any]) -> Latency:
+    """Empty where the keeper counts in other buckets than these."""
+    counts = tuple(int(count) for count in told.get("counts", ()))
+    if len(counts) != BUCKETS:
+        return Latency()
+    return Latency(counts, float(told["total_s"]))

@@ -8,15 +8,22 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from havre import durable
 from havre.domain.errors import EngineFault
-from havre.domain.instance import InstanceSpec, InstanceStatus
+from havre.domain.instance import (
+    CheckAnswer,
+    CheckRequest,
+    InstanceSpec,
+    InstanceStatus,
+    RecordedRequest,
+)
 from havre.domain.states import InstancePhase
-from havre.engines import confinement, keeper, launcher
+from havre.engines import checks, confinement, keeper, launcher
 from havre.engines.confinement import Places, Plan
 from havre.engines.keeper import KeeperState
 from havre.home import Home
@@ -86,6 +93,22 @@ class ProcessEngine:
                 f"the files of instance {instance_id} cannot be removed: {error}"
             ) from error
 
+    def check(self, instance_id: str, requests: Sequence[CheckRequest]) -> list[CheckAnswer]:
+        with self._ready_keeper(instance_id) as control:
+            return list(checks.check(control, requests, limit_s=self._check_limit_s(instance_id)))
+
+    def sample(self, instance_id: str) -> CheckRequest | None:
+        with self._ready_keeper(instance_id) as control:
+            return checks.sample(control)
+
+    def record(self, instance_id: str, most: int) -> None:
+        with self._ready_keeper(instance_id) as control:
+            checks.record(control, most)
+
+    def recorded(self, instance_id: str) -> list[RecordedRequest]:
+        with self._ready_keeper(instance_id) as control:
+            return checks.recorded(control)
+
     def changes(self) -> Iterator[str]:
         for process in self._supervisor.watch():
             if process.name.startswith(PREFIX):
@@ -123,6 +146,29 @@ class ProcessEngine:
             stop_grace_s=SHUTDOWN_GRACE_S,
             confinement=plan.confinement,
         )
+
+    # Asking.
+
+    @contextmanager
+    def _ready_keeper(self, instance_id: str) -> Iterator[Path]:
+        """The control socket to ask; what goes wrong there becomes an EngineFault."""
+        phase = self.inspect(instance_id).phase
+        if phase is not InstancePhase.READY:
+            raise EngineFault(f"instance {instance_id} is {phase} and cannot be asked")
+        try:
+            yield self._control(instance_id)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise EngineFault(
+                f"the keeper of instance {instance_id} does not answer: {error}"
+            ) from error
+
+    def _check_limit_s(self, instance_id: str) -> float:
+        """How long one request of a check may take, as the keeper was told."""
+        wanted = self._read_spec(instance_id)
+        state = keeper.read_state(self._places(instance_id).state_file)
+        loads = state is not None and state.mode == keeper.PER_COPY
+        load_s = float(wanted.get("start_timeout_s", 0.0)) if loads else 0.0
+        return float(wanted.get("predict_timeout_s", 0.0)) + load_s
 
     # Looking.
 
@@ -233,6 +279,11 @@ class ProcessEngine:
             notes=(*wanted.get("confinement_notes", ()), *warnings, *state.notes),
             memory_bytes=state.copy_bytes,
             shared_bytes=state.shared_bytes,
+            answered=state.answered,
+            failed=state.failed,
+            streaming=min(state.streaming, copies_ready),
+            latency=state.latency,
+            recording=state.recording,
         )
 
     def _explain_death(
