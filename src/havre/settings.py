@@ -7,23 +7,28 @@ from this table.
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from havre.domain.errors import SettingInvalid
+from havre.domain.errors import InvalidParameter, SettingInvalid
+from havre.domain.policy import read_canary, read_replay
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of the table; ``kind`` is how its text is read."""
+    """One row of the table; ``kind`` is how its text is read.
+
+    ``check`` raises InvalidParameter for a value that means nothing.
+    """
 
     name: str
     kind: type[str] | type[int] | type[float] | type[bool] | type[list]  # type: ignore[type-arg]
     default: Any
     help: str
     choices: tuple[str, ...] = ()
+    check: Callable[[Any], object] | None = None
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -88,6 +93,23 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("start_timeout_s", float, 300.0, "Seconds an instance may take to load its model."),
     Setting("drain_timeout_s", float, 60.0, "Seconds requests in flight get before a stop."),
     Setting(
+        "rollout_replay",
+        str,
+        "",
+        "How many live requests each new revision is asked before it gets traffic, and limits: "
+        "50, or 50 equal=95% slowdown=2; empty: none. A deployment's tag havre-replay goes first.",
+        check=read_replay,
+    ),
+    Setting(
+        "rollout_canary",
+        str,
+        "",
+        "Steps in which each new revision gets traffic, and limits: 5%/30s 25%/60s, or "
+        "10%/5m errors=1% slowdown=2; empty: all at once. A deployment's tag havre-canary goes "
+        "first.",
+        check=read_canary,
+    ),
+    Setting(
         "capacity",
         str,
         "overcommit",
@@ -127,6 +149,8 @@ class Settings:
     stream_total_s: float
     start_timeout_s: float
     drain_timeout_s: float
+    rollout_replay: str
+    rollout_canary: str
     capacity: str
     overcommit_factor: float
     log_level: str
@@ -186,6 +210,11 @@ def _parse(setting: Setting, value: Any, source: str) -> Any:
         raise SettingInvalid(
             f"{setting.name} from {source} must be one of {choices}, not {value!r}"
         )
+    if setting.check is not None:
+        try:
+            setting.check(parsed)
+        except InvalidParameter as error:
+            raise SettingInvalid(f"{setting.name} from {source}: {error.message}") from error
     if setting.kind in (int, float) and parsed < 0:
         raise SettingInvalid(f"{setting.name} from {source} must not be negative, not {value!r}")
     return parsed

@@ -95,4 +95,4 @@ class FakeBalancer:
 
 
 def _instances(route: Route) -> set[str]:
-    return {endpoint.instance_id for endpoint in route.endpoints}
+    return {endpoint.instance_id for part in route.parts for endpoint in part.endpoints}

@@ -84,7 +84,9 @@ def route_table(
                     {
                         "name": "all",
                         "domains": ["*"],
-                        "retry_policy": _retry_policy(),
+                        # Never a request that a copy may have begun, but where its owner says
+                        # that predictions may be repeated.
+                        "retry_policy": _retry_policy(_NOT_BEGUN, retries=2),
                         "typed_per_filter_config": {BUFFER: _whole()},
                         "matcher": _matcher(routes, limits, is_signed=keys is not None),
                         **({"metadata": key_metadata(keys)} if keys is not None else {}),
@@ -157,28 +159,46 @@ def _not_allowed(post: Json) -> Json:
 
 @lru_cache(CACHED)
 def _predict(route: Route, limits: Limits, is_signed: bool) -> Json:
-    times = {"timeout": f"{limits.predict_s}s", "idle_timeout": f"{limits.predict_s + 5}s"}
-    return _served(route, times, is_signed=is_signed)
+    manner: Json = {"timeout": f"{limits.predict_s}s", "idle_timeout": f"{limits.predict_s + 5}s"}
+    if route.is_idempotent:
+        manner["retry_policy"] = _retry_policy(f"{_NOT_BEGUN},reset", retries=1)
+    return _served(route, manner, is_signed=is_signed)
 
 
 @lru_cache(CACHED)
 def _stream(route: Route, limits: Limits, is_signed: bool) -> Json:
-    times = {
+    manner = {
         "timeout": "0s",
         "idle_timeout": f"{limits.stream_idle_s}s",
         "max_stream_duration": _at_most(UPLOAD_S + limits.stream_total_s),
     }
-    return _served(route, times, is_signed=is_signed)
+    return _served(route, manner, is_signed=is_signed)
 
 
-def _served(route: Route, times: Json, *, is_signed: bool) -> Json:
+def _served(route: Route, manner: Json, *, is_signed: bool) -> Json:
     return {
         "match": {"prefix": "/"},
-        "route": {"cluster": route.cluster, **times},
+        "route": {**_clusters(route), **manner},
         "typed_per_filter_config": {
             **_bandwidth(route.bandwidth_mbps),
             **({SIGNATURE: _on()} if is_signed else {}),
         },
+    }
+
+
+def _clusters(route: Route) -> Json:
+    """Where a request goes: drawn by lot while a canary has a share."""
+    if route.canary is None:
+        return {"cluster": route.cluster}
+    serving, canary = route.parts
+    percent = route.canary.percent
+    return {
+        "weighted_clusters": {
+            "clusters": [
+                {"name": serving.cluster, "weight": 100 - percent},
+                {"name": canary.cluster, "weight": percent},
+            ]
+        }
     }
 
 
@@ -294,11 +314,13 @@ def _unbuffered() -> Json:
     return {BUFFER: typed("envoy.config.route.v3.FilterConfig", disabled=True)}
 
 
-def _retry_policy() -> Json:
-    """Never a request that a copy may have begun: predictions need not be idempotent."""
+_NOT_BEGUN = "connect-failure,refused-stream,reset-before-request"
+
+
+def _retry_policy(conditions: str, *, retries: int) -> Json:
     return {
-        "retry_on": "connect-failure,refused-stream,reset-before-request",
-        "num_retries": 2,
+        "retry_on": conditions,
+        "num_retries": retries,
         "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.1s"},
         "host_selection_retry_max_attempts": 3,
         "retry_host_predicate": [

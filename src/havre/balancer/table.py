@@ -25,8 +25,9 @@ class Table:
     """The routes in Envoy's files, and the steps that are not finished.
 
     ``unconfirmed`` has, for each deployment whose route in ``routes`` Envoy has not confirmed yet,
-    the route confirmed before it (None: it had none). ``retiring`` are routes replaced, whose
-    requests may still be in flight; ``stand_ins`` are the names of clusters that were retired last.
+    the route confirmed before it (None: it had none). ``retiring`` are parts of routes replaced, in
+    which requests may still be in flight; ``stand_ins`` are the names of clusters that were retired
+    last.
     """
 
     routes: Mapping[str, Route] = field(default_factory=dict)
@@ -44,10 +45,10 @@ class Table:
         return set(self.routes) | {key for key, route in self.unconfirmed.items() if route}
 
     def needed(self) -> list[Route]:
-        """Every route whose endpoints Envoy must know."""
+        """The parts of every route whose endpoints Envoy must know."""
         before = [route for route in self.unconfirmed.values() if route]
-        old = [route for routes in self.retiring.values() for route in routes]
-        return [*self.routes.values(), *before, *old]
+        live = [part for route in (*self.routes.values(), *before) for part in route.parts]
+        return [*live, *(part for parts in self.retiring.values() for part in parts)]
 
     def standing_in(self, now: float) -> dict[str, Route]:
         """Names of retired clusters that still lead somewhere, and where to."""
@@ -69,8 +70,10 @@ class Table:
                 unconfirmed.setdefault(deployment_id, replaced)
             if route is not None:
                 routes[deployment_id] = route
-            if replaced is not None and (route is None or replaced.cluster != route.cluster):
-                retiring[deployment_id] = (*retiring.get(deployment_id, ()), replaced)
+            kept = set() if route is None else {part.cluster for part in route.parts}
+            lost = () if replaced is None else replaced.parts
+            if lost := tuple(part for part in lost if part.cluster not in kept):
+                retiring[deployment_id] = (*retiring.get(deployment_id, ()), *lost)
         return replace(self, routes=routes, unconfirmed=unconfirmed, retiring=retiring)
 
     def confirm(self) -> "Table":

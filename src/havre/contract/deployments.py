@@ -17,7 +17,9 @@ from havre.contract.base import (
     ResponseModel,
 )
 from havre.contract.deployment_configuration import DeploymentConfiguration, gather_instances
+from havre.domain.errors import InvalidParameter
 from havre.domain.ocid import is_ocid
+from havre.domain.policy import read_policy
 
 REPLACED_WHOLE = frozenset({"environmentVariables", "freeformTags", "definedTags"})
 CLEARED_BY_NULL = frozenset({"description", "maximumBandwidthMbps", "access", "predict"})
@@ -29,7 +31,17 @@ def _check_ocid(value: str) -> str:
     return value
 
 
+def _check_policy(tags: dict[str, str]) -> dict[str, str]:
+    try:
+        read_policy(tags)
+    except InvalidParameter as error:
+        raise ValueError(error.message) from error
+    return tags
+
+
 Ocid = Annotated[Id, AfterValidator(_check_ocid)]
+DeploymentTags = Annotated[FreeformTags, AfterValidator(_check_policy)]
+"""Some of a deployment's freeform tags say how it is rolled out."""
 
 
 class LogDetails(RequestModel):
@@ -49,7 +61,7 @@ class CreateModelDeploymentDetails(RequestModel):
     compartment_id: Ocid
     model_deployment_configuration_details: DeploymentConfiguration
     category_log_details: CategoryLogDetails | None = None
-    freeform_tags: FreeformTags | None = None
+    freeform_tags: DeploymentTags | None = None
     defined_tags: DefinedTags | None = None
 
     @property

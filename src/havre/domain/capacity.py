@@ -41,6 +41,15 @@ class Demand:
             self.gpus + other.gpus,
         )
 
+    def larger(self, other: "Demand") -> "Demand":
+        """The larger of each figure."""
+        return Demand(
+            max(self.copies, other.copies),
+            max(self.threads, other.threads),
+            max(self.memory_bytes, other.memory_bytes),
+            max(self.gpus, other.gpus),
+        )
+
     def exceeds(self, other: "Demand") -> bool:
         """Whether any figure is larger than the other's."""
         return (

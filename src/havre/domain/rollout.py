@@ -3,16 +3,41 @@
 Pure: a wish and an observation in, a list of actions out. Each pass takes a step and the next looks
 afresh, so a crash between any two actions is only a later pass. Zero downtime is one ordering:
 
-    start new -> ready -> route in, route out old -> drained -> stop old
+    start new -> ready -> checked -> route in, route out old -> drained -> stop old
 
 and it holds because of two rules that a property test watches: nothing that is in the route and
-answers is ever stopped, and traffic goes to another revision only when all its instances are ready.
+answers is ever stopped, and traffic goes to another revision only when all its instances are ready
+and one of them has answered what it is checked with. With a canary it goes there in steps.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
 
+from havre.domain.actions import (
+    Action,
+    Cancel,
+    Fail,
+    NeedAttention,
+    Prepare,
+    Publish,
+    Recover,
+    Share,
+    Start,
+    Stop,
+    Succeed,
+    Verify,
+    Withdraw,
+)
+from havre.domain.canary import exceeded, step_begins, step_over
+from havre.domain.observed import (
+    Goal,
+    Preparation,
+    Seen,
+    SeenCanary,
+    SeenInstance,
+    Verification,
+    Wanted,
+)
 from havre.domain.states import InstancePhase
 
 SETTLE_S = 0.5
@@ -22,150 +47,8 @@ over one by one, a few milliseconds after it is confirmed."""
 ANSWERS = frozenset({InstancePhase.READY, InstancePhase.DEGRADED})
 COMES_UP = frozenset({InstancePhase.READY, InstancePhase.STARTING})
 DEAD = frozenset({InstancePhase.FAILED, InstancePhase.GONE})
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """A revision as it should serve."""
-
-    revision: str
-    instances: int
-    requests_per_instance: int
-    bandwidth_mbps: int
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """``fallback`` is what served last and serves on while ``goal`` comes up; None if nothing does.
-
-    ``changing``: a work request waits for the outcome. ``needs_attention``: the state says so now.
-    """
-
-    run: bool
-    goal: Goal
-    fallback: Goal | None = None
-    changing: bool = False
-    canceling: bool = False
-    needs_attention: bool = False
-
-
-class Preparation(StrEnum):
-    """How far the environment and the artifact of the wanted revision are."""
-
-    NONE = "none"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class SeenInstance:
-    """``is_idle``: neither the balancer nor the instance itself has a request in it.
-
-    ``unrouted_s`` counts from when it was last seen in the route (or first seen at all).
-    ``is_troubled``: it is READY, but its copies do not stay up; ``reason`` says why.
-    ``is_on_trial``: it was started for the present change and has not been in the route yet.
-    """
-
-    id: str
-    revision: str
-    phase: InstancePhase
-    is_idle: bool = True
-    unrouted_s: float = 0.0
-    reason: str = ""
-    is_troubled: bool = False
-    is_on_trial: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class SeenRoute:
-    revision: str
-    instances: frozenset[str]
-    max_requests: int
-    bandwidth_mbps: int
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What is there now.
-
-    ``may_start`` is False while a back-off after failures lasts; ``last_failure`` is why the last
-    instance that failed did. ``is_route_settled`` is False while the load balancer may yet go over
-    from ``route`` to what was last asked of it.
-    """
-
-    instances: tuple[SeenInstance, ...] = ()
-    route: SeenRoute | None = None
-    preparation: Preparation = Preparation.NONE
-    preparation_reason: str = ""
-    may_start: bool = True
-    last_failure: str = ""
-    drain_timeout_s: float = 60.0
-    is_route_settled: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Prepare:
-    """Make the environment and unpack the artifact of the wanted revision."""
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    revision: str
-    instances: int
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    goal: Goal
-    instances: tuple[str, ...]
-
-    @property
-    def max_requests(self) -> int:
-        return self.goal.requests_per_instance * len(self.instances)
-
-
-@dataclass(frozen=True, slots=True)
-class Withdraw:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    instance_id: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Succeed:
-    """The change is true: record the final state, then the work request."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fail:
-    """The change cannot become true: go back to what served, and say why."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """The change was called off in time: go back to what served."""
-
-
-@dataclass(frozen=True, slots=True)
-class NeedAttention:
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Recover:
-    pass
-
-
-Action = (
-    Prepare | Start | Publish | Withdraw | Stop | Succeed | Fail | Cancel | NeedAttention | Recover
-)
+ALL = 100
+"""Percent."""
 
 
 @dataclass(slots=True)
@@ -210,37 +93,45 @@ def _wind_down(wanted: Wanted, seen: Seen, result: _Plan) -> None:
 
 
 def _early_end(wanted: Wanted, seen: Seen, is_switched: bool) -> Action | None:
-    """Calling off, or failing, before the wanted revision is in the route in full."""
-    if wanted.canceling and not is_switched:
+    """Calling off, or failing, before what is wanted is in the route in full."""
+    goal, fallback, canary = wanted.goal, wanted.fallback, _canary_of(wanted.goal, seen)
+    other_numbers = fallback is not None and (
+        fallback.revision == goal.revision and fallback != goal
+    )
+    if wanted.canceling and (not is_switched or other_numbers):
         return Cancel()
     if seen.preparation is Preparation.FAILED:
         return Fail(seen.preparation_reason)
-    for instance in _of(wanted.goal, seen):
-        # One that was in rotation and died is repaired; one that never came up condemns the change.
-        if (
-            instance.phase is InstancePhase.FAILED
-            and instance.is_on_trial
-            and not _is_routed(instance, seen)
-        ):
+    if seen.verification is Verification.FAILED and not is_switched:
+        return Fail(seen.verification_reason)
+    for instance in _of(goal, seen):
+        # One that was in rotation and died is repaired; one that never came up, or died while it
+        # had the canary's share, condemns the change.
+        on_trial = instance.is_on_trial and not _is_routed(instance, seen)
+        in_canary = canary is not None and instance.id in canary.instances
+        if instance.phase is InstancePhase.FAILED and (on_trial or in_canary):
             return Fail(instance.reason or "an instance did not become ready")
+    if canary is not None and wanted.canary is not None:
+        reason = exceeded(wanted.canary, seen.trial)
+        return Fail(reason) if reason else None
     return None
 
 
 def _starts(goal: Goal, seen: Seen) -> list[Action]:
     coming = sum(instance.phase in COMES_UP for instance in _of(goal, seen))
-    if coming >= goal.instances or not seen.may_start:
+    if coming >= goal.instances or goal.revision in seen.backing_off:
         return []
     return [Start(goal.revision, goal.instances - coming)]
 
 
 def _keep_serving(goal: Goal, seen: Seen, result: _Plan) -> None:
     """The route has the wanted revision: repair it, grow or shrink it, and clear away the rest."""
-    chosen = _choose(goal, seen)
-    if _differs(goal, chosen, seen):
-        result.add(Publish(goal, chosen))
+    publish = Publish(goal, _choose(goal, seen))
+    if _differs(publish, seen):
+        result.add(publish)
         return
-    leftovers = [instance for instance in seen.instances if instance.id not in chosen]
-    keep = _still_coming(goal, seen, len(chosen))
+    leftovers = [each for each in seen.instances if each.id not in publish.instances]
+    keep = _still_coming(goal, seen, len(publish.instances))
     result.add(*_stops([each for each in leftovers if each.id not in keep], seen))
 
 
@@ -248,13 +139,17 @@ def _switch_when_ready(wanted: Wanted, seen: Seen, result: _Plan) -> None:
     """The route has another revision, or there is none yet."""
     goal, fallback = wanted.goal, wanted.fallback
     ready = [each for each in _of(goal, seen) if each.phase is InstancePhase.READY]
-    if len(ready) >= goal.instances:
-        result.add(Publish(goal, _choose(goal, seen)))
+    if wanted.changing and ready and seen.verification is Verification.NONE:
+        result.add(Verify(min(each.id for each in ready)))
+    is_verified = not wanted.changing or seen.verification is Verification.DONE
+    percent = _percent(wanted, seen, may_go_on=is_verified and len(ready) >= goal.instances)
+    if percent == ALL:
+        result.add(Publish(goal, _choose(goal, seen), notes=_step_notes(wanted, percent, seen)))
         return
     if fallback is not None and seen.route is not None and seen.route.revision == fallback.revision:
-        chosen = _choose(fallback, seen)
-        if _differs(fallback, chosen, seen):
-            result.add(Publish(fallback, chosen))
+        publish = _shared(wanted, fallback, percent, seen)
+        if _differs(publish, seen):
+            result.add(publish)
             return
     needed = {goal.revision} | ({fallback.revision} if fallback is not None else set())
     result.add(
@@ -267,6 +162,43 @@ def _switch_when_ready(wanted: Wanted, seen: Seen, result: _Plan) -> None:
             seen,
         )
     )
+
+
+def _percent(wanted: Wanted, seen: Seen, *, may_go_on: bool) -> int:
+    """The share of the traffic that the wanted revision is to have now.
+
+    A revision that has nobody to share with gets everything at once.
+    """
+    canary, fallback = wanted.canary, wanted.fallback
+    live = _canary_of(wanted.goal, seen)
+    now = 0 if live is None else live.percent
+    if not may_go_on:
+        return now
+    if canary is None or not wanted.changing or fallback is None or not _choose(fallback, seen):
+        return ALL
+    if seen.route is None or seen.route.revision != fallback.revision:
+        return ALL
+    if live is not None and seen.trial.for_s < canary.pause_of(now):
+        return now
+    return canary.after(now)
+
+
+def _shared(wanted: Wanted, fallback: Goal, percent: int, seen: Seen) -> Publish:
+    """The route of the revision that serves, with this share for the wanted one."""
+    chosen = _choose(wanted.goal, seen)
+    canary = Share(wanted.goal, chosen, percent) if percent and chosen else None
+    notes = _step_notes(wanted, percent, seen)
+    return Publish(fallback, _choose(fallback, seen), canary, notes)
+
+
+def _step_notes(wanted: Wanted, percent: int, seen: Seen) -> tuple[str, ...]:
+    live = _canary_of(wanted.goal, seen)
+    if wanted.canary is None or percent == (0 if live is None else live.percent):
+        return ()
+    over = () if live is None else (step_over(live.percent, seen.trial),)
+    if percent == ALL:
+        return over
+    return (*over, step_begins(percent, wanted.canary.pause_of(percent)))
 
 
 def _finish(wanted: Wanted, seen: Seen, result: _Plan) -> None:
@@ -303,15 +235,8 @@ def _choose(goal: Goal, seen: Seen) -> tuple[str, ...]:
     return tuple(sorted(each.id for each in answering[: goal.instances]))
 
 
-def _differs(goal: Goal, chosen: tuple[str, ...], seen: Seen) -> bool:
-    route = seen.route
-    assert route is not None
-    return (
-        not seen.is_route_settled
-        or route.instances != set(chosen)
-        or route.bandwidth_mbps != goal.bandwidth_mbps
-        or route.max_requests != Publish(goal, chosen).max_requests
-    )
+def _differs(publish: Publish, seen: Seen) -> bool:
+    return not seen.is_route_settled or seen.route != publish.as_seen
 
 
 def _still_coming(goal: Goal, seen: Seen, in_route: int) -> set[str]:
@@ -333,9 +258,15 @@ def _stops(instances: Iterable[SeenInstance], seen: Seen) -> list[Action]:
             actions.append(Stop(instance.id, instance.reason or "it is dead"))
         elif instance.is_idle and instance.unrouted_s >= SETTLE_S:
             actions.append(Stop(instance.id, "drained"))
-        elif instance.unrouted_s >= seen.drain_timeout_s:
-            actions.append(Stop(instance.id, f"not drained in {seen.drain_timeout_s:g} s"))
+        elif instance.unrouted_s >= (limit_s := _drain_limit_s(instance, seen)):
+            actions.append(Stop(instance.id, f"not drained in {limit_s:g} s"))
     return actions
+
+
+def _drain_limit_s(instance: SeenInstance, seen: Seen) -> float:
+    if instance.is_streaming:
+        return max(seen.drain_timeout_s, seen.stream_total_s)
+    return seen.drain_timeout_s
 
 
 def _why_nothing_answers(seen: Seen) -> str:
@@ -349,5 +280,16 @@ def _of(goal: Goal, seen: Seen) -> list[SeenInstance]:
     return [each for each in seen.instances if each.revision == goal.revision]
 
 
+def _canary_of(goal: Goal, seen: Seen) -> SeenCanary | None:
+    """The canary's part of the route, if it is this revision's."""
+    canary = None if seen.route is None else seen.route.canary
+    return canary if canary is not None and canary.revision == goal.revision else None
+
+
 def _is_routed(instance: SeenInstance, seen: Seen) -> bool:
-    return seen.route is not None and instance.id in seen.route.instances
+    route = seen.route
+    if route is None:
+        return False
+    return instance.id in route.instances or (
+        route.canary is not None and instance.id in route.canary.instances
+    )

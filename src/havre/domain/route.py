@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -15,11 +16,22 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Canary:
+    """``percent`` (1 to 99) of a deployment's requests go to another revision's instances."""
+
+    revision: str
+    endpoints: tuple[Endpoint, ...]
+    max_requests: int
+    percent: int
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """A deployment's place in the load balancer.
 
     ``max_requests`` bounds the requests inside (waiting ones included) over all endpoints; one more
-    is answered 429. A route without endpoints answers 503.
+    is answered 429. A route without endpoints answers 503. ``is_idempotent``: a prediction may be
+    sent once more when the copy dies that has it.
     """
 
     deployment_id: str
@@ -27,6 +39,8 @@ class Route:
     endpoints: tuple[Endpoint, ...]
     max_requests: int
     bandwidth_mbps: int
+    is_idempotent: bool = False
+    canary: Canary | None = None
 
     @property
     def cluster(self) -> str:
@@ -39,23 +53,43 @@ class Route:
         ]
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
 
+    @property
+    def parts(self) -> tuple["Route", ...]:
+        """A route for each revision that has traffic: the one that serves, then the canary's."""
+        if self.canary is None:
+            return (self,)
+        serving = replace(self, canary=None)
+        return serving, replace(
+            serving,
+            revision=self.canary.revision,
+            endpoints=self.canary.endpoints,
+            max_requests=self.canary.max_requests,
+        )
+
     def to_json(self) -> dict[str, object]:
         stored = asdict(self)
-        stored["endpoints"] = [
-            {"instance_id": endpoint.instance_id, "socket": str(endpoint.socket)}
-            for endpoint in self.endpoints
-        ]
+        stored["endpoints"] = _endpoints_to_json(self.endpoints)
+        if self.canary is not None:
+            stored["canary"]["endpoints"] = _endpoints_to_json(self.canary.endpoints)
         return stored
 
     @classmethod
-    def from_json(cls, stored: dict[str, object]) -> "Route":
-        endpoints = stored["endpoints"]
-        assert isinstance(endpoints, list)
+    def from_json(cls, stored: dict[str, Any]) -> "Route":
+        """Fields that an earlier version did not write have their defaults."""
+        canary = stored.get("canary")
         return cls(
-            **{  # type: ignore[arg-type]
+            **{
                 **stored,
-                "endpoints": tuple(
-                    Endpoint(row["instance_id"], Path(row["socket"])) for row in endpoints
-                ),
+                "endpoints": _endpoints_from_json(stored["endpoints"]),
+                "canary": canary
+                and Canary(**{**canary, "endpoints": _endpoints_from_json(canary["endpoints"])}),
             }
         )
+
+
+def _endpoints_to_json(endpoints: tuple[Endpoint, ...]) -> list[dict[str, str]]:
+    return [{"instance_id": each.instance_id, "socket": str(each.socket)} for each in endpoints]
+
+
+def _endpoints_from_json(rows: list[dict[str, str]]) -> tuple[Endpoint, ...]:
+    return tuple(Endpoint(row["instance_id"], Path(row["socket"])) for row in rows)

@@ -1,12 +1,11 @@
 """Carries out what the planner decided: one function per action, each safe to repeat."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from havre.balancer.base import Balancer
-from havre.domain.instance import InstanceSpec
-from havre.domain.ocid import new_short_id
-from havre.domain.rollout import (
+from havre.domain.actions import (
     Action,
     Cancel,
     Fail,
@@ -14,18 +13,24 @@ from havre.domain.rollout import (
     Prepare,
     Publish,
     Recover,
+    Share,
     Start,
     Stop,
     Succeed,
+    Verify,
     Withdraw,
 )
-from havre.domain.route import Endpoint, Route
+from havre.domain.instance import InstanceSpec
+from havre.domain.ocid import new_short_id
+from havre.domain.policy import RolloutPolicy
+from havre.domain.route import Canary, Endpoint, Route
 from havre.engines.base import Engine
 from havre.reconciler.observation import Observation
 from havre.reconciler.preparation import Preparer
 from havre.reconciler.record import Recorder
 from havre.reconciler.snapshot import Snapshot
 from havre.reconciler.variables import model_variables
+from havre.reconciler.verification import Verifier
 from havre.settings import Settings
 
 
@@ -35,6 +40,7 @@ class Pass:
 
     snapshot: Snapshot
     observation: Observation
+    policy: RolloutPolicy
     stopped: set[str] = field(default_factory=set)
 
 
@@ -44,6 +50,7 @@ class Actor:
         engine: Engine,
         balancer: Balancer,
         preparer: Preparer,
+        verifier: Verifier,
         recorder: Recorder,
         settings: Settings,
         tenancy_id: str,
@@ -51,6 +58,7 @@ class Actor:
         self._engine = engine
         self._balancer = balancer
         self._preparer = preparer
+        self._verifier = verifier
         self._recorder = recorder
         self._settings = settings
         self._tenancy_id = tenancy_id
@@ -63,6 +71,9 @@ class Actor:
                 self._preparer.begin(snapshot)
             case Start():
                 self._start(action, snapshot)
+            case Verify(instance_id):
+                serving = sorted(current.observation.serving)
+                self._verifier.begin(snapshot, instance_id, serving, current.policy.replay)
             case Publish():
                 self._publish(action, current)
             case Withdraw():
@@ -74,11 +85,14 @@ class Actor:
                 self._stop(action, current)
             case Succeed():
                 self._recorder.succeed(snapshot)
+                self._verifier.forget(snapshot.deployment_id)
             case Fail(reason):
                 self._recorder.fail(snapshot, reason)
                 self._preparer.forget(snapshot)
+                self._verifier.forget(snapshot.deployment_id)
             case Cancel():
                 self._recorder.cancel(snapshot)
+                self._verifier.forget(snapshot.deployment_id)
             case NeedAttention(reason):
                 self._recorder.need_attention(snapshot, reason)
             case Recover():
@@ -124,23 +138,26 @@ class Actor:
             )
 
     def _publish(self, action: Publish, current: Pass) -> None:
-        snapshot = current.snapshot
-        is_first = action.goal.revision != getattr(current.observation.route, "revision", None)
-        if is_first:
+        snapshot, before, share = current.snapshot, current.observation.route, action.canary
+        is_first = action.goal.revision != getattr(before, "revision", None)
+        had_share = before is not None and before.canary is not None
+        if not had_share and (is_first or share is not None):
             self._recorder.note(snapshot, "Compute resources are provisioned.", percent=75)
-            self._recorder.note(snapshot, "Creating load balancer.", percent=80)
+            self._recorder.note(snapshot, "Creating load balancer.", percent=76)
         self._balancer.publish(
             Route(
                 deployment_id=snapshot.deployment_id,
                 revision=action.goal.revision,
-                endpoints=tuple(
-                    Endpoint(each, Path(current.observation.statuses[each].socket))
-                    for each in action.instances
-                ),
+                endpoints=_endpoints(action.instances, current),
                 max_requests=action.max_requests,
                 bandwidth_mbps=action.goal.bandwidth_mbps,
+                is_idempotent=action.goal.is_idempotent,
+                canary=None if share is None else _canary(share, current),
             )
         )
+        for note in action.notes:
+            percent = 0 if share is None else share.percent
+            self._recorder.note(snapshot, note, percent=_progress(percent))
         if is_first:
             self._recorder.note(snapshot, "Load balancer is provisioned.", percent=95)
 
@@ -153,3 +170,22 @@ class Actor:
         self._balancer.retire(snapshot.deployment_id, alive=alive)
         self._recorder.remove_instance(action.instance_id)
         self._recorder.note(snapshot, f"Stopped an instance: {action.why}.")
+
+
+def _canary(share: Share, current: Pass) -> Canary:
+    return Canary(
+        revision=share.goal.revision,
+        endpoints=_endpoints(share.instances, current),
+        max_requests=share.max_requests,
+        percent=share.percent,
+    )
+
+
+def _endpoints(instances: Iterable[str], current: Pass) -> tuple[Endpoint, ...]:
+    statuses = current.observation.statuses
+    return tuple(Endpoint(each, Path(statuses[each].socket)) for each in instances)
+
+
+def _progress(percent: int) -> float:
+    """Percent of the change that are done when a canary has this share."""
+    return 76 + 0.19 * percent

@@ -9,13 +9,16 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
 
 from sqlalchemy import select
 
 from havre.balancer.base import Balancer
+from havre.domain.actions import Action
 from havre.domain.errors import EngineFault, HavreError, SystemFault
 from havre.domain.instance import InstanceStatus
-from havre.domain.rollout import Action, plan
+from havre.domain.policy import RolloutPolicy
+from havre.domain.rollout import plan
 from havre.domain.states import DeploymentState, InstancePhase
 from havre.engines.base import Engine
 from havre.reconciler import observation
@@ -26,7 +29,8 @@ from havre.reconciler.pace import next_look_s
 from havre.reconciler.preparation import Preparer
 from havre.reconciler.queue import WorkQueue
 from havre.reconciler.record import Recorder
-from havre.reconciler.snapshot import Snapshot, load, wanted
+from havre.reconciler.snapshot import Snapshot, load, policy_of, wanted
+from havre.reconciler.verification import Verifier
 from havre.settings import Settings
 from havre.store.database import Database
 from havre.store.schema import Deployment, InstanceRecord
@@ -41,7 +45,9 @@ CHANGES_PAUSE_S = 1.0
 
 
 class Reconciler:
-    """``clock`` is a monotonic clock in seconds."""
+    """``clock`` is a monotonic clock in seconds. ``verifying`` runs the checks of new revisions;
+    None: threads of its own.
+    """
 
     def __init__(
         self,
@@ -54,6 +60,7 @@ class Reconciler:
         settings: Settings,
         tenancy_id: str,
         clock: Callable[[], float] = time.monotonic,
+        verifying: Executor | None = None,
     ) -> None:
         self._database = database
         self._engine = engine
@@ -63,7 +70,10 @@ class Reconciler:
         self._clock = clock
         self._queue = WorkQueue(clock)
         self._preparer = make_preparer(self.wake)
-        self._actor = Actor(engine, balancer, self._preparer, recorder, settings, tenancy_id)
+        self._verifier = Verifier(engine, recorder, self.wake, verifying)
+        self._actor = Actor(
+            engine, balancer, self._preparer, self._verifier, recorder, settings, tenancy_id
+        )
         self._memories: defaultdict[str, Memory] = defaultdict(Memory)
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
@@ -83,6 +93,7 @@ class Reconciler:
         self._stopping.set()
         self._queue.close()
         self._preparer.close()
+        self._verifier.close()
         for thread in self._threads:
             if thread.name.startswith("reconcile"):
                 thread.join(timeout=10)
@@ -93,16 +104,20 @@ class Reconciler:
             snapshot = load(session, deployment_id)
         if snapshot is None:
             self._memories.pop(deployment_id, None)
+            self._verifier.forget(deployment_id)
             return None
         memory = self._memories[deployment_id]
         if snapshot.change is not None and not snapshot.change.is_started:
             self._recorder.begin(snapshot)
-            memory.start_again_at = 0.0  # what failed before may be mended by this very change
+            # What failed before may be mended by this very change.
+            memory.start_at_once(snapshot.spec.revision)
             memory.proven |= snapshot.instances.keys()
-        wish = wanted(snapshot, self._settings)
+        policy = policy_of(snapshot, self._settings)
+        wish = wanted(snapshot, policy, self._settings)
         looked = observation.look(snapshot, self._engine, self._balancer)
         now = self._clock()
         prepared = self._preparer.state(snapshot)
+        verified = self._verifier.state(snapshot)
         seen = observation.seen(
             snapshot,
             looked,
@@ -110,13 +125,16 @@ class Reconciler:
             self._balancer,
             preparation=prepared.state,
             preparation_reason=prepared.reason,
-            drain_timeout_s=self._settings.drain_timeout_s,
+            verification=verified.state,
+            verification_reason=verified.reason,
+            settings=self._settings,
             now=now,
         )
         self._announce(snapshot, looked.statuses.values(), memory)
         self._recorder.count_instances(snapshot, _answering(looked))
+        self._keep_live_requests(looked, policy)
         actions = plan(wish, seen)
-        current = Pass(snapshot, looked)
+        current = Pass(snapshot, looked, policy)
         self._carry_out(actions, current)
         memory.trouble_since = None
         memory.quiet_passes = 0 if actions else memory.quiet_passes + 1
@@ -127,7 +145,7 @@ class Reconciler:
             seen,
             actions,
             quiet_passes=memory.quiet_passes,
-            pause_s=max(0.0, memory.start_again_at - now),
+            pause_s=min(memory.backing_off(now).values(), default=0.0),
         )
 
     def _carry_out(self, actions: Iterable[Action], current: Pass) -> None:
@@ -201,6 +219,18 @@ class Reconciler:
                 snapshot, f"An instance is ready: {status.copies_ready} copies.", percent=60
             )
 
+    def _keep_live_requests(self, looked: observation.Observation, policy: RolloutPolicy) -> None:
+        """Have the instances that serve keep requests for the replay of the next change, or not."""
+        most = 0 if policy.replay is None else policy.replay.requests
+        for instance_id in sorted(looked.serving & looked.statuses.keys()):
+            status = looked.statuses[instance_id]
+            if status.phase is not InstancePhase.READY or status.recording == most:
+                continue
+            try:
+                self._engine.record(instance_id, most)
+            except EngineFault as error:
+                logger.info("%s keeps no live requests yet: %s", instance_id, error.message)
+
     def _begin(self) -> None:
         while not self._stopping.is_set():
             try:
@@ -264,6 +294,6 @@ class Reconciler:
 def _answering(looked: observation.Observation) -> int:
     return sum(
         looked.statuses[each].phase in {InstancePhase.READY, InstancePhase.DEGRADED}
-        for each in looked.routed
+        for each in looked.serving
         if each in looked.statuses
     )

@@ -1,19 +1,29 @@
 """What is there now, of one deployment: asked of the engine and the load balancer, never guessed.
 
 A `Memory` per deployment keeps the few things that only time tells: since when an instance is out
-of the route, how often starts have failed. It may be lost at any time; waiting then starts anew.
+of the route, how often starts have failed, when the canary's step began. It may be lost at any
+time; waiting then starts anew.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from havre.balancer.base import Balancer
+from havre.domain.canary import Tally, Trial
 from havre.domain.instance import InstanceStatus
-from havre.domain.rollout import Preparation, Seen, SeenInstance, SeenRoute
-from havre.domain.route import Route
+from havre.domain.observed import (
+    Preparation,
+    Seen,
+    SeenCanary,
+    SeenInstance,
+    SeenRoute,
+    Verification,
+)
+from havre.domain.route import Endpoint, Route
 from havre.domain.states import InstancePhase
 from havre.engines.base import Engine
 from havre.reconciler.snapshot import Snapshot
+from havre.settings import Settings
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
@@ -23,6 +33,23 @@ once when it fails after all; one that fails younger makes the next start wait, 
 
 BLINK_S = 2.0
 """A copy that died is back long before: an instance without copies for so long is in trouble."""
+
+
+@dataclass(slots=True)
+class BackOff:
+    """Starts of one revision that failed in a row, and until when none is tried again."""
+
+    failures: int = 0
+    until: float = 0.0
+
+
+@dataclass(slots=True)
+class CanaryStep:
+    """Since when a share is live, and what each instance had answered before."""
+
+    key: tuple[str, str, int]  # change, revision, percent
+    began: float
+    before: dict[str, Tally] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -37,18 +64,23 @@ class Memory:
     """Instances that say nothing of the present change if they fail: they were there before it, or
     have been in the route."""
     failed: set[str] = field(default_factory=set)
-    failures: int = 0
     last_failure: str = ""
-    start_again_at: float = 0.0
+    back_offs: dict[str, BackOff] = field(default_factory=dict)
+    step: CanaryStep | None = None
     quiet_passes: int = 0
     trouble_since: float | None = None
 
     def observe(
-        self, statuses: Iterable[InstanceStatus], routed: frozenset[str], now: float
+        self,
+        statuses: Iterable[InstanceStatus],
+        revisions: Mapping[str, str],
+        routed: frozenset[str],
+        now: float,
     ) -> None:
         """Take note of what a look brought; before the planner is asked."""
         self.proven |= routed
-        known, failed_young = set(), False
+        known: set[str] = set()
+        failed_young: set[str] = set()
         for status in statuses:
             known.add(status.id)
             if status.id in routed:
@@ -62,15 +94,16 @@ class Memory:
             if status.phase is InstancePhase.READY:
                 ready_s = now - self.ready_since.setdefault(status.id, now)
                 if ready_s > PROVEN_S:
-                    self.failures = 0
+                    self.back_offs.pop(revisions[status.id], None)
             elif status.phase is InstancePhase.FAILED and status.id not in self.failed:
                 self.failed.add(status.id)
                 self.last_failure = status.reason
-                failed_young |= now - self.ready_since.get(status.id, now) <= PROVEN_S
-        if failed_young:
-            pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**self.failures)
-            self.failures += 1
-            self.start_again_at = now + pause
+                if now - self.ready_since.get(status.id, now) <= PROVEN_S:
+                    failed_young.add(revisions[status.id])
+        for revision in failed_young:
+            back_off = self.back_offs.setdefault(revision, BackOff())
+            back_off.until = now + min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**back_off.failures)
+            back_off.failures += 1
         for table in (self.unrouted_since, self.ready_since, self.copyless_since):
             for gone in set(table) - known:
                 del table[gone]
@@ -78,18 +111,33 @@ class Memory:
         self.proven &= known
         self.failed &= known
 
+    def start_at_once(self, revision: str) -> None:
+        """Whatever made its starts fail may be mended."""
+        if revision in self.back_offs:
+            self.back_offs[revision].until = 0.0
+
+    def backing_off(self, now: float) -> dict[str, float]:
+        """Seconds to wait, by revision."""
+        waits = {revision: each.until - now for revision, each in self.back_offs.items()}
+        return {revision: seconds for revision, seconds in waits.items() if seconds > 0}
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:
+    """``serving`` instances have the traffic, but for the canary's; ``routed`` are all of them."""
+
     statuses: dict[str, InstanceStatus]
     route: Route | None
     is_route_settled: bool
 
     @property
+    def serving(self) -> frozenset[str]:
+        return _instances(() if self.route is None else self.route.endpoints)
+
+    @property
     def routed(self) -> frozenset[str]:
-        if self.route is None:
-            return frozenset()
-        return frozenset(endpoint.instance_id for endpoint in self.route.endpoints)
+        canary = None if self.route is None else self.route.canary
+        return self.serving | _instances(() if canary is None else canary.endpoints)
 
 
 def look(snapshot: Snapshot, engine: Engine, balancer: Balancer) -> Observation:
@@ -109,12 +157,14 @@ def seen(
     *,
     preparation: Preparation,
     preparation_reason: str,
-    drain_timeout_s: float,
+    verification: Verification,
+    verification_reason: str,
+    settings: Settings,
     now: float,
 ) -> Seen:
     """The planner's observation."""
     routed = observation.routed
-    memory.observe(observation.statuses.values(), routed, now)
+    memory.observe(observation.statuses.values(), snapshot.instances, routed, now)
     instances = []
     for instance_id, revision in sorted(snapshot.instances.items()):
         status = observation.statuses[instance_id]
@@ -133,6 +183,7 @@ def seen(
                 is_troubled=is_copyless
                 or (status.phase is InstancePhase.READY and bool(status.reason)),
                 is_on_trial=instance_id not in memory.proven,
+                is_streaming=0 < status.streaming >= status.copies_busy,
             )
         )
     return Seen(
@@ -141,10 +192,40 @@ def seen(
         is_route_settled=observation.is_route_settled,
         preparation=preparation,
         preparation_reason=preparation_reason,
-        may_start=now >= memory.start_again_at,
+        verification=verification,
+        verification_reason=verification_reason,
+        backing_off=frozenset(memory.backing_off(now)),
         last_failure=memory.last_failure,
-        drain_timeout_s=drain_timeout_s,
+        drain_timeout_s=settings.drain_timeout_s,
+        stream_total_s=settings.stream_total_s,
+        trial=_trial(snapshot, observation, memory, now),
     )
+
+
+def _trial(snapshot: Snapshot, observation: Observation, memory: Memory, now: float) -> Trial:
+    """What both revisions have done since the canary's present step began."""
+    canary = None if observation.route is None else observation.route.canary
+    if canary is None:
+        memory.step = None
+        return Trial()
+    change_id = "" if snapshot.change is None else snapshot.change.id
+    key = (change_id, canary.revision, canary.percent)
+    if memory.step is None or memory.step.key != key:
+        memory.step = CanaryStep(key, now)
+    before = memory.step.before
+
+    def done_by(instances: frozenset[str]) -> Tally:
+        done = Tally()
+        for instance_id in instances & observation.statuses.keys():
+            status = observation.statuses[instance_id]
+            if status.phase is not InstancePhase.READY:
+                continue  # its counts are from before its keeper died
+            tally = Tally(status.answered, status.failed, status.latency)
+            done = done.plus(tally.minus(before.setdefault(instance_id, tally)))
+        return done
+
+    new, old = done_by(_instances(canary.endpoints)), done_by(observation.serving)
+    return Trial(now - memory.step.began, new=new, old=old)
 
 
 def _seen_route(route: Route | None) -> SeenRoute | None:
@@ -152,7 +233,20 @@ def _seen_route(route: Route | None) -> SeenRoute | None:
         return None
     return SeenRoute(
         revision=route.revision,
-        instances=frozenset(endpoint.instance_id for endpoint in route.endpoints),
+        instances=_instances(route.endpoints),
         max_requests=route.max_requests,
         bandwidth_mbps=route.bandwidth_mbps,
+        is_idempotent=route.is_idempotent,
+        canary=None
+        if route.canary is None
+        else SeenCanary(
+            revision=route.canary.revision,
+            instances=_instances(route.canary.endpoints),
+            max_requests=route.canary.max_requests,
+            percent=route.canary.percent,
+        ),
     )
+
+
+def _instances(endpoints: Iterable[Endpoint]) -> frozenset[str]:
+    return frozenset(endpoint.instance_id for endpoint in endpoints)

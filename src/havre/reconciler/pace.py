@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from havre.domain.rollout import Action, Preparation, Seen, Wanted
+from havre.domain.actions import Action
+from havre.domain.observed import Preparation, Seen, Wanted
 from havre.domain.states import InstancePhase
 
 AT_ONCE = 0.0

@@ -15,7 +15,7 @@ from havre.catalog.archive import score_folder
 from havre.catalog.manifest import read_manifest
 from havre.catalog.unpacked import Unpacker
 from havre.domain.errors import HavreError
-from havre.domain.rollout import Preparation
+from havre.domain.observed import Preparation
 from havre.environments import Environments
 from havre.reconciler.record import Recorder
 from havre.reconciler.snapshot import PreparedRevision, Snapshot

@@ -1,5 +1,6 @@
 """What the database says of one deployment, read in one go, and what follows for the planner."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from havre.domain.deployment import DeploymentSpec
-from havre.domain.rollout import Goal, Wanted
+from havre.domain.errors import InvalidParameter
+from havre.domain.observed import Goal, Wanted
+from havre.domain.policy import RolloutPolicy, read_policy
 from havre.domain.states import FINISHED, DeploymentState, Operation, WorkRequestState
 from havre.settings import Settings
 from havre.store.schema import Deployment, InstanceRecord, Revision, WorkRequest
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ class Snapshot:
     instances: Mapping[str, str]  # id -> revision
     revisions: Mapping[str, PreparedRevision]
     current_instances: int
+    tags: Mapping[str, str]
 
     @property
     def runs(self) -> bool:
@@ -89,28 +95,46 @@ def load(session: Session, deployment_id: str) -> Snapshot | None:
             for each in revisions
         },
         current_instances=row.current_instances,
+        tags=row.freeform_tags,
     )
 
 
-def wanted(snapshot: Snapshot, settings: Settings) -> Wanted:
+def policy_of(snapshot: Snapshot, settings: Settings) -> RolloutPolicy:
+    """The deployment's own, or the server's where it has none.
+
+    Tags that an earlier version let pass are ignored: nobody waits for an answer here.
+    """
+    defaults = {"replay": settings.rollout_replay, "canary": settings.rollout_canary}
+    try:
+        return read_policy(snapshot.tags, **defaults)
+    except InvalidParameter as error:
+        logger.warning("%s: %s", snapshot.deployment_id, error.message)
+        return read_policy({}, **defaults)
+
+
+def wanted(snapshot: Snapshot, policy: RolloutPolicy, settings: Settings) -> Wanted:
     """The planner's wish."""
     serving = snapshot.serving_spec if snapshot.runs else None
+
+    def goal(spec: DeploymentSpec) -> Goal:
+        return Goal(
+            revision=spec.revision,
+            instances=spec.instance_count,
+            requests_per_instance=max(
+                settings.queue_per_copy * spec.copies, settings.queue_at_least
+            ),
+            bandwidth_mbps=spec.maximum_bandwidth_mbps or spec.bandwidth_mbps,
+            is_idempotent=policy.is_idempotent,
+        )
+
     return Wanted(
         run=snapshot.runs,
-        goal=_goal(snapshot.spec, settings),
-        fallback=_goal(serving, settings) if serving is not None else None,
+        goal=goal(snapshot.spec),
+        fallback=goal(serving) if serving is not None else None,
         changing=snapshot.change is not None,
         canceling=snapshot.change is not None and snapshot.change.is_canceling,
         needs_attention=snapshot.state is DeploymentState.NEEDS_ATTENTION,
-    )
-
-
-def _goal(spec: DeploymentSpec, settings: Settings) -> Goal:
-    return Goal(
-        revision=spec.revision,
-        instances=spec.instance_count,
-        requests_per_instance=max(settings.queue_per_copy * spec.copies, settings.queue_at_least),
-        bandwidth_mbps=spec.maximum_bandwidth_mbps or spec.bandwidth_mbps,
+        canary=policy.canary,
     )
 
 

@@ -1,6 +1,6 @@
 """Finding deployments, and what they ask of the machine together."""
 
-from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -78,20 +78,27 @@ def require_artifact(session: Session, model_id: str) -> Artifact:
 
 
 def used_by_others(session: Session, deployment_id: str | None) -> Demand:
-    """What all other deployments ask of the machine.
+    """What all other deployments ask of the machine, each the larger of what it is to be and what
+    it serves: a change that fails goes back to that.
 
     Until the transaction ends no other can ask the same question: two deployments cannot both be
     given the last place.
     """
     hold(session, "capacity")
     specs = session.execute(
-        select(Deployment.id, Deployment.spec).where(Deployment.lifecycle_state.not_in(IDLE))
+        select(Deployment.id, Deployment.spec, Deployment.serving_spec).where(
+            Deployment.lifecycle_state.not_in(IDLE)
+        )
     )
-    return total(_demands(spec for other, spec in specs if other != deployment_id))
+    return total(
+        _demand(wanted).larger(_demand(serving))
+        for other, wanted, serving in specs
+        if other != deployment_id
+    )
 
 
-def _demands(specs: Iterable[dict[str, object]]) -> Iterable[Demand]:
-    return (demand_of(DeploymentSpec.from_json(spec)) for spec in specs)
+def _demand(spec: dict[str, Any] | None) -> Demand:
+    return Demand() if spec is None else demand_of(DeploymentSpec.from_json(spec))
 
 
 def _may_be(deployment_id: str) -> bool:

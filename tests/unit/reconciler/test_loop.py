@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from tests.unit.reconciler.world import SPEC, Crash, World
 
+from havre.domain.instance import CheckRequest
 from havre.domain.states import DeploymentState as D
 from havre.domain.states import WorkRequestState as W
 from havre.engines.fake import Script
@@ -192,9 +193,7 @@ def test_canceling_goes_back(world, operation):
         world.settle(deployment)
         world.update(deployment, **slow)
     world.settle(deployment, passes=5)
-    with world.database.write() as session:
-        request = session.get(intents.WorkRequest, world.row(deployment).work_request_id)
-        intents.cancel(session, request)
+    world.cancel(deployment)
     world.settle(deployment)
     expected = D.FAILED if operation == "create" else D.ACTIVE
     assert world.outcome(deployment) == (expected, W.CANCELED)
@@ -229,11 +228,15 @@ def test_when_nothing_answers_it_needs_attention_until_it_recovers(world, active
     assert len(world.routed(active)) == 2
 
 
+VARIABLES = {"A": "1"}
+
+
 def _lifecycle(world: World):
     """Wishes, one after the other, of one deployment's whole life."""
     deployment = world.create(instance_count=2)
     yield deployment
-    world.update(deployment, environment_variables={"A": "1"})
+    tags = {"havre-canary": "50%/0.2s", "havre-replay": "10", "havre-idempotent": "true"}
+    world.update(deployment, tags=tags, environment_variables=VARIABLES)
     yield deployment
     world.update(deployment, instance_count=1, bandwidth_mbps=30)
     yield deployment
@@ -272,7 +275,10 @@ def test_a_crash_at_any_act_converges_to_the_same_end(tmp_path):
 
     def fresh(name: str) -> World:
         shutil.copyfile(tmp_path / "empty", tmp_path / name)
-        return World(Database(sqlite_url(tmp_path / name)))
+        world = World(Database(sqlite_url(tmp_path / name)))
+        for revision in (SPEC.revision, replace(SPEC, environment_variables=VARIABLES).revision):
+            world.engine.script(revision, Script(sample=CheckRequest(b"{}")))
+        return world
 
     undisturbed = fresh("undisturbed")
     expected = _live(undisturbed)

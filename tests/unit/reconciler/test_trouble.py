@@ -81,18 +81,12 @@ def test_a_model_may_say_what_no_database_takes(tmp_path, database, where):
         assert world.log(deployment)[-1] == told == world.row(deployment).lifecycle_details
 
 
-def cancel(world: World, deployment: str) -> None:
-    with world.database.write() as session:
-        request = session.get(WorkRequest, world.row(deployment).work_request_id)
-        intents.cancel(session, request)
-
-
 def test_a_switch_that_comes_late_is_taken_back_before_its_instances_go(world, active):
     world.balancer.fail_next(20)
     world.update(active, environment_variables={"A": "1"})
     guarded(world, active, passes=6)
     assert len(world.running()) == 4
-    cancel(world, active)
+    world.cancel(active)
     world.balancer._failures.clear()
     for _ in range(10):
         world.reconciler._guarded(active)

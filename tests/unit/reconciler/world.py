@@ -1,6 +1,7 @@
 """A reconciler in a world of doubles, moved by hand, that can crash at any call."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,8 +11,8 @@ from sqlalchemy import select
 
 from havre.balancer.fake import FakeBalancer
 from havre.domain.deployment import DeploymentSpec
+from havre.domain.observed import Preparation
 from havre.domain.ocid import Kind, new_ocid
-from havre.domain.rollout import Preparation
 from havre.domain.shape import choose_shape
 from havre.domain.states import DeploymentState, WorkRequestState
 from havre.engines.fake import FakeEngine
@@ -66,7 +67,8 @@ class InstantPreparer:
 
 
 LOOKS = frozenset(
-    {"inspect", "instances", "current", "is_settled", "deployments", "active_requests"}
+    {"inspect", "instances", "sample", "recorded", "current", "is_settled", "deployments"}
+    | {"active_requests"}
 )
 
 
@@ -105,8 +107,22 @@ class Fuse:
             self.left -= 1
 
 
+class Inline(Executor):
+    """Does at once, in the caller's thread, what it is given: a crash in it is the caller's."""
+
+    def submit(self, act: Any, /, *arguments: Any, **named: Any) -> Future[Any]:
+        act(*arguments, **named)
+        return Future()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        pass
+
+
 class World:
-    def __init__(self, database: Database) -> None:
+    """``settings`` are ``HAVRE_*`` variables."""
+
+    def __init__(self, database: Database, settings: Mapping[str, str] | None = None) -> None:
+        self.settings = load_settings(Path("/nonexistent"), environ=settings or {})
         self.database = database
         self.engine = FakeEngine()
         self.balancer = FakeBalancer()
@@ -124,12 +140,13 @@ class World:
             balancer=Crashing(self.balancer, self.fuse),  # type: ignore[arg-type]
             recorder=crashing_recorder,
             make_preparer=lambda _: InstantPreparer(crashing_recorder, self.failures),  # type: ignore[arg-type, return-value]
-            settings=load_settings(Path("/nonexistent"), environ={}),
+            settings=self.settings,
             tenancy_id="tenancy",
             clock=lambda: self.engine.now,
+            verifying=Inline(),
         )
 
-    def create(self, **changes: Any) -> str:
+    def create(self, *, tags: Mapping[str, str] | None = None, **changes: Any) -> str:
         spec = replace(SPEC, **changes)
         deployment = Deployment(
             id=new_ocid(Kind.DEPLOYMENT),
@@ -141,6 +158,7 @@ class World:
             configuration={"of": spec.revision},
             model_id=spec.model_id,
             spec=spec.to_json(),
+            freeform_tags=dict(tags or {}),
         )
         with self.database.write() as session:
             intents.create(session, deployment, now=NOW)
@@ -152,14 +170,23 @@ class World:
             assert row is not None
             wish(session, row, *arguments, now=NOW)
 
-    def update(self, deployment_id: str, **changes: Any) -> None:
+    def update(
+        self, deployment_id: str, *, tags: Mapping[str, str] | None = None, **changes: Any
+    ) -> None:
         spec = DeploymentSpec.from_json(self.row(deployment_id).spec)
         spec = replace(spec, **changes)
-        self.ask(
-            deployment_id,
-            intents.update,
-            intents.DeploymentChange(spec=spec, configuration={"of": spec.revision}),
+        fields = {} if tags is None else {"freeform_tags": dict(tags)}
+        change = intents.DeploymentChange(
+            spec=spec, configuration={"of": spec.revision}, fields=fields
         )
+        self.ask(deployment_id, intents.update, change)
+
+    def cancel(self, deployment_id: str) -> None:
+        """The change under way."""
+        with self.database.write() as session:
+            request = session.get(WorkRequest, self.row(deployment_id).work_request_id)
+            assert request is not None
+            intents.cancel(session, request)
 
     def settle(self, deployment_id: str, *, passes: int = 60) -> None:
         """Passes, with time going on between them, until nothing moves any more."""
@@ -207,4 +234,11 @@ class World:
 
     def routed(self, deployment_id: str) -> set[str]:
         route = self.balancer.current(deployment_id)
-        return set() if route is None else {each.instance_id for each in route.endpoints}
+        if route is None:
+            return set()
+        return {each.instance_id for part in route.parts for each in part.endpoints}
+
+    def share(self, deployment_id: str) -> int:
+        """Percent of the traffic that a canary has."""
+        route = self.balancer.current(deployment_id)
+        return 0 if route is None or route.canary is None else route.canary.percent

@@ -1,0 +1,179 @@
+"""How careful a rollout is: what the owner of a deployment writes in its freeform tags.
+
+``havre-replay``: "50", "50 equal=95% slowdown=2". ``havre-canary``: "5%/30s 25%/60s errors=1%".
+``havre-idempotent``: "true". "off" turns off what the server's settings ask for.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from havre.domain.errors import InvalidParameter
+
+REPLAY_TAG = "havre-replay"
+CANARY_TAG = "havre-canary"
+IDEMPOTENT_TAG = "havre-idempotent"
+OFF = "off"
+
+MOST_REPLAYED = 1000
+LONGEST_PAUSE_S = 24 * 3600.0
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_STEP = re.compile(r"(\d{1,2})%/(\d{1,5}(?:\.\d{1,3})?)([smh])")
+_NUMBER = re.compile(r"\d{1,5}(?:\.\d{1,3})?")
+
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Ask the new revision the last ``requests`` live ones before the switch.
+
+    The rollout stops when a smaller share of the answers than ``equal`` (0 to 1) is equal, or when
+    the median takes more than ``slowdown`` times as long; None: it is only told.
+    """
+
+    requests: int
+    equal: float | None = None
+    slowdown: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    percent: int
+    pause_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """Give the new revision the traffic in steps; stop when it is worse than the old one.
+
+    ``errors``: how much larger its share of failed requests may be (0 to 1); ``slowdown``: how many
+    times as long its median may take.
+    """
+
+    steps: tuple[Step, ...]
+    errors: float = 0.01
+    slowdown: float = 2.0
+
+    def pause_of(self, percent: int) -> float:
+        """Seconds that a step is held; 0 for a share that is none of the steps."""
+        return next((step.pause_s for step in self.steps if step.percent == percent), 0.0)
+
+    def after(self, percent: int) -> int:
+        """The share that follows this one; 100 after the last step."""
+        return next((step.percent for step in self.steps if step.percent > percent), 100)
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutPolicy:
+    """``is_idempotent``: a prediction may be repeated when a copy dies under it."""
+
+    replay: Replay | None = None
+    canary: Canary | None = None
+    is_idempotent: bool = False
+
+
+def read_policy(tags: Mapping[str, str], *, replay: str = "", canary: str = "") -> RolloutPolicy:
+    """The policy of these freeform tags; ``replay`` and ``canary`` stand in for tags not there.
+
+    Raises InvalidParameter, telling of every tag that is wrong what a right one looks like.
+    """
+    problems: list[str] = []
+
+    def read(tag: str, default: str, reader: Callable[[str], Part]) -> Part | None:
+        try:
+            return reader(tags.get(tag, default))
+        except InvalidParameter as error:
+            problems.append(f"the tag {tag}: {error.message}")
+            return None
+
+    policy = RolloutPolicy(
+        read(REPLAY_TAG, replay, read_replay),
+        read(CANARY_TAG, canary, read_canary),
+        bool(read(IDEMPOTENT_TAG, "false", _read_flag)),
+    )
+    if problems:
+        raise InvalidParameter(problems)
+    return policy
+
+
+def read_replay(text: str) -> Replay | None:
+    """None for "off" and "". Raises InvalidParameter."""
+    words = text.split()
+    if not words or words == [OFF]:
+        return None
+    limits = _limits(words[1:], {"equal": _share, "slowdown": _factor})
+    if not words[0].isdecimal() or not 1 <= int(words[0]) <= MOST_REPLAYED or limits is None:
+        raise InvalidParameter(
+            f"{text!r} must be a number of requests, 1 to {MOST_REPLAYED}, and limits if wanted, "
+            'like "50" or "50 equal=95% slowdown=2", or "off"'
+        )
+    return Replay(int(words[0]), **limits)
+
+
+def read_canary(text: str) -> Canary | None:
+    """None for "off" and "". Raises InvalidParameter."""
+    words = text.split()
+    if not words or words == [OFF]:
+        return None
+    matches = [_STEP.fullmatch(word) for word in words if "=" not in word]
+    steps = tuple(
+        Step(int(match[1]), float(match[2]) * _UNITS[match[3]]) for match in matches if match
+    )
+    shares = [step.percent for step in steps]
+    limits = _limits([word for word in words if "=" in word], _CANARY_LIMITS)
+    if (
+        not steps
+        or limits is None
+        or len(steps) < len(matches)
+        or shares != sorted(set(shares))
+        or shares[0] < 1
+        or any(step.pause_s > LONGEST_PAUSE_S for step in steps)
+    ):
+        raise InvalidParameter(
+            f"{text!r} must be steps of a rising share, 1% to 99%, each with its pause of at most "
+            '24h, and limits if wanted, like "5%/30s 25%/5m" or "10%/60s errors=1% slowdown=2", '
+            'or "off"'
+        )
+    return Canary(steps, **limits)
+
+
+def _read_flag(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise InvalidParameter(f'{text!r} must be "true" or "false"')
+    return text == "true"
+
+
+def _limits(
+    words: list[str], readers: Mapping[str, Callable[[str], float | None]]
+) -> dict[str, float] | None:
+    """Limits by name; None if a word is not one of them, wrong, or said twice."""
+    limits: dict[str, float] = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        limit = readers[name](value) if name in readers else None
+        if limit is None or name in limits:
+            return None
+        limits[name] = limit
+    return limits
+
+
+def _share(text: str) -> float | None:
+    """0 to 1, from "95%"."""
+    number = text.removesuffix("%")
+    if number == text or not _NUMBER.fullmatch(number) or float(number) > 100:
+        return None
+    return float(number) / 100
+
+
+def _factor(text: str) -> float | None:
+    if not _NUMBER.fullmatch(text) or float(text) < 1:
+        return None
+    return float(text)
+
+
+_CANARY_LIMITS: Mapping[str, Callable[[str], float | None]] = {
+    "errors": _share,
+    "slowdown": _factor,
+}
