@@ -65,15 +65,25 @@ class Client:
     def delete_model(self, model_id: str) -> None:
         self._check(self._http.delete(f"{API}/models/{model_id}"))
 
-    def create_deployment(self, name: str, configuration: Resource) -> tuple[Resource, str]:
+    def create_deployment(
+        self, name: str, configuration: Resource, tags: dict[str, str] | None = None
+    ) -> tuple[Resource, str]:
         """The deployment, still CREATING, and its work request's id."""
-        body = self._owned(displayName=name, modelDeploymentConfigurationDetails=configuration)
+        body = self._owned(
+            displayName=name,
+            modelDeploymentConfigurationDetails=configuration,
+            freeformTags=tags or {},
+        )
         answer = self._check(self._http.post(f"{API}/modelDeployments", json=body))
         return answer.json(), answer.headers["opc-work-request-id"]
 
-    def update_deployment(self, deployment_id: str, configuration: Resource) -> str:
-        """The work request's id."""
-        body = {"modelDeploymentConfigurationDetails": configuration}
+    def update_deployment(
+        self, deployment_id: str, configuration: Resource, tags: dict[str, str] | None = None
+    ) -> str:
+        """The work request's id. ``tags`` None: they stay as they are."""
+        body: Resource = {"modelDeploymentConfigurationDetails": configuration}
+        if tags is not None:
+            body["freeformTags"] = tags
         answer = self._check(self._http.put(f"{API}/modelDeployments/{deployment_id}", json=body))
         return answer.headers["opc-work-request-id"]
 
@@ -103,6 +113,17 @@ class Client:
             ids = ", ".join(row["id"] for row in found)
             raise errors.Conflict(f"{len(found)} deployments are called {name_or_id!r}: {ids}")
         return found[0]
+
+    def change_under_way(self, deployment_id: str) -> Resource | None:
+        """The work request that is not finished, if there is one."""
+        for request in self._pages("/workRequests", {"resourceId": deployment_id}):
+            if WorkRequestState(request["status"]) not in FINISHED:
+                return request
+        return None
+
+    def cancel(self, work_request_id: str) -> None:
+        """Ask for the end of a change. Raises ApiError if it has ended, or cannot be undone."""
+        self._check(self._http.delete(f"{API}/workRequests/{work_request_id}"))
 
     def follow(self, work_request_id: str) -> Iterator[tuple[Resource, list[str]]]:
         """The work request and its new log lines, until it is finished."""

@@ -1,4 +1,4 @@
-"""`havre deploy`, `predict`, `list`, `delete`: the everyday path, through the public API."""
+"""`havre deploy`, `predict`, `list`, `cancel`, `delete`: the everyday path, through the API."""
 
 import json
 import sys
@@ -14,7 +14,7 @@ from havre.cli import output
 from havre.cli.connection import HomeOption, connect, home_of
 from havre.cli.output import JsonOption
 from havre.client import Client
-from havre.domain.errors import InvalidParameter, ModelFault
+from havre.domain.errors import Conflict, InvalidParameter, ModelFault
 from havre.packing import pack
 
 Name = Annotated[str, typer.Argument(help="The deployment's display name or OCID.")]
@@ -27,6 +27,7 @@ def register(app: typer.Typer) -> None:
     app.command()(predict)
     app.command("list")(list_deployments)
     app.command()(delete)
+    app.command()(cancel)
 
 
 def deploy(
@@ -39,6 +40,10 @@ def deploy(
     bandwidth: Annotated[int, typer.Option(help="Bandwidth of the load balancer, Mbps.")] = 10,
     env: Annotated[
         list[str] | None, typer.Option("--env", help="NAME=VALUE for score.py; repeatable.")
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option("--tag", help="NAME=VALUE, a freeform tag; repeatable. Replaces all others."),
     ] = None,
     home: HomeOption = None,
 ) -> None:
@@ -53,11 +58,12 @@ def deploy(
         memory_gb=memory,
         instances=instances,
         bandwidth_mbps=bandwidth,
-        variables=_variables(env or []),
+        variables=_pairs(env or [], "--env"),
     )
+    tags = None if tag is None else _pairs(tag, "--tag")
     console = Console(highlight=False)
     deployment = save_and_deploy(
-        client, folder, name or folder.resolve().name, configuration, console
+        client, folder, name or folder.resolve().name, configuration, console, tags=tags
     )
     console.print(f"\n{deployment['displayName']} answers at", style="bold")
     console.print(f"{deployment['modelDeploymentUrl']}/predict", soft_wrap=True)
@@ -113,6 +119,22 @@ def delete(
         client.delete_model(model_of(deployment))
 
 
+def cancel(name: Name, home: HomeOption = None) -> None:
+    """Call off the change under way of a deployment: what served before serves on."""
+    client = connect(home_of(home))
+    deployment = client.find_deployment(name)
+    under_way = client.change_under_way(deployment["id"])
+    if under_way is None:
+        raise Conflict(f"no change of {deployment['displayName']} is under way")
+    client.cancel(under_way["id"])
+    console = Console(highlight=False)
+    request, _ = _show(client, under_way["id"], console)
+    if request["status"] != "CANCELED":
+        raise Conflict("the change had ended before it could be called off")
+    state = client.deployment(deployment["id"])["lifecycleState"]
+    console.print(f"{deployment['displayName']} is {state}")
+
+
 def configure(
     *,
     shape: str = STANDARD_SHAPE,
@@ -144,9 +166,17 @@ def configure(
 
 
 def save_and_deploy(
-    client: Client, folder: Path, name: str, configuration: dict[str, Any], console: Console
+    client: Client,
+    folder: Path,
+    name: str,
+    configuration: dict[str, Any],
+    console: Console,
+    *,
+    tags: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """Pack, save and deploy a folder, telling each step; the deployment when it is ACTIVE.
+
+    ``tags`` None: those that an existing deployment has stay.
 
     Raises ModelFault when it does not become ACTIVE: what is there tells why, until it is deleted
     or deployed again. The model is taken back when the deployment is refused from the start.
@@ -172,10 +202,10 @@ def save_and_deploy(
             if existing:
                 console.print(f"updating the deployment {name}")
                 deployment_id = existing[0]["id"]
-                work_request = client.update_deployment(deployment_id, configuration)
+                work_request = client.update_deployment(deployment_id, configuration, tags)
             else:
                 console.print(f"deploying {name}")
-                deployment, work_request = client.create_deployment(name, configuration)
+                deployment, work_request = client.create_deployment(name, configuration, tags)
                 deployment_id = deployment["id"]
         except BaseException:
             client.delete_model(model["id"])
@@ -186,6 +216,13 @@ def save_and_deploy(
 
 def follow(client: Client, work_request_id: str, console: Console) -> None:
     """Show a work request's log as it grows. Raises ModelFault with its last line if it failed."""
+    request, last = _show(client, work_request_id, console)
+    if request["status"] != "SUCCEEDED":
+        raise ModelFault(f"{request['operationType']} {request['status']}: {last}")
+
+
+def _show(client: Client, work_request_id: str, console: Console) -> tuple[dict[str, Any], str]:
+    """The finished work request and its last line."""
     with console.status("") as status:
         last = ""
         for request, lines in client.follow(work_request_id):
@@ -193,8 +230,7 @@ def follow(client: Client, work_request_id: str, console: Console) -> None:
                 console.print(f"  {line}", soft_wrap=True, markup=False)
                 last = line
             status.update(f"{request['status'].lower()}, {request['percentComplete']:.0f} %")
-    if request["status"] != "SUCCEEDED":
-        raise ModelFault(f"{request['operationType']} {request['status']}: {last}")
+    return request, last
 
 
 def model_of(deployment: dict[str, Any]) -> str:
@@ -213,14 +249,14 @@ def _existing(client: Client, name: str, console: Console) -> list[dict[str, Any
     return [row for row in rows if row["lifecycleState"] in UPDATABLE]
 
 
-def _variables(pairs: list[str]) -> dict[str, str]:
-    variables = {}
+def _pairs(pairs: list[str], option: str) -> dict[str, str]:
+    found = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise InvalidParameter(f"--env {pair!r} must be NAME=VALUE")
-        variables[name] = value
-    return variables
+            raise InvalidParameter(f"{option} {pair!r} must be NAME=VALUE")
+        found[name] = value
+    return found
 
 
 def _body(data: str) -> bytes:
