@@ -114,11 +114,13 @@ class OperatedServer:
 
     # Deployments.
 
-    def save(self, score: str = TROUBLED) -> str:
-        """A model in the catalog; its OCID."""
+    def save(self, score: str = TROUBLED, *, sample: str = "") -> str:
+        """A model in the catalog, with a test_input.json if one is given; its OCID."""
         with tempfile.TemporaryDirectory(prefix="hv") as folder:
             (Path(folder) / "artifact").mkdir()
             (Path(folder) / "artifact" / "score.py").write_text(score)
+            if sample:
+                (Path(folder) / "artifact" / "test_input.json").write_text(sample)
             archive = Path(folder) / "artifact.zip"
             pack(Path(folder) / "artifact", archive)
             return self.save_archive(archive)
@@ -168,8 +170,9 @@ class OperatedServer:
 
     def end_of(self, work_request: str) -> dict[str, Any]:
         """The work request once it has ended, with its log's last line as ``reason``."""
+        reason = ""
         for seen, lines in self.client.follow(work_request):
-            request, reason = seen, lines[-1] if lines else ""
+            request, reason = seen, lines[-1] if lines else reason
         return {**request, "reason": reason}
 
     def state(self, deployment_id: str) -> str:
