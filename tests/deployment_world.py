@@ -88,5 +88,7 @@ def settle(services: Services, deployment_id: str, state: DeploymentState | None
         row.lifecycle_state = state or row.target_state
         is_up = row.lifecycle_state == DeploymentState.ACTIVE
         row.current_instances = row.spec["instance_count"] if is_up else 0
+        row.serving_spec = row.spec if is_up else None
+        row.serving_configuration = row.configuration if is_up else None
         row.version += 1
         work_requests.succeed(session, row.work_request_id, "Done.", now=services.clock())

@@ -191,6 +191,8 @@ def test_sending_everything_back_changes_nothing_but_is_accepted(api, model_id):
         ({CONFIGURATION: {"modelConfigurationDetails": {"bandwidthMbps": 1}}}, "bandwidthMbps"),
         ({"displayName": 5}, "displayName"),
         ({"freeformTags": {"a": 1}}, "freeformTags"),
+        ({"freeformTags": {"havre-replay": "much"}}, 'like "50"'),
+        ({"freeformTags": {"havre-canary": "5%"}}, 'like "5%/30s 25%/5m"'),
         ({"categoryLogDetails": {"access": {"logId": "l"}}}, "logGroupId"),
     ],
 )

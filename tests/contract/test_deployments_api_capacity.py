@@ -68,11 +68,11 @@ def test_copies_are_admitted_up_to_the_stated_factor(api, model_id):
             "WEB_CONCURRENCY": 1
         }
         assert client.put(path, json=update).status_code == 202
-        answer = client.post(
-            DEPLOYMENTS,
-            json=create_request(api.services, model_id, variables={"WEB_CONCURRENCY": "1"}),
-        )
-        assert answer.status_code == 202
+        smallest = create_request(api.services, model_id, variables={"WEB_CONCURRENCY": "1"})
+        # Should the update fail, it serves on as it did: until then that place is not free.
+        refused(client.post(DEPLOYMENTS, json=smallest), 400, "LimitExceeded", "6 used")
+        settle(api.services, ids[0])
+        assert client.post(DEPLOYMENTS, json=smallest).status_code == 202
 
 
 def test_what_is_inactive_failed_or_deleted_takes_no_room(api, model_id):

@@ -48,7 +48,7 @@ class Tally:
         figures = f"{self.answered} requests, {self.failed} failed"
         if self.latency.count == 0:
             return figures
-        return f"{figures}, median {self.median_s * 1e3:.1f} ms"
+        return f"{figures}, median {in_ms(self.median_s)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,11 @@ def exceeded(canary: Canary, trial: Trial) -> str:
             f"as slow ({trial})"
         )
     return ""
+
+
+def in_ms(seconds: float) -> str:
+    milliseconds = seconds * 1e3
+    return f"{milliseconds:.0f} ms" if milliseconds >= 10 else f"{milliseconds:.2f} ms"
 
 
 def is_slower(new_s: float, old_s: float, factor: float) -> bool:

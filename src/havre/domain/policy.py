@@ -19,8 +19,9 @@ OFF = "off"
 MOST_REPLAYED = 1000
 LONGEST_PAUSE_S = 24 * 3600.0
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-_STEP = re.compile(r"(\d{1,2})%/(\d{1,5}(?:\.\d{1,3})?)([smh])")
-_NUMBER = re.compile(r"\d{1,5}(?:\.\d{1,3})?")
+_STEP = re.compile(r"(\d{1,2})%/(\d{1,5}(?:\.\d{1,3})?)([smh])", re.ASCII)
+_NUMBER = re.compile(r"\d{1,5}(?:\.\d{1,3})?", re.ASCII)
+_COUNT = re.compile(r"[0-9]{1,4}")
 
 Part = TypeVar("Part")
 
@@ -104,7 +105,8 @@ def read_replay(text: str) -> Replay | None:
     if not words or words == [OFF]:
         return None
     limits = _limits(words[1:], {"equal": _share, "slowdown": _factor})
-    if not words[0].isdecimal() or not 1 <= int(words[0]) <= MOST_REPLAYED or limits is None:
+    is_count = _COUNT.fullmatch(words[0]) and 1 <= int(words[0]) <= MOST_REPLAYED
+    if not is_count or limits is None:
         raise InvalidParameter(
             f"{text!r} must be a number of requests, 1 to {MOST_REPLAYED}, and limits if wanted, "
             'like "50" or "50 equal=95% slowdown=2", or "off"'

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from havre.domain.canary import is_slower
+from havre.domain.canary import in_ms, is_slower
 from havre.domain.policy import Replay
 
 
@@ -34,13 +34,14 @@ class Comparison:
         first = f" (the first is request {self.first_difference})" if differ else ""
         return (
             f"{self.equal} of {self.requests} answers are equal, {differ} differ{first}; "
-            f"median {self.new_median_s * 1e3:.1f} ms, was {self.old_median_s * 1e3:.1f} ms"
+            f"median {in_ms(self.new_median_s)}, was {in_ms(self.old_median_s)}"
         )
 
     def exceeded(self, replay: Replay) -> str:
         """Which limit the new revision is beyond, with the figures; "" if none."""
         if replay.equal is not None and self.equal < replay.equal * self.requests:
-            return f"the replay stopped the rollout: {self}; equal={replay.equal:.4g} is the limit"
+            limit = f"equal={100 * replay.equal:g}%"
+            return f"the replay stopped the rollout: {self}; {limit} is the limit"
         if replay.slowdown is not None and is_slower(
             self.new_median_s, self.old_median_s, replay.slowdown
         ):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from havre.domain.canary import in_ms
 from havre.domain.errors import EngineFault, HavreError
 from havre.domain.instance import CheckAnswer, CheckRequest, RecordedRequest
 from havre.domain.observed import Verification
@@ -140,7 +141,7 @@ class Verifier:
         self._recorder.note(
             snapshot,
             "The new revision was checked: it answered the artifact's own sample in "
-            f"{answer.took_s * 1e3:.1f} ms.",
+            f"{in_ms(answer.took_s)}.",
             percent=70,
         )
         return ""
