@@ -67,7 +67,7 @@ def plan(wanted: Wanted, seen: Seen) -> list[Action]:
         return result.actions
     is_switched = seen.route is not None and seen.route.revision == wanted.goal.revision
     if wanted.changing and (ending := _early_end(wanted, seen, is_switched)) is not None:
-        return [ending]
+        return [*_take_back(wanted, seen), ending]
     if seen.preparation is Preparation.NONE:
         result.add(Prepare())
     if seen.preparation is Preparation.DONE:
@@ -115,6 +115,16 @@ def _early_end(wanted: Wanted, seen: Seen, is_switched: bool) -> Action | None:
         reason = exceeded(wanted.canary, seen.trial)
         return Fail(reason) if reason else None
     return None
+
+
+def _take_back(wanted: Wanted, seen: Seen) -> list[Action]:
+    """A canary's share goes back before the end of the change is told."""
+    fallback = wanted.fallback
+    if fallback is None or seen.route is None or seen.route.canary is None:
+        return []
+    if seen.route.revision != fallback.revision:
+        return []
+    return [Publish(fallback, _choose(fallback, seen))]
 
 
 def _starts(goal: Goal, seen: Seen) -> list[Action]:

@@ -104,6 +104,9 @@ class Memory:
             back_off = self.back_offs.setdefault(revision, BackOff())
             back_off.until = now + min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**back_off.failures)
             back_off.failures += 1
+        for revision in set(self.back_offs) - set(revisions.values()):
+            if now - self.back_offs[revision].until > PROVEN_S:
+                del self.back_offs[revision]  # nobody wants it any more
         for table in (self.unrouted_since, self.ready_since, self.copyless_since):
             for gone in set(table) - known:
                 del table[gone]

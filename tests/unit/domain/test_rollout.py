@@ -462,7 +462,7 @@ def trial(for_s: float, new: Tally | None = None, old: Tally | None = None) -> T
                 instance("new-2", FAILED, is_on_trial=False, reason="out of memory"),
                 route=at(5, "new-1", "new-2"),
             ),
-            [Fail("out of memory")],
+            [Publish(OLD, ("old-1", "old-2")), Fail("out of memory")],
         ),
         # With nobody of the old revision left, all goes to the new one.
         (
@@ -500,11 +500,13 @@ def test_a_canary_stops_with_the_figures(new, old, told):
     if not told:
         assert planned == []
         return
-    [failed] = planned
+    # The traffic goes back before the failure is told.
+    taken_back, failed = planned
+    assert taken_back == Publish(OLD, ("old-1", "old-2"))
     assert isinstance(failed, Fail)
     assert told in failed.reason
     assert f"{new.answered} requests, {new.failed} failed" in failed.reason
-    # And back: first the traffic, then the instances.
+    # Where that was refused it is asked again; then the instances go.
     back = replace(STEADY, changing=False)
     assert plan(back, seen_) == [Publish(OLD, ("old-1", "old-2"))]
     settled = seen(*OLD_PAIR, *NEW_PAIR, route=OLD_ROUTE)
@@ -514,7 +516,8 @@ def test_a_canary_stops_with_the_figures(new, old, told):
 def test_a_canary_can_be_called_off_at_any_step():
     for percent in (5, 25):
         observed = seen(*OLD_PAIR, *NEW_PAIR, route=at(percent, "new-1", "new-2"))
-        assert plan(replace(STAGED, canceling=True), observed) == [Cancel()]
+        canceled = plan(replace(STAGED, canceling=True), observed)
+        assert canceled == [Publish(OLD, ("old-1", "old-2")), Cancel()]
 
 
 def test_what_an_earlier_canary_left_is_taken_out_before_its_instances_stop():
