@@ -14,22 +14,6 @@ from havre.store import intents
 from havre.store.database import Database, sqlite_url
 
 
-@pytest.fixture
-def world(tmp_path):
-    database = Database(sqlite_url(tmp_path / "havre.sqlite3"))
-    database.migrate()
-    yield World(database)
-    database.close()
-
-
-@pytest.fixture
-def active(world):
-    deployment = world.create(instance_count=2)
-    world.settle(deployment)
-    assert world.outcome(deployment) == (D.ACTIVE, W.SUCCEEDED)
-    return deployment
-
-
 def test_creation_ends_active_with_every_step_told(world):
     deployment = world.create(instance_count=2)
     world.engine.script(SPEC.revision, Script(notes=("copies are forked: one thread",)))

@@ -21,22 +21,6 @@ NEW = {"environment_variables": {"A": "1"}}
 SAMPLE = CheckRequest(b'{"data": 1}')
 
 
-@pytest.fixture
-def world(tmp_path):
-    database = Database(sqlite_url(tmp_path / "havre.sqlite3"))
-    database.migrate()
-    yield World(database)
-    database.close()
-
-
-@pytest.fixture
-def active(world):
-    deployment = world.create(instance_count=2)
-    world.settle(deployment)
-    assert world.outcome(deployment) == (D.ACTIVE, W.SUCCEEDED)
-    return deployment
-
-
 def answered(status: int, body: bytes = b"{}", took_s: float = 0.001, error: str = ""):
     return CheckAnswer(status, JSON, body, took_s, error)
 

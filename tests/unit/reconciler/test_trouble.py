@@ -13,24 +13,7 @@ from havre.engines.fake import Script
 from havre.reconciler.record import Recorder
 from havre.reconciler.snapshot import load
 from havre.store import intents
-from havre.store.database import Database, sqlite_url
 from havre.store.schema import Deployment, WorkRequest, WorkRequestLog
-
-
-@pytest.fixture
-def world(tmp_path):
-    database = Database(sqlite_url(tmp_path / "havre.sqlite3"))
-    database.migrate()
-    yield World(database)
-    database.close()
-
-
-@pytest.fixture
-def active(world):
-    deployment = world.create(instance_count=2)
-    world.settle(deployment)
-    assert world.outcome(deployment) == (D.ACTIVE, W.SUCCEEDED)
-    return deployment
 
 
 def guarded(world: World, deployment: str, passes: int = 40) -> None:

@@ -1,0 +1,24 @@
+"""A world for each test, and a deployment of two instances in it."""
+
+import pytest
+from tests.unit.reconciler.world import World
+
+from havre.domain.states import DeploymentState as D
+from havre.domain.states import WorkRequestState as W
+from havre.store.database import Database, sqlite_url
+
+
+@pytest.fixture
+def world(tmp_path):
+    database = Database(sqlite_url(tmp_path / "havre.sqlite3"))
+    database.migrate()
+    yield World(database)
+    database.close()
+
+
+@pytest.fixture
+def active(world):
+    deployment = world.create(instance_count=2)
+    world.settle(deployment)
+    assert world.outcome(deployment) == (D.ACTIVE, W.SUCCEEDED)
+    return deployment
