@@ -99,6 +99,11 @@ class Home:
         return self.root / "logs"
 
     @property
+    def access_log(self) -> Path:
+        """A line per request to a deployment. Envoy writes it."""
+        return self.logs / "access.jsonl"
+
+    @property
     def lib(self) -> Path:
         """The code of ours that runs beside a model's, by digest: running copies keep theirs."""
         return self.root / "lib"

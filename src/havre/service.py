@@ -20,6 +20,8 @@ from havre.api.app import create_app
 from havre.api.services import Services
 from havre.auth.identity import Identity, load_or_create
 from havre.auth.keyring import Keyring
+from havre.balancer.access_log import Rotation
+from havre.balancer.admin import Admin
 from havre.balancer.envoy import EnvoyBalancer
 from havre.balancer.resources import Limits
 from havre.catalog.artifacts import ArtifactStore
@@ -58,6 +60,11 @@ def serve(home: Home, settings: Settings) -> None:
         balancer = EnvoyBalancer(home, limits=Limits.behind(settings), keys=keys)
         balancer.start()
         stack.callback(balancer.stop)
+        rotation = Rotation(
+            home.access_log, Admin(home.admin_socket), max_mb=settings.access_log_mb
+        )
+        rotation.start()
+        stack.callback(rotation.stop)
         reconciler = _make_reconciler(home, settings, database, artifacts, balancer, identity)
         services = Services(
             database=database,

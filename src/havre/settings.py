@@ -123,6 +123,12 @@ SETTINGS: tuple[Setting, ...] = (
         64.0,
         "Copies allowed per hardware thread of the machine, over all deployments.",
     ),
+    Setting(
+        "access_log_mb",
+        int,
+        256,
+        "Megabytes of access log that are kept, counted before they are compressed; the oldest go.",
+    ),
     Setting("log_level", str, "info", "How much is logged.", ("debug", "info", "warning", "error")),
 )
 
@@ -153,6 +159,7 @@ class Settings:
     rollout_canary: str
     capacity: str
     overcommit_factor: float
+    access_log_mb: int
     log_level: str
 
 

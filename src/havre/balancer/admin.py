@@ -63,6 +63,10 @@ class Admin:
         except Unavailable:
             return False
 
+    def reopen_logs(self) -> None:
+        """Have it go on in new files where its logs were renamed."""
+        self._ask("POST", "/reopen_logs")
+
     def port(self) -> int:
         """The port it listens on, also where the system chose it."""
         for line in self._get("/listeners").splitlines():
@@ -72,10 +76,13 @@ class Admin:
         raise Unavailable("the load balancer does not listen yet")
 
     def _get(self, path: str, **query: str) -> str:
+        return self._ask("GET", f"{path}?{urlencode(query)}")
+
+    def _ask(self, method: str, target: str) -> str:
         # A connection per question: Envoy may have been restarted since the last one.
         connection = _Connection(self._socket)
         try:
-            connection.request("GET", f"{path}?{urlencode(query)}")
+            connection.request(method, target)
             return connection.getresponse().read().decode()
         except (OSError, HTTPException) as error:
             raise Unavailable(

@@ -7,6 +7,7 @@ from typing import Any
 
 import envoy
 
+from havre.balancer.access_log import FLUSH_MS
 from havre.balancer.clusters import clusters
 from havre.balancer.files import Files
 from havre.balancer.listener import listeners
@@ -38,6 +39,8 @@ def envoy_process(home: Home, settings: Settings) -> tuple[tuple[str, ...], dict
             "--disable-hot-restart",
             "--log-level",
             "warning",
+            "--file-flush-interval-msec",
+            str(FLUSH_MS),
         ),
         {},
     )
@@ -69,7 +72,13 @@ def write_bootstrap(
     """
     files = Files(home)
     files.write(files.bootstrap, _bootstrap(home))
-    told = listeners(host=host, port=port, rds_file=files.routes, limits=limits)
+    told = listeners(
+        host=host,
+        port=port,
+        rds_file=files.routes,
+        requests_file=home.access_log,
+        limits=limits,
+    )
     files.publish(files.listeners, told)
     if not files.clusters.exists():
         files.publish(files.clusters, clusters([], api_socket=home.api_socket))

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from havre.balancer.access_log import access_log, note_copy
 from havre.balancer.resources import (
     BANDWIDTH,
     BUFFER,
@@ -48,8 +49,10 @@ end
 """
 
 
-def listeners(*, host: str, port: int, rds_file: Path, limits: Limits) -> Resources:
-    """The one listener: ``port`` 0 lets the system pick."""
+def listeners(
+    *, host: str, port: int, rds_file: Path, requests_file: Path, limits: Limits
+) -> Resources:
+    """The one listener: ``port`` 0 lets the system pick. ``requests_file`` is the access log."""
     return response(
         "envoy.config.listener.v3.Listener",
         [
@@ -57,13 +60,15 @@ def listeners(*, host: str, port: int, rds_file: Path, limits: Limits) -> Resour
                 "name": LISTENER,
                 "address": {"socket_address": {"address": host, "port_value": port}},
                 "per_connection_buffer_limit_bytes": ANSWER_TAKEN_BYTES,
-                "filter_chains": [{"filters": [_connection_manager(rds_file, limits)]}],
+                "filter_chains": [
+                    {"filters": [_connection_manager(rds_file, requests_file, limits)]}
+                ],
             }
         ],
     )
 
 
-def _connection_manager(rds_file: Path, limits: Limits) -> Json:
+def _connection_manager(rds_file: Path, requests_file: Path, limits: Limits) -> Json:
     return {
         "name": "envoy.filters.network.http_connection_manager",
         "typed_config": typed(
@@ -77,6 +82,7 @@ def _connection_manager(rds_file: Path, limits: Limits) -> Json:
             internal_address_config={
                 "cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]
             },
+            access_log=[access_log(requests_file)],
             generate_request_id=False,
             # The signature covers the path as it was sent.
             normalize_path=False,
@@ -131,7 +137,8 @@ def _early_headers() -> Json:
 
 
 def _http_filters() -> list[Json]:
-    """In the order a request meets them; all but the router are off where no route turns them on.
+    """In the order a request meets them; all but the last two are off where no route turns them
+    on.
 
     A request is whole before anything is decided, so that a refusal leaves the connection usable;
     after shaping it is collected again, so that it waits here and does not occupy a copy.
@@ -144,6 +151,7 @@ def _http_filters() -> list[Json]:
         _off(RATE, f"{filters}.local_ratelimit.v3.LocalRateLimit", stat_prefix="rate"),
         _off(BANDWIDTH, f"{filters}.bandwidth_limit.v3.BandwidthLimit", stat_prefix="bandwidth"),
         _off(COLLECT, f"{filters}.buffer.v3.Buffer", max_request_bytes=MAX_BODY_BYTES),
+        note_copy(),
         {
             "name": "envoy.filters.http.router",
             "typed_config": typed(

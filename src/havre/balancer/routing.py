@@ -15,6 +15,7 @@ control plane's refusals, which read it away in constant memory.
 from collections.abc import Mapping
 from functools import lru_cache
 
+from havre.balancer.access_log import DEPLOYMENT, NAMESPACE
 from havre.balancer.clusters import API_CLUSTER, REFUSALS_CLUSTER
 from havre.balancer.matching import (
     all_of,
@@ -52,7 +53,6 @@ BACKLOG_S = 10
 """Seconds of provisioned bandwidth that may be asked for ahead before 429."""
 REFUSALS_PATH = "/_refused/"
 """Paths of the API that read a body away and answer: ``/_refused/413``."""
-COPY_HEADER = "x-havre-copy"
 LARGEST_UINT32 = 2**32 - 1
 
 API_VERSIONS = ("20190101", "20180409", "20190909", "20200531", "20180401", "20160918")
@@ -78,7 +78,6 @@ def route_table(
         [
             {
                 "name": ROUTES,
-                "response_headers_to_remove": [COPY_HEADER],
                 "response_headers_to_add": [echo_request_id()],
                 "virtual_hosts": [
                     {
@@ -179,6 +178,7 @@ def _served(route: Route, manner: Json, *, is_signed: bool) -> Json:
     return {
         "match": {"prefix": "/"},
         "route": {**_clusters(route), **manner},
+        "metadata": {"filter_metadata": {NAMESPACE: {DEPLOYMENT: route.deployment_id}}},
         "typed_per_filter_config": {
             **_bandwidth(route.bandwidth_mbps),
             **({SIGNATURE: _on()} if is_signed else {}),
