@@ -31,7 +31,7 @@ def register(home: Home, user_ocid: str, key: rsa.RSAPublicKey) -> Path:
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
     folder = home.keys / user_ocid
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    durable.make_folder(folder)
     path = folder / f"{fingerprint(key).replace(':', '')}.pem"
     durable.write_file(path, pem)
     return path

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from havre.domain.errors import NotFound, Unavailable
-from havre.durable import DISK_FULL, sync_folder, try_lock
+from havre.durable import DISK_FULL, make_folder, sync_folder, try_lock
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -127,7 +127,7 @@ class IncomingArtifact:
         try:
             os.fchmod(self._descriptor, 0o444)
             os.fsync(self._descriptor)
-            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(place.parent)
             self._path.rename(place)
             sync_folder(place.parent)
             sync_folder(place.parent.parent)

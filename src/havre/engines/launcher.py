@@ -36,13 +36,14 @@ def compile_for(interpreter: Path, launcher: Path) -> None:
     """Write the byte code for an environment's Python, once: keepers may not write it themselves.
 
     Without it every start takes a tenth of a second longer: a failure is no more than that. With -I
-    and -S no code of the environment's packages runs here.
+    and -S no code of the environment's packages runs here. What lies there unmarked may be torn, by
+    a power cut, and look whole to Python: it is written anew.
     """
     marks = launcher.parents[1]
     mark = marks / f"compiled-{hashlib.sha256(os.fsencode(interpreter)).hexdigest()[:16]}"
     if mark.exists():
         return
-    options = ("-I", "-S", "-m", "compileall", "-q")
+    options = ("-I", "-S", "-m", "compileall", "-q", "-f")
     command = [str(interpreter), *options, str(launcher.parent)]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         subprocess.run(
@@ -55,6 +56,7 @@ def compile_for(interpreter: Path, launcher: Path) -> None:
             timeout=COMPILE_S,
             check=True,
         )
+        sync_tree(launcher.parent)
         mark.touch()
 
 

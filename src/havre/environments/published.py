@@ -7,7 +7,6 @@ gets next year is the one that was tried. Wheels named by path are kept in the h
 import hashlib
 import json
 import re
-import shutil
 import tempfile
 import time
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from havre.domain.errors import EnvironmentFault, InvalidParameter, NotFound, Unavailable
-from havre.durable import sync_folder, write_file
+from havre.durable import make_folder, sync_folder, write_file
 from havre.environments.definition import (
     Definition,
     EnvironmentDefinition,
@@ -77,7 +76,7 @@ class PublishedEnvironments:
         else:
             stored["definition"] = definition.to_json()
         try:
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._root)
             write_file(self._file(definition.slug), json.dumps(stored, indent=1).encode())
         except OSError as error:
             raise Unavailable(f"the environment cannot be recorded: {error}") from error
@@ -157,13 +156,12 @@ class PublishedEnvironments:
             raise InvalidParameter(
                 f"{line!r} is not a file: build a wheel ('uv build --wheel') and name that file"
             )
-        digest = hashlib.sha256(source.read_bytes()).hexdigest()
+        content = source.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
         kept = self._root.parent / "files" / digest_of(digest) / source.name
         try:
-            kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as beside:
-                shutil.copyfile(source, beside.name)
-            Path(beside.name).rename(kept)
+            make_folder(kept.parent)
+            write_file(kept, content)
         except OSError as error:
             raise Unavailable(f"{source.name} cannot be kept in the home: {error}") from error
         return str(kept)
