@@ -29,8 +29,8 @@ def postgresql() -> Iterator[str]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path) -> Iterator[Database]:
-    """A migrated, empty database of each kind."""
+def empty_database(request: pytest.FixtureRequest, tmp_path) -> Iterator[Database]:
+    """One of each kind, without a table."""
     if request.param == "sqlite":
         database = Database(sqlite_url(tmp_path / "havre.sqlite3"))
     else:
@@ -41,6 +41,12 @@ def database(request: pytest.FixtureRequest, tmp_path) -> Iterator[Database]:
             connection.exec_driver_sql(f"CREATE DATABASE {name}")
         admin.dispose()
         database = Database(server.set(database=name).render_as_string(hide_password=False))
-    database.migrate()
     yield database
     database.close()
+
+
+@pytest.fixture
+def database(empty_database: Database) -> Database:
+    """A migrated, empty database of each kind."""
+    empty_database.migrate()
+    return empty_database

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from havre.domain.errors import Unavailable
+from havre.domain.errors import IncorrectState, Unavailable
 
 LOCK_WAIT_S = 5.0
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -64,10 +66,25 @@ class Database:
                     session.rollback()
                     raise
 
+    def check_schema(self) -> None:
+        """Look whether this version can use the database, and change nothing.
+
+        Raises IncorrectState when a newer version has changed its tables, Unavailable.
+        """
+        known = {script.revision for script in _scripts().walk_revisions()}
+        with _trouble_as_unavailable(), self._engine.connect() as connection:
+            found = set(MigrationContext.configure(connection).get_current_heads())
+        if newer := sorted(found - known):
+            raise IncorrectState(
+                f"the database was changed by a newer version of havre (its schema is "
+                f"{', '.join(newer)}; this version knows up to {_scripts().get_current_head()}): "
+                "install that version or a newer one, or restore a backup made before it"
+            )
+
     def migrate(self) -> None:
-        """Bring the schema to this version. Raises Unavailable."""
-        configuration = Config()
-        configuration.set_main_option("script_location", str(MIGRATIONS))
+        """Bring the schema to this version. Raises what `check_schema` raises."""
+        self.check_schema()
+        configuration = _configuration()
         with _trouble_as_unavailable(), self._engine.connect() as connection:
             configuration.attributes["connection"] = connection
             command.upgrade(configuration, "head")
@@ -75,6 +92,16 @@ class Database:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def _configuration() -> Config:
+    configuration = Config()
+    configuration.set_main_option("script_location", str(MIGRATIONS))
+    return configuration
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_configuration())
 
 
 def sqlite_url(path: Path) -> str:
