@@ -121,6 +121,35 @@ def test_copies_serve_on_without_their_keeper_and_are_ended_by_a_stop(
     assert len(engines.supervised.leftovers()) == 1
 
 
+def test_a_keeper_of_another_protocol_serves_until_it_is_replaced(engines: EngineBench) -> None:
+    spec = engines.spec()
+    ready = engines.ready(spec)
+    places = engines.home.instances / spec.id
+    speak_another_protocol(places / "spec.json")
+    serving = engines.engine.inspect(spec.id)
+    assert (serving.phase, serving.copies_ready) == (InstancePhase.DEGRADED, 2)
+    assert "earlier version" in serving.reason
+    assert predict(serving.socket)["prediction"] == {"x": 1}
+    os.kill(ready.pid, signal.SIGKILL)
+    wait_until(lambda: not runs(ready.pid))
+    orphaned = engines.engine.inspect(spec.id)
+    assert (orphaned.phase, orphaned.copies_ready) == (InstancePhase.DEGRADED, 2)
+    # Started anew it is one of ours again; one that did not serve yet is not waited for.
+    engines.engine.stop(spec.id)
+    engines.engine.start(engines.spec("import time\ntime.sleep(600)\n"))
+    speak_another_protocol(places / "spec.json")
+    engines.phase(spec.id, InstancePhase.GONE)
+    assert engines.ready(engines.spec()).phase is InstancePhase.READY
+
+
+def speak_another_protocol(file: Path) -> None:
+    """Have the spec be one that a keeper of another protocol was started with."""
+    content = json.dumps({**json.loads(file.read_bytes()), "protocol": 0})
+    beside = file.with_suffix(".new")
+    beside.write_text(content)
+    beside.rename(file)
+
+
 def test_instances_serve_and_are_known_after_the_supervisors_death(engines: EngineBench) -> None:
     spec = engines.spec()
     before = engines.ready(spec)

@@ -146,18 +146,31 @@ def talk(
 
 
 def read_state(state_file: Path) -> KeeperState | None:
-    """The keeper's last word on disk; None when there is none that can be read.
-
-    The folder is the model's own: what lies there may be a link, a pipe or endless.
-    """
+    """The keeper's last word on disk; None when there is none that can be read."""
     try:
-        descriptor = os.open(state_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return None
-            return KeeperState.from_json(json.loads(file.read(ANSWER_LIMIT)))
+        return KeeperState.from_json(_read(state_file))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def has_served(state_file: Path) -> bool:
+    """Whether a keeper of whatever protocol has come so far as to take requests, by its last word.
+
+    The phases have the same names in every protocol.
+    """
+    try:
+        return _read(state_file)["phase"] in (READY, DRAINING)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _read(state_file: Path) -> dict[str, Any]:
+    """The folder is the model's own: what lies there may be a link, a pipe or endless."""
+    descriptor = os.open(state_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError(f"{state_file} is not a file")
+        return dict(json.loads(file.read(ANSWER_LIMIT)))
 
 
 def _latency(told: Mapping[str, Any]) -> Latency:

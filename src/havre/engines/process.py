@@ -49,7 +49,10 @@ class ProcessEngine:
     def start(self, spec: InstanceSpec) -> None:
         process = self._supervisor.inspect(PREFIX + spec.id)
         if process is not None:
-            if self._status(spec.id, process).phase is not InstancePhase.FAILED:
+            if self._status(spec.id, process).phase not in (
+                InstancePhase.FAILED,
+                InstancePhase.GONE,
+            ):
                 return
             self._supervisor.stop(PREFIX + spec.id, grace_s=STOP_GRACE_S)
         try:
@@ -174,6 +177,8 @@ class ProcessEngine:
 
     def _status(self, instance_id: str, process: ProcessStatus | None) -> InstanceStatus:
         wanted = self._read_spec(instance_id)
+        if process is not None and wanted.get("protocol", keeper.PROTOCOL) != keeper.PROTOCOL:
+            return self._status_of_another_protocol(instance_id, wanted, process)
         state = keeper.read_state(self._places(instance_id).state_file)
         if process is None:
             if state is not None and state.phase == keeper.FAILED:
@@ -230,6 +235,28 @@ class ProcessEngine:
             pid=process.pid,
             copies_ready=state.ready,
             reason=state.reason,
+        )
+
+    def _status_of_another_protocol(
+        self, instance_id: str, wanted: dict[str, Any], process: ProcessStatus
+    ) -> InstanceStatus:
+        """Another version of havre started it: its requests are served, and it is replaced.
+
+        Nothing it says is understood here but that it has served; one that has not is not waited
+        for.
+        """
+        copies = int(wanted.get("copies", 0))
+        lives = process.phase is Phase.RUNNING or process.orphans
+        if not lives or not keeper.has_served(self._places(instance_id).state_file):
+            return self._tell(instance_id, wanted, InstancePhase.GONE, process=process)
+        return self._tell(
+            instance_id,
+            wanted,
+            InstancePhase.DEGRADED,
+            process=process,
+            pid=process.pid,
+            copies_ready=copies if process.phase is Phase.RUNNING else min(process.orphans, copies),
+            reason="it runs an earlier version of havre's code; it is being replaced",
         )
 
     def _give_up(self, instance_id: str, wanted: dict[str, Any], limit_s: float) -> InstanceStatus:
