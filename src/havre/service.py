@@ -145,6 +145,7 @@ def _now() -> datetime:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m havre.service")
     parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--release", default="", help="told by `havre up`, shown by ps")
     home = Home(parser.parse_args().home.absolute())
     settings = load_settings(home.root)
     logging.basicConfig(

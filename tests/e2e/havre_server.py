@@ -29,6 +29,8 @@ class HavreServer:
             name: value for name, value in os.environ.items() if not name.startswith("HAVRE_")
         }
         self._environment = {**inherited, **settings, "NO_COLOR": "1"}
+        self.code: Path | None = None
+        """Where the code of another version lies, while its commands are used."""
         self.url = ""
         self.profile: dict[str, str] = {}
 
@@ -56,13 +58,19 @@ class HavreServer:
             input=text,
             capture_output=True,
             text=True,
-            env=self._environment,
+            env=self.environment,
             timeout=COMMAND_LIMIT_S,
             check=False,
         )
         if check and done.returncode != 0:
             raise AssertionError(f"havre {' '.join(words)}: {done.stderr}\n{self.tell_logs()}")
         return done
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its commands see."""
+        code = {} if self.code is None else {"PYTHONPATH": str(self.code)}
+        return {**self._environment, **code}
 
     def tell_logs(self) -> str:
         """The ends of the logs, for the message of a test that failed."""

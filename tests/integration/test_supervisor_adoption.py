@@ -4,11 +4,14 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tests.supervisor_bench import SupervisorBench, runs, wait_until
 
+from havre.domain.errors import EngineFault
 from havre.supervisor import records
 from havre.supervisor.identity import Identity, boot_id, identify
 from havre.supervisor.protocol import Phase, Restart
@@ -200,3 +203,70 @@ def test_a_run_folder_that_others_may_write_to_is_refused(bench: SupervisorBench
     assert program.wait(timeout=20) == 1
     assert program.stderr is not None
     assert "0700" in program.stderr.read()
+
+
+def test_a_supervisor_goes_on_as_another_program_in_its_place(bench: SupervisorBench) -> None:
+    program = bench.launch()
+    always = bench.client.start(bench.spec("control-plane", *SLEEPS, restart=Restart.ALWAYS))
+    never = bench.client.start(bench.spec("i-a", *SLEEPS))
+    about = bench.client.ping()
+    go_on(bench)
+    assert bench.client.ping()["supervisor"] == about["supervisor"], "the same process"
+    for status in (always, never):
+        assert bench.status(status.name) == replace(status, adopted=True)
+    # Still the parent: it learns how they end, and restarts what must always run.
+    for status in (always, never):
+        os.kill(status.pid, signal.SIGKILL)
+    assert bench.wait_for("i-a", Phase.EXITED).exit_code == -signal.SIGKILL
+    wait_until(lambda: bench.status("control-plane").pid != always.pid)
+    bench.client.shutdown()
+    assert program.wait(timeout=20) == 0
+    assert bench.leftovers() == []
+
+
+def test_a_supervisor_does_not_go_on_as_what_cannot_run(bench: SupervisorBench) -> None:
+    bench.launch()
+    status = bench.client.start(bench.spec("i-a", *SLEEPS))
+    with pytest.raises(EngineFault, match="not a program"):
+        bench.client.become([str(bench.home.root / "missing")], {})
+    # It looks like one, and the kernel refuses it only then.
+    text = bench.home.root / "text"
+    text.write_text("no program\n")
+    text.chmod(0o700)
+    bench.client.become([str(text)], {})
+    assert bench.status("i-a") == status
+    assert "cannot go on as" in (bench.home.logs / "supervisor.log").read_text()
+    os.kill(status.pid, signal.SIGKILL)
+    assert bench.wait_for("i-a", Phase.EXITED).exit_code == -signal.SIGKILL, "it hears signals"
+
+
+def test_another_specification_holds_from_the_next_start_on(bench: SupervisorBench) -> None:
+    bench.launch()
+    before = bench.client.start(bench.spec("envoy", *SLEEPS, restart=Restart.ALWAYS))
+    later = bench.spec("envoy", "/bin/sleep", "700", restart=Restart.ALWAYS)
+    renewed = bench.client.renew(later)
+    assert renewed == replace(before, renewed=True, spec_digest=later.digest)
+    assert bench.client.renew(later) == renewed, "asked again, nothing changes"
+    bench.crash()
+    bench.launch()
+    assert bench.status("envoy") == replace(renewed, adopted=True)
+    os.kill(before.pid, signal.SIGKILL)
+    again = wait_until(
+        lambda: status if (status := bench.status("envoy")).pid != before.pid else None
+    )
+    assert (again.renewed, again.spec_digest) == (False, later.digest)
+    assert b"700" in Path(f"/proc/{again.pid}/cmdline").read_bytes()
+    with pytest.raises(EngineFault, match="does not run"):
+        bench.client.renew(bench.spec("unknown", *SLEEPS))
+
+
+def go_on(bench: SupervisorBench) -> None:
+    """As the same program, anew; returns when that answers."""
+    log = bench.home.logs / "supervisor.log"
+    told = log.read_text().count("adopted")
+    port = str(bench.server()["port"])
+    command = [sys.executable, "-m", "havre.supervisor", "--home", str(bench.home.root)]
+    bench.client.become(
+        [*command, "--port", port], {**os.environ, "HAVRE_TEST_HOME": str(bench.home.root)}
+    )
+    wait_until(lambda: log.read_text().count("adopted") > told and bench.answers())

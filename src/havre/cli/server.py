@@ -8,13 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
-from havre.cli import bringup, output
+from havre.cli import bringup, output, upgrade
 from havre.cli.connection import HomeOption, connect, home_of
 from havre.cli.output import JsonOption
 from havre.domain.errors import EngineFault, HavreError, IncorrectState, SettingInvalid, SystemFault
@@ -78,25 +78,49 @@ def up(
     if detach or bringup.running(where) is not None:
         bring_up(where, **flags)
     else:
-        _up_in_foreground(where, _prepare(where, flags), flags)
+        environ = bringup.environment(where)
+        settings = _prepare(where, flags, environ)
+        upgrade.check(where, settings)
+        _up_in_foreground(where, settings, flags, environ)
 
 
 def bring_up(home: Home, *, console: Console = output.console, **flags: Any) -> str:
     """Have the server of this home run, apart from this terminal; returns its URL when healthy.
 
     ``flags`` are settings by name; None states nothing. A server that runs already is left as it
-    is. Raises IncorrectState when that is at another address than the flags ask for, SystemFault
-    when it does not come up.
+    is, but for one of another version: this one takes its place. Raises IncorrectState when that
+    cannot be, or is at another address than the flags ask for, SystemFault when it does not come
+    up.
     """
-    settings = _prepare(home, flags)
+    environ = bringup.environment(home)
+    settings = _prepare(home, flags, environ)
     about = bringup.running(home)
-    with output.progress("starting the server", console) as step:
-        if about is not None:
-            _check_can_serve(about, settings, flags)
-            url = bringup.bring_up(home, settings, flags, step)
-        else:
-            url = _launch(home, settings, flags, step)
-    console.print(f"havre serves {url}" if about is None else f"havre runs already: {url}")
+    told = "havre serves" if about is None else "havre runs already:"
+    if about is not None:
+        _check_can_serve(about, settings, flags)
+        settings = replace(settings, host=about["host"], port=about["port"])
+    change = about and upgrade.change(about)
+    if about is None or change:
+        upgrade.check(home, settings)
+    if change:
+        output.errors.print(change)
+        told = "havre serves"
+    with output.progress(change or "starting the server", console) as step:
+        if about is not None and change:
+            about = upgrade.hand_over(home, settings, environ, about)
+        if about is None:
+            bringup.launch_supervisor(home, settings)
+        try:
+            url = bringup.bring_up(home, settings, flags, environ, step)
+        except HavreError as error:
+            if about is None or change:
+                raise SystemFault("\n".join(filter(None, (error.message, _undo(home))))) from error
+            raise
+        except BaseException:
+            if about is None or change:
+                _undo(home)
+            raise
+    console.print(f"{told} {url}")
     return url
 
 
@@ -131,7 +155,10 @@ def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `status` tells; pids are 0 for what does not run."""
+    """What `status` tells; pids are 0 for what does not run.
+
+    ``behind``: sentences on what is not of the version that asks.
+    """
 
     home: str
     is_running: bool = False
@@ -143,6 +170,7 @@ class Report:
     balancer_pid: int = 0
     deployments: list[dict[str, str]] = field(default_factory=list)
     left_running: list[str] = field(default_factory=list)
+    behind: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -156,6 +184,7 @@ class Report:
             "balancer_pid": self.balancer_pid,
             "deployments": self.deployments,
             "left_running": self.left_running,
+            "behind": self.behind,
         }
 
 
@@ -165,13 +194,10 @@ def look(home: Home) -> Report:
     if about is None:
         return Report(str(home.root), left_running=_left_running(home))
     try:
-        pids = {
-            process.name: process.pid
-            for process in Supervisor(home.supervisor_socket).list()
-            if process.phase is Phase.RUNNING
-        }
+        processes = Supervisor(home.supervisor_socket).list()
     except EngineFault:  # it ended between the two questions
         return Report(str(home.root), left_running=_left_running(home))
+    pids = {each.name: each.pid for each in processes if each.phase is Phase.RUNNING}
     is_healthy = bringup.is_healthy(about["url"])
     return Report(
         home=str(home.root),
@@ -183,6 +209,7 @@ def look(home: Home) -> Report:
         supervisor_pid=about["supervisor"]["pid"],
         balancer_pid=pids.get(BALANCER, 0),
         deployments=_deployments(home) if is_healthy else [],
+        behind=upgrade.behind(about, processes),
     )
 
 
@@ -201,8 +228,8 @@ def check_exposure(settings: Settings) -> None:
         )
 
 
-def _prepare(home: Home, flags: Mapping[str, Any]) -> Settings:
-    settings = load_settings(home.root, flags=flags)
+def _prepare(home: Home, flags: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+    settings = load_settings(home.root, flags=flags, environ=environ)
     check_exposure(settings)
     try:
         home.make()
@@ -219,42 +246,49 @@ def _check_can_serve(
     bringup.check_same_address(about, settings, flags)
 
 
-def _launch(home: Home, settings: Settings, flags: Mapping[str, Any], step: output.Step) -> str:
-    bringup.launch_supervisor(home, settings)
-    try:
-        return bringup.bring_up(home, settings, flags, step)
-    except BaseException:
-        with contextlib.suppress(EngineFault):
-            Supervisor(home.supervisor_socket).shutdown(exit_code=1)
-        raise
+def _undo(home: Home) -> str:
+    """End what came up only now. Where something served before, it serves on: says so."""
+    with contextlib.suppress(EngineFault):
+        supervisor = Supervisor(home.supervisor_socket)
+        if any(each.adopted and each.phase is Phase.RUNNING for each in supervisor.list()):
+            return "what was deployed serves on, with nobody to change it; run `havre up` again"
+        supervisor.shutdown(exit_code=1)
+    return ""
 
 
-def _up_in_foreground(home: Home, settings: Settings, flags: Mapping[str, Any]) -> NoReturn:
+def _up_in_foreground(
+    home: Home, settings: Settings, flags: Mapping[str, Any], environ: Mapping[str, str]
+) -> NoReturn:
     """Become the supervisor itself; a child of ours asks it for the rest, and leaves."""
     command = bringup.supervisor_command(home, settings, "--foreground")
     sys.stdout.flush()
     supervisor = os.getpid()
     if os.fork() == 0:
-        os._exit(_ask_for_the_rest(home, settings, flags, supervisor))
+        os._exit(_ask_for_the_rest(home, settings, flags, environ, supervisor))
     os.execv(command[0], command)
 
 
 def _ask_for_the_rest(
-    home: Home, settings: Settings, flags: Mapping[str, Any], supervisor: int
+    home: Home,
+    settings: Settings,
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str],
+    supervisor: int,
 ) -> int:
     try:
         with output.progress("starting the supervisor") as step:
             if not bringup.wait_for_parent_supervisor(home, supervisor):
                 return 1  # it has said why
-            url = bringup.bring_up(home, settings, flags, step)
+            url = bringup.bring_up(home, settings, flags, environ, step)
         output.say(f"havre serves {url} (Ctrl-C stops it)")
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 1  # the supervisor heard it, too
     except Exception as error:
-        output.print_fault(error.message if isinstance(error, HavreError) else repr(error))
-        with contextlib.suppress(EngineFault):
-            Supervisor(home.supervisor_socket).shutdown(exit_code=1)
+        told = error.message if isinstance(error, HavreError) else repr(error)
+        output.print_fault(told)  # first: undoing ends whoever reads it
+        if kept := _undo(home):
+            output.print_fault(kept)
         return 1
     return 0
 
@@ -306,6 +340,8 @@ def _show(report: Report) -> None:
         f"supervisor {report.supervisor_pid}, load balancer {report.balancer_pid or 'down'}, "
         f"control plane {report.pid or 'down'}, version {report.version}"
     )
+    for sentence in report.behind:
+        output.say(sentence)
     if report.deployments:
         columns = ("display_name", "state", "url")
         rows = [[row[column] for column in columns] for row in report.deployments]

@@ -19,9 +19,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import havre
 from havre.domain.errors import HavreError, IncorrectState, SystemFault
 from havre.home import Home
+from havre.release import current
 from havre.supervisor import port
 from havre.supervisor.identity import identify
 from havre.supervisor.protocol import BALANCER
@@ -69,7 +69,7 @@ def _supervise(home: Home, options: argparse.Namespace) -> int:
     earlier = _read_server_file(home)
     with _take_port(earlier if supervisor.is_running(BALANCER) else None, options) as reservation:
         number = reservation.getsockname()[1]
-        about = _describe(options.host, number)
+        about = _describe(options, number)
         _write_server_file(home, about)
         # With another port than before, the load balancer needs new files first.
         if earlier is None or (earlier["host"], earlier["port"]) == (options.host, number):
@@ -114,15 +114,18 @@ def _take_port(serving: dict[str, Any] | None, options: argparse.Namespace) -> s
     return port.join(serving["host"], serving["port"])
 
 
-def _describe(host: str, number: int) -> dict[str, Any]:
+def _describe(options: argparse.Namespace, number: int) -> dict[str, Any]:
     myself = identify(os.getpid())
     assert myself is not None
+    host, release = options.host, current()
     reachable = "127.0.0.1" if host == WILDCARD else host
     return {
         "host": host,
         "port": number,
         "url": f"http://{reachable}:{number}",
-        "version": havre.__version__,
+        "version": release.version,
+        "code": release.code,
+        "foreground": options.foreground,
         "supervisor": asdict(myself),
     }
 

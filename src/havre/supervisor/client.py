@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,6 +35,19 @@ class Supervisor:
         return ProcessStatus.from_json(
             self._call({"op": "start", "spec": spec.to_json()})["status"]
         )
+
+    def renew(self, spec: ProcessSpec) -> ProcessStatus:
+        """Have the next start of a process be from this specification; it itself runs on."""
+        return ProcessStatus.from_json(
+            self._call({"op": "renew", "spec": spec.to_json()})["status"]
+        )
+
+    def become(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Have the supervisor go on as another program, under its own process id.
+
+        Returns when it is about to. All it started runs on; the program adopts it.
+        """
+        self._call({"op": "become", "argv": list(argv), "environment": dict(environment)})
 
     def stop(self, name: str, *, grace_s: float | None = None) -> None:
         """End a process and its group, and forget it; returns when nothing of it runs.

@@ -7,7 +7,7 @@ false. `shutdown` answers ``progress`` lines first; `watch` answers ``event`` li
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -124,7 +124,8 @@ class ProcessStatus:
 
     ``orphans`` counts processes of its group that outlived it. ``out_of_memory`` counts processes
     that the kernel ended at the memory limit. ``warnings`` are sentences: what this machine did not
-    do of the confinement.
+    do of the confinement. ``renewed``: it runs from an earlier specification than ``spec_digest``
+    names, which holds from its next start on.
     """
 
     name: str
@@ -138,14 +139,17 @@ class ProcessStatus:
     spec_digest: str = field(default="")
     out_of_memory: int = 0
     warnings: tuple[str, ...] = ()
+    renewed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "ProcessStatus":
+        """What a newer supervisor says beyond what is known here is left out."""
+        known = {each.name: stored[each.name] for each in fields(cls) if each.name in stored}
         warnings = tuple(stored["warnings"])
-        return cls(**{**stored, "phase": Phase(stored["phase"]), "warnings": warnings})
+        return cls(**{**known, "phase": Phase(stored["phase"]), "warnings": warnings})
 
 
 def encode(message: Mapping[str, Any]) -> bytes:

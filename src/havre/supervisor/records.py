@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from havre.supervisor.identity import Identity
+from havre.supervisor.identity import Identity, is_running
 from havre.supervisor.protocol import ProcessSpec
 
 FORMAT = 2
@@ -22,7 +22,8 @@ NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 class Record:
     """``exit_code`` is known once the process ended under a supervisor's eyes.
 
-    ``warnings`` tell what could not be done of its confinement.
+    ``warnings`` tell what could not be done of its confinement. ``renewed``: the process was
+    started from an earlier specification; this one is for its next start.
     """
 
     spec: ProcessSpec
@@ -30,6 +31,7 @@ class Record:
     restarts: int = 0
     exit_code: int | None = None
     warnings: tuple[str, ...] = ()
+    renewed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -40,6 +42,7 @@ class Record:
             "restarts": self.restarts,
             "exit_code": self.exit_code,
             "warnings": self.warnings,
+            "renewed": self.renewed,
         }
 
     @classmethod
@@ -52,6 +55,7 @@ class Record:
             restarts=stored["restarts"],
             exit_code=stored["exit_code"],
             warnings=tuple(stored["warnings"]),
+            renewed=bool(stored.get("renewed", False)),
         )
 
 
@@ -84,6 +88,23 @@ def load_all(folder: Path) -> tuple[list[Record], list[str]]:
         else:
             records.append(record)
     return records, problems
+
+
+def running_strangers(folder: Path) -> list[str]:
+    """Names of processes that run, and whose records only another version of havre can read."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            stored = json.loads(path.read_bytes())
+            identity = Identity(**stored["identity"])
+        except (ValueError, KeyError, TypeError, OSError):
+            continue  # torn: of a boot that is over
+        try:
+            Record.from_json(stored)
+        except (ValueError, KeyError, TypeError):
+            if is_running(identity):
+                found.append(path.stem)
+    return found
 
 
 def forget(folder: Path, name: str) -> None:

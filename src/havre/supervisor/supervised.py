@@ -37,6 +37,7 @@ class Supervised:
         self.retry_at: float | None = None
         self.kill_at: float | None = None
         self.warnings: tuple[str, ...] = ()
+        self.renewed = False
         self._folder = folder
         self._cgroups = cgroups
         self._tell = tell
@@ -70,6 +71,7 @@ class Supervised:
             spec_digest=self.spec.digest,
             out_of_memory=self._cgroups.out_of_memory(self.name),
             warnings=self.warnings,
+            renewed=self.renewed,
         )
 
     def start(self, now: float) -> None:
@@ -92,7 +94,7 @@ class Supervised:
     def adopt(self, record: Record, now: float) -> None:
         """Take over what an earlier supervisor started, in whatever state it is now."""
         self.identity, self.restarts = record.identity, record.restarts
-        self.warnings = record.warnings
+        self.warnings, self.renewed = record.warnings, record.renewed
         self.adopted, self._group_is_gone = True, False
         self._started_at = now
         self.pidfd = open_pidfd(record.identity)
@@ -100,6 +102,16 @@ class Supervised:
             self.phase = Phase.RUNNING
         else:
             self.phase, self.exit_code = Phase.EXITED, record.exit_code
+
+    def renew(self, spec: ProcessSpec) -> None:
+        """Keep another specification for the next start; what runs, runs on. Raises OSError."""
+        before = self.spec, self.renewed
+        self.spec, self.renewed = spec, True
+        try:
+            records.save(self._folder, self._as_record())
+        except OSError:
+            self.spec, self.renewed = before
+            raise
 
     def retry(self, now: float) -> None:
         """Start again after a death; a failure to start counts as another one."""
@@ -199,7 +211,7 @@ class Supervised:
         identity = identify(pid)
         if identity is None:
             raise SpawnFault(f"{self.name} ended before it began")
-        self.identity = identity
+        self.identity, self.renewed = identity, False
         confinement = self.spec.confinement
         if confinement is not None:
             limits = Limits(confinement.memory_bytes, confinement.cpus, confinement.processes)
@@ -207,7 +219,14 @@ class Supervised:
         records.save(self._folder, self._as_record())
 
     def _as_record(self) -> Record:
-        return Record(self.spec, self.identity, self.restarts, self.exit_code, self.warnings)
+        return Record(
+            spec=self.spec,
+            identity=self.identity,
+            restarts=self.restarts,
+            exit_code=self.exit_code,
+            warnings=self.warnings,
+            renewed=self.renewed,
+        )
 
     def _record(self) -> None:
         try:

@@ -46,6 +46,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._listener: socket.socket | None = None
+        self._successor: tuple[list[str], dict[str, str]] | None = None
 
     def adopt(self) -> None:
         """Take over what the records name, in whatever state it is."""
@@ -95,6 +96,8 @@ class Supervisor:
             for key, _ in self._selector.select(self._pause()):
                 self._handle(key)
             self._tick()
+            if self._successor is not None:
+                self._hand_over(*self._successor)
         self._end()
         return self.exit_code
 
@@ -125,8 +128,9 @@ class Supervisor:
         elif key.fileobj is self._listener:
             self._accept()
         elif isinstance(key.data, Supervised):
-            self._selector.unregister(key.fileobj)
-            self._bury(key.data, None)
+            self._reap()  # with its exit code, if it is a child of ours
+            if key.data.pidfd is not None:
+                self._bury(key.data, None)
         elif isinstance(key.data, Connection) and key.fileobj in self._connections:
             self._serve(key.data)
 
@@ -138,10 +142,11 @@ class Supervisor:
 
     def _reap(self) -> None:
         """Bury the children that ended, and orphans that fell to us because we are a subreaper."""
+        # Those that an earlier program in our place started are our children, and adopted too.
         by_pid = {
             process.identity.pid: process
-            for process in self._processes.values()
-            if process.phase is Phase.RUNNING and not process.adopted
+            for process in sorted(self._processes.values(), key=lambda each: not each.adopted)
+            if process.phase is Phase.RUNNING
         }
         while True:
             try:
@@ -157,6 +162,8 @@ class Supervisor:
                 self._announce(process)
 
     def _bury(self, process: Supervised, exit_code: int | None) -> None:
+        if process.pidfd is not None:
+            self._selector.unregister(process.pidfd)
         process.died(exit_code, time.monotonic())
         self._announce(process)
 
@@ -204,6 +211,22 @@ class Supervisor:
         for process in self._processes.values():
             if not process.is_stopping:
                 process.begin_stop(process.spec.stop_grace_s, now)
+
+    def _hand_over(self, argv: list[str], environment: dict[str, str]) -> None:
+        """Go on as another program in our place; its children are whom we leave it.
+
+        Only a failure returns. The successor adopts what the records name. Of our
+        descriptors it gets the standard ones alone: it takes the lock and the port anew, and the
+        load balancer keeps the port from others meanwhile.
+        """
+        self._successor = None
+        self._tell(f"going on as {' '.join(argv)}")
+        signal.set_wakeup_fd(-1)
+        try:
+            os.execve(argv[0], argv, environment)
+        except OSError as error:
+            self._tell(f"cannot go on as {argv[0]}: {error}")
+            signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
 
     def _is_over(self) -> bool:
         return self._shutdown_waiters is not None and not self._processes
@@ -278,6 +301,8 @@ class Supervisor:
             return {"ok": True, "about": {**self._about, "shutting_down": is_shutting_down}}
         if op == "start":
             return self._start(ProcessSpec.from_json(request["spec"]))
+        if op == "renew":
+            return self._renew(ProcessSpec.from_json(request["spec"]))
         if op == "stop":
             return self._stop(connection, request["name"], request.get("grace_s"))
         if op == "inspect":
@@ -291,6 +316,8 @@ class Supervisor:
             for process in self._processes.values():
                 self._send(connection, {"event": process.status().to_json()})
             return None
+        if op == "become":
+            return self._become(request["argv"], request["environment"])
         if op == "shutdown":
             self.exit_code = int(request.get("exit_code", 0))
             self.begin_shutdown()
@@ -333,6 +360,24 @@ class Supervisor:
         self._tell(f"{spec.name}: started (pid {process.identity.pid})")
         self._announce(process)
         return {"ok": True, "status": process.status().to_json()}
+
+    def _renew(self, spec: ProcessSpec) -> dict[str, Any]:
+        process = self._processes.get(spec.name)
+        if process is None or process.is_stopping:
+            raise RequestRefused(f"{spec.name} does not run")
+        if process.spec.digest != spec.digest:
+            process.renew(spec)
+            self._tell(f"{spec.name}: another specification holds from its next start on")
+            self._announce(process)
+        return {"ok": True, "status": process.status().to_json()}
+
+    def _become(self, argv: list[str], environment: dict[str, str]) -> dict[str, Any]:
+        if self._shutdown_waiters is not None:
+            raise RequestRefused("the server is shutting down")
+        if not argv or not os.access(argv[0], os.X_OK):
+            raise RequestRefused(f"{argv[:1]} is not a program to go on as")
+        self._successor = list(map(str, argv)), {str(k): str(v) for k, v in environment.items()}
+        return {"ok": True}
 
     def _stop(
         self, connection: Connection, name: str, grace_s: float | None

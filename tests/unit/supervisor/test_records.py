@@ -1,12 +1,13 @@
 import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from havre.supervisor import records
-from havre.supervisor.identity import Identity
+from havre.supervisor.identity import Identity, identify
 from havre.supervisor.protocol import ProcessSpec, Restart
 from havre.supervisor.records import Record
 
@@ -56,6 +57,29 @@ def test_a_record_that_cannot_be_trusted_is_left_out(tmp_path: Path, content: by
     assert found == []
     assert len(problems) == 1
     assert "envoy.json" in problems[0]
+
+
+def test_what_runs_by_another_versions_record_is_told(tmp_path: Path) -> None:
+    myself = identify(os.getpid())
+    assert myself is not None
+    mine = replace(RECORD, identity=myself).to_json()
+    gone = replace(RECORD, identity=replace(myself, start_time=1)).to_json()
+    for name, content in {
+        "i-newer": {**mine, "format": 99},
+        "i-field": {**mine, "spec": {**mine["spec"], "from_the_future": 1}},
+        "i-gone": {**gone, "format": 99},
+        "envoy": mine,
+        "i-torn": {"format": 99},
+    }.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    assert records.running_strangers(tmp_path) == ["i-field", "i-newer"]
+
+
+def test_a_record_of_before_there_were_renewed_ones_is_read(tmp_path: Path) -> None:
+    stored = RECORD.to_json()
+    del stored["renewed"]
+    (tmp_path / "envoy.json").write_text(json.dumps(stored))
+    assert records.load_all(tmp_path) == ([RECORD], [])
 
 
 def full_disk(*_: object, **__: object) -> None:
