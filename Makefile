@@ -49,7 +49,8 @@ test: dev check  ## everything
 	@$(BIN)/pytest -n auto tests/integration tests/e2e
 
 chaos: dev  ## the tests of kills and leaks, five times as long
-	@CHAOS_ROUNDS=50 $(BIN)/pytest --timeout 1800 tests/e2e/test_kills.py tests/e2e/test_leaks.py
+	@CHAOS_ROUNDS=50 $(BIN)/pytest --timeout 1800 tests/e2e/test_kills.py tests/e2e/test_kills_together.py \
+		tests/e2e/test_leaks.py
 
 bench-start: install  ## how long a deployment of four copies takes to start
 	@$(BIN)/python bench/start_time.py

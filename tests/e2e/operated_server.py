@@ -175,6 +175,15 @@ class OperatedServer:
             request, reason = seen, lines[-1] if lines else reason
         return {**request, "reason": reason}
 
+    def answers(self, deployment_id: str) -> bool:
+        """Whether a prediction succeeds, of any of these models."""
+        try:
+            where = f"{self.url}/{deployment_id}/predict"
+            answer = httpx.post(where, json={"echo": 1}, timeout=10, trust_env=False)
+        except httpx.TransportError:
+            return False
+        return answer.status_code == 200
+
     def state(self, deployment_id: str) -> str:
         return str(self.client.deployment(deployment_id)["lifecycleState"])
 

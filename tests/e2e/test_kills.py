@@ -6,7 +6,6 @@ import json
 import os
 import random
 import select
-import signal
 import threading
 import time
 from collections import Counter
@@ -16,19 +15,20 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 import pytest
+from tests.e2e.killing import kill, kill_everything, kill_supervisor
 from tests.e2e.load import Load
 from tests.e2e.operated_server import TROUBLED, OperatedServer, configuration, wait_for
 from tests.e2e.operated_server import operated as operated
 
 from havre.client import ApiError
-from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, Phase
+from havre.supervisor.protocol import BALANCER, CONTROL_PLANE
 
 COPIES = 4
 IN_FLIGHT = 32
 HOLD_S = 0.08
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "10"))
 """`make chaos` runs more of them."""
-ENVOY_BACK_WITHIN_S = 3.0
+ENVOY_BACK_WITHIN_S = 1.0
 
 
 @pytest.fixture
@@ -143,17 +143,23 @@ def test_envoy_is_killed(
     operated: OperatedServer, deployment: str, record_property: Callable[[str, object], None]
 ) -> None:
     before = operated.pids()
+    outages = []
     with Load(f"{operated.url}/{deployment}") as load:
-        load.wait_for_more()
-        killed = time.monotonic()
-        kill(operated, BALANCER)
-        load.wait_for_more()
+        for _ in range(3):  # more of them are taken for a crash loop, and wait
+            load.wait_for_more()
+            killed, known = time.monotonic(), len(load.failures)
+            kill(operated, BALANCER)
+            load.wait_for_more()
+            ends = [failure.ended for failure in load.failures[known:]]
+            outages.append(round(max(ends, default=killed) - killed, 2))
     after = operated.pids()
     failures = load.failures
-    outage_s = max(failure.began + failure.took_s for failure in failures) - killed
     record_property("failed_requests", len(failures))
-    record_property("outage_s", round(outage_s, 2))
-    assert outage_s < ENVOY_BACK_WITHIN_S
+    record_property("outages_s", outages)
+    # The machine of the tests has other work, too: one of them was left in peace.
+    assert min(outages) < ENVOY_BACK_WITHIN_S, outages
+    assert max(outages) < 5 * ENVOY_BACK_WITHIN_S, outages
+    assert failures != []
     # Cut in flight, or not let in: nothing was answered wrongly.
     assert {failure.what for failure in failures} <= {
         "ConnectionRefusedError",
@@ -185,17 +191,11 @@ def test_the_supervisor_is_killed(operated: OperatedServer, deployment: str) -> 
 
 def test_everything_is_killed_at_once(operated: OperatedServer, deployment: str) -> None:
     url = operated.client.deployment(deployment)["modelDeploymentUrl"]
-    everything = [
-        psutil.Process(pid)
-        for pid in (*operated.pids().values(), operated.server.status()["supervisor_pid"])
-    ] + operated.copies(deployment)
-    for process in everything:
-        process.kill()
-    wait_for("the end of it all", lambda: not any(map(is_alive, everything)))
+    kill_everything(operated)
     operated.up_again()
     assert operated.client.deployment(deployment)["modelDeploymentUrl"] == url
     # Its state is what is wanted; that it is true again takes the start of an instance.
-    wait_for("an answer", lambda: answers(url))
+    wait_for("an answer", lambda: operated.answers(deployment))
     with Load(url) as load:
         load.wait_for_more()
     assert load.failures == []
@@ -229,7 +229,7 @@ def test_the_control_plane_is_killed_again_and_again_while_changes_run(
     wanted = {row["id"]: row for row in operated.client.deployments()}
     assert {row["lifecycleState"] for row in wanted.values()} == {"ACTIVE"}
     for made, row in wanted.items():
-        assert answers(f"{operated.url}/{made}"), row
+        assert operated.answers(made), row
     for made in set(wanted) - {deployment}:
         operated.delete(made)
     assert_only_this_is_there(operated, deployment)
@@ -299,43 +299,6 @@ def assert_only_this_is_there(operated: OperatedServer, deployment: str) -> None
     assert [route["deployment_id"] for route in table["routes"]] == [deployment]
     assert table["retiring"] == {}
     wait_for("one cluster", lambda: len(operated.balancer.active_requests()) <= 2)
-
-
-def answers(url: str) -> bool:
-    """Whether a prediction succeeds, of any of these models."""
-    try:
-        answer = httpx.post(f"{url}/predict", json={"echo": 1}, timeout=10, trust_env=False)
-    except httpx.TransportError:
-        return False
-    return answer.status_code == 200
-
-
-def kill(operated: OperatedServer, name: str) -> None:
-    """SIGKILL one of the supervisor's processes; gone, or another one, when this returns."""
-    status = operated.processes()[name]
-    assert status.phase is Phase.RUNNING
-    os.kill(status.pid, signal.SIGKILL)
-    wait_for(
-        f"the end of {name}",
-        lambda: (
-            (now := operated.processes().get(name)) is None
-            or now.pid != status.pid
-            or now.phase is not Phase.RUNNING
-        ),
-    )
-
-
-def kill_supervisor(operated: OperatedServer) -> None:
-    process = psutil.Process(operated.server.status()["supervisor_pid"])
-    process.kill()
-    wait_for("the supervisor's end", lambda: not is_alive(process))
-
-
-def is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def model_of(operated: OperatedServer, deployment: str) -> str:

@@ -91,6 +91,9 @@ def test_an_upgrade_loses_no_prediction_and_restarts_no_copy(upgraded: Upgraded)
         upgraded.assert_serves_as_before()
         [balancer] = after["behind"]
         assert "load balancer" in balancer
+        examined = json.loads(server.server.havre("doctor", "--json", check=False).stdout)
+        [version] = [row for row in examined if row["check"] == "version"]
+        assert (version["verdict"], "havre down" in version["remedy"]) == ("warn", True)
         # It has the home in hand: a change goes through, and the new instance is of its own code.
         server.update(deployment, server.save(TROUBLED), variables={**KEPT, "MARK": "new"})
         load.wait_for_more(mark="new")
