@@ -165,6 +165,27 @@ def test_instances_serve_and_are_known_after_the_supervisors_death(engines: Engi
 
 
 @pytest.mark.parametrize(
+    "score", [ECHO, "import time\ntime.sleep(600)\n"], ids=["ready", "loading"]
+)
+def test_what_ended_while_nobody_watched_is_gone_and_not_failed(
+    engines: EngineBench, score: str
+) -> None:
+    """As when the machine goes down: a change that was under way must not fail for it."""
+    spec = engines.spec(score)
+    engines.engine.start(spec)
+    if score == ECHO:
+        engines.ready(spec)
+    engines.supervised.crash()
+    for pid in engines.supervised.leftovers():
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: engines.supervised.leftovers() == [])
+    engines.supervised.launch()
+    gone = engines.phase(spec.id, InstancePhase.GONE)
+    assert "nobody watched" in gone.reason
+    assert engines.ready(engines.spec()).phase is InstancePhase.READY, "it is started anew"
+
+
+@pytest.mark.parametrize(
     ("score", "reason"),
     [
         ("import no_such_module\n", "no_such_module"),

@@ -25,7 +25,8 @@ class Engine(Protocol):
         """
 
     def inspect(self, instance_id: str) -> InstanceStatus:
-        """What the instance is now; phase GONE for an id that was never started or was stopped.
+        """What the instance is now; phase GONE for an id that was never started or was stopped, and
+        for one that ended while nobody watched, which says nothing of its model.
 
         Before `start` returns: GONE. While the model loads: STARTING. Never blocks on the model:
         a keeper that does not answer within a second is judged by its process alone.

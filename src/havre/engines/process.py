@@ -196,6 +196,11 @@ class ProcessEngine:
                 copies_ready=min(process.orphans, int(wanted.get("copies", 0))),
                 reason=f"its keeper {_how_it_ended(process)}; its copies serve on",
             )
+        has_failed = state is not None and state.phase == keeper.FAILED
+        if process.exit_code is None and not has_failed:
+            # The machine went down, or the supervisor died first: nothing against the model.
+            reason = "its process ended while nobody watched"
+            return self._tell(instance_id, wanted, InstancePhase.GONE, reason=reason)
         reason = self._explain_death(instance_id, process, state)
         return self._tell(
             instance_id, wanted, InstancePhase.FAILED, process=process, state=state, reason=reason
@@ -353,7 +358,7 @@ def _age_s(process: ProcessStatus) -> float:
 def _how_it_ended(process: ProcessStatus) -> str:
     code = process.exit_code
     if code is None:
-        return "ended unseen"
+        return "ended while nobody watched"
     if code == -signal.SIGKILL and process.out_of_memory:
         return "was ended by the system: out of memory, it needs more than its shape has"
     if code == -signal.SIGKILL:
