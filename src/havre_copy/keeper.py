@@ -246,9 +246,6 @@ class Keeper:
         if op == "status":
             self._status.measure(self._copies)
             reply(self._status.report(self._copies))
-        elif op == "drain":
-            self._drain()
-            reply(self._status.report(self._copies))
         elif op == "check":
             self._checks.begin(request, reply)
         elif op == "sample":
@@ -258,12 +255,7 @@ class Keeper:
         elif op == "recorded":
             reply(self._copies.recorder.page(request.get("before")))
         else:
-            reply(
-                {
-                    "error": "op must be status, drain, check, sample, record or recorded, not %r"
-                    % (op,)
-                }
-            )
+            reply({"error": "op must be status, check, sample, record or recorded, not %r" % (op,)})
 
     def _sample(self):
         sample = read_sample(self._spec.artifact, self._spec.max_body)

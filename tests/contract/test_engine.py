@@ -257,17 +257,15 @@ def test_one_can_be_stopped_while_it_loads(bench: Bench) -> None:
     assert bench.engine.inspect(spec.id).phase is InstancePhase.GONE
 
 
-def test_draining_and_stopping_the_unknown_is_fine(bench: Bench) -> None:
-    bench.engine.drain("neverstarted")
+def test_stopping_the_unknown_is_fine(bench: Bench) -> None:
     bench.engine.stop("neverstarted")
     bench.engine.stop("neverstarted")
 
 
-def test_a_drained_idle_instance_has_nothing_busy(bench: Bench) -> None:
-    spec = bench.good("drainsdrains")
+def test_an_idle_instance_has_nothing_busy(bench: Bench) -> None:
+    spec = bench.good("idlesidlesid")
     bench.engine.start(spec)
     wait_for(bench, spec.id, InstancePhase.READY)
-    bench.engine.drain(spec.id)
     assert bench.engine.inspect(spec.id).copies_busy == 0
 
 

@@ -281,7 +281,7 @@ def test_an_orphan_finishes_its_request_before_it_leaves(launch):
     assert held().json == "done"
 
 
-@pytest.mark.parametrize("how", ["op", "SIGTERM", "group"])
+@pytest.mark.parametrize("how", ["SIGTERM", "group"])
 def test_a_drain_serves_what_is_in_the_queue(launch, how):
     score = "import time\ndef predict(data):\n    time.sleep(0.1)\n    return data"
     instance = launch(score).ready()
@@ -294,9 +294,7 @@ def test_a_drain_serves_what_is_in_the_queue(launch, how):
             b"content-length: %d\r\n\r\n%s" % (len(body), body)
         )
         connections.append(connection)
-    if how == "op":
-        assert instance.ask("drain")["phase"] == "draining"
-    elif how == "SIGTERM":
+    if how == "SIGTERM":
         instance.process.terminate()
     else:
         os.killpg(instance.process.pid, signal.SIGTERM)
@@ -307,10 +305,6 @@ def test_a_drain_serves_what_is_in_the_queue(launch, how):
         answer = connection.makefile("rb").read()
         connection.close()
         assert answer.endswith(b"\r\n\r\n%d" % number), number
-    if how == "op":
-        wait_until(lambda: instance.ask("status")["ready"] == 0)
-        assert instance.process.poll() is None
-        instance.process.terminate()
     assert instance.process.wait(20) == 0
 
 

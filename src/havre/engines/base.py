@@ -36,12 +36,10 @@ class Engine(Protocol):
     def instances(self) -> list[InstanceStatus]:
         """Every instance that this engine knows of, of all deployments, leftovers included."""
 
-    def drain(self, instance_id: str) -> None:
-        """Ask the instance to finish what it has; `inspect` shows `copies_busy` falling to 0."""
-
     def stop(self, instance_id: str) -> None:
         """End the instance at once, with everything it started, and remove its files but its log.
 
+        Who wants its requests finished takes it out of the route first, and looks until it is idle.
         Returns when nothing of it runs. Unknown ids are fine. Raises EngineFault.
         """
 

@@ -34,7 +34,6 @@ class Script:
     """What an instance does, in seconds since its start; None is never.
 
     ``fails_with`` is the reason that loading the model ends with, at ``ready_after_s``.
-    ``drain_s`` is how long its busy copies stay busy once it is asked to drain; None: for ever.
     ``start_fault`` makes `start` itself raise EngineFault with this text. ``model`` answers checks
     and what `FakeEngine.predict` asks; ``sample`` is what came with the artifact.
     """
@@ -43,7 +42,6 @@ class Script:
     fails_with: str = ""
     degrades_after_s: float | None = None
     dies_after_s: float | None = None
-    drain_s: float | None = 0.0
     start_fault: str = ""
     notes: tuple[str, ...] = ()
     model: Callable[[CheckRequest], CheckAnswer] = echo
@@ -57,7 +55,6 @@ class _Run:
     started_at: float
     busy: int = 0
     streaming: int = 0
-    draining_since: float | None = None
     killed: str = ""
     answered: int = 0
     failed: int = 0
@@ -91,7 +88,7 @@ class FakeEngine:
             self.now += seconds
 
     def occupy(self, instance_id: str, copies: int, *, streaming: int = 0) -> None:
-        """Make so many copies of a running instance busy until they are drained or set anew.
+        """Make so many copies of a running instance busy until it is told another number.
 
         ``streaming`` of them are in a stream.
         """
@@ -152,13 +149,6 @@ class FakeEngine:
         with self._lock:
             self._check_reachable()
             return [self._status(instance_id) for instance_id in self._runs]
-
-    def drain(self, instance_id: str) -> None:
-        with self._lock:
-            self._record("drain", instance_id)
-            run = self._runs.get(instance_id)
-            if run is not None and run.draining_since is None:
-                run.draining_since = self.now
 
     def stop(self, instance_id: str) -> None:
         with self._lock:
@@ -221,13 +211,13 @@ class FakeEngine:
             socket=socket,
             copies=run.spec.copies,
             copies_ready=run.spec.copies if serves else 0,
-            copies_busy=self._busy(run) if serves else 0,
+            copies_busy=run.busy if serves else 0,
             pid=0 if phase is InstancePhase.FAILED else 1_000_000_000,
             reason=reason,
             notes=run.script.notes if serves else (),
             answered=run.answered,
             failed=run.failed,
-            streaming=min(run.streaming, self._busy(run)) if serves else 0,
+            streaming=min(run.streaming, run.busy) if serves else 0,
             latency=run.latency,
             recording=run.recording,
         )
@@ -248,11 +238,6 @@ class FakeEngine:
         if script.degrades_after_s is not None and age >= script.degrades_after_s:
             return InstancePhase.DEGRADED, "its keeper is dead; its copies serve on"
         return InstancePhase.READY, ""
-
-    def _busy(self, run: _Run) -> int:
-        if run.draining_since is None or run.script.drain_s is None:
-            return run.busy
-        return 0 if self.now - run.draining_since >= run.script.drain_s else run.busy
 
 
 def _latency(took_s: float, times: int) -> Latency:

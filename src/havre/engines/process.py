@@ -32,7 +32,7 @@ from havre.supervisor.protocol import Phase, ProcessSpec, ProcessStatus
 
 PREFIX = "i-"
 STOP_GRACE_S = 1.0
-"""A stop comes after the drain: what is still in hand is not waited for."""
+"""Who is stopped is idle, or is not waited for any longer."""
 SHUTDOWN_GRACE_S = 10.0
 START_MARGIN_S = 2.0
 """Beyond the time limit that the keeper itself enforces, for models that hang in C."""
@@ -77,13 +77,6 @@ class ProcessEngine:
         folders = (path.name for path in self._home.instances.iterdir() if path.is_dir())
         known = sorted({*processes, *folders})
         return [self._status(instance_id, processes.get(instance_id)) for instance_id in known]
-
-    def drain(self, instance_id: str) -> None:
-        process = self._supervisor.inspect(PREFIX + instance_id)
-        if process is None or process.phase is not Phase.RUNNING:
-            return
-        if keeper.ask(self._control(instance_id), "drain") is None:
-            raise EngineFault(f"the keeper of instance {instance_id} does not answer")
 
     def stop(self, instance_id: str) -> None:
         self._supervisor.stop(PREFIX + instance_id, grace_s=STOP_GRACE_S)

@@ -46,17 +46,13 @@ def test_an_instance_follows_its_script(script: Script, phases: dict[float, str]
         assert engine.inspect("aaaaaaaaaaaa").phase == phase, at
 
 
-def test_busy_copies_empty_after_a_drain() -> None:
-    engine: FakeEngine = FakeEngine()
-    engine.script("r1", Script(drain_s=2))
+def test_copies_are_busy_until_told_otherwise() -> None:
+    engine = FakeEngine()
     engine.start(instance())
     engine.occupy("aaaaaaaaaaaa", 2)
     engine.advance(60)
     assert engine.inspect("aaaaaaaaaaaa").copies_busy == 2
-    engine.drain("aaaaaaaaaaaa")
-    engine.advance(1)
-    assert engine.inspect("aaaaaaaaaaaa").copies_busy == 2
-    engine.advance(1)
+    engine.occupy("aaaaaaaaaaaa", 0)
     assert engine.inspect("aaaaaaaaaaaa").copies_busy == 0
 
 
@@ -74,7 +70,7 @@ def test_a_broken_engine_knows_nothing_and_does_nothing() -> None:
     asked: Engine = engine
     asked.start(instance())
     with engine.break_engine("gone for lunch"):
-        for call in (asked.inspect, asked.stop, asked.drain):
+        for call in (asked.inspect, asked.stop):
             with pytest.raises(EngineFault, match="gone for lunch"):
                 call("aaaaaaaaaaaa")
         with pytest.raises(EngineFault, match="gone for lunch"):
