@@ -12,10 +12,11 @@ and last, if it fails, ``["fault", step, cause]``.
 import fcntl
 import json
 import os
+import re
 import signal
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
@@ -23,12 +24,28 @@ from typing import NoReturn
 from havre.supervisor.confinement import confine, prepare
 from havre.supervisor.protocol import ProcessSpec
 
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 BACKLOG = 1024
 FIRST_LISTENER = 3
 
 
 class SpawnFault(Exception):
     """The process could not be started; the text names the step and the cause."""
+
+
+def check(spec: ProcessSpec, run: Path) -> None:
+    """Whether it may be started at all; its sockets belong into the folder ``run``.
+
+    Raises SpawnFault.
+    """
+    if not NAME.fullmatch(spec.name):
+        raise SpawnFault(f"{spec.name!r} cannot name a process")
+    if not spec.argv:
+        raise SpawnFault(f"{spec.name} has no program to run")
+    for path in spec.listen:
+        # We unlink what is in the way of a socket: only where nobody else keeps any.
+        if not Path(os.path.normpath(path)).is_relative_to(run):
+            raise SpawnFault(f"{path} is outside of the run folder {run}")
 
 
 def spawn(
@@ -68,6 +85,18 @@ def spawn(
         warnings = _release(spec, pid, go_writer, fault_reader, before_exec)
         bound.pop_all()
         return warnings
+
+
+def ended_children() -> Iterator[tuple[int, int]]:
+    """Pid and exit code of each child that has ended and was not told yet, orphans included."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, os.waitstatus_to_exitcode(status)
 
 
 def remove_socket(path: Path) -> None:

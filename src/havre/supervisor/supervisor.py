@@ -2,13 +2,11 @@
 
 import contextlib
 import os
-import re
 import selectors
 import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from havre.home import Home
@@ -17,10 +15,9 @@ from havre.supervisor.cgroups import Cgroups, find_trees
 from havre.supervisor.connection import Connection
 from havre.supervisor.identity import living_processes
 from havre.supervisor.protocol import STOP_ORDER, Phase, ProcessSpec, Restart
-from havre.supervisor.spawn import SpawnFault
+from havre.supervisor.spawn import SpawnFault, check, ended_children
 from havre.supervisor.supervised import Supervised
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 STOP_TICK_S = 0.02
 GROUP_TICK_S = 1.0
 CONNECTION_BACKLOG = 128
@@ -148,15 +145,9 @@ class Supervisor:
             for process in sorted(self._processes.values(), key=lambda each: not each.adopted)
             if process.phase is Phase.RUNNING
         }
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                break
-            if pid == 0:
-                break
+        for pid, exit_code in ended_children():
             if process := by_pid.get(pid):
-                self._bury(process, os.waitstatus_to_exitcode(status))
+                self._bury(process, exit_code)
         for process in self._processes.values():
             if process.phase is Phase.EXITED and process.lost_its_group():
                 self._announce(process)
@@ -213,11 +204,10 @@ class Supervisor:
                 process.begin_stop(process.spec.stop_grace_s, now)
 
     def _hand_over(self, argv: list[str], environment: dict[str, str]) -> None:
-        """Go on as another program in our place; its children are whom we leave it.
+        """Go on as another program in our place, which adopts what the records name.
 
-        Only a failure returns. The successor adopts what the records name. Of our
-        descriptors it gets the standard ones alone: it takes the lock and the port anew, and the
-        load balancer keeps the port from others meanwhile.
+        Only a failure returns. The lock and the port it takes anew; meanwhile the load balancer
+        keeps the port from others.
         """
         self._successor = None
         self._tell(f"going on as {' '.join(argv)}")
@@ -327,14 +317,7 @@ class Supervisor:
         raise RequestRefused(f"the supervisor does not know the operation {op!r}")
 
     def _start(self, spec: ProcessSpec) -> dict[str, Any]:
-        if not NAME.fullmatch(spec.name):
-            raise RequestRefused(f"{spec.name!r} cannot name a process")
-        if not spec.argv:
-            raise RequestRefused(f"{spec.name} has no program to run")
-        for path in spec.listen:
-            # We unlink what is in the way of a socket: only where nobody else keeps any.
-            if not Path(os.path.normpath(path)).is_relative_to(self._home.run):
-                raise RequestRefused(f"{path} is outside of the run folder {self._home.run}")
+        check(spec, self._home.run)
         if self._shutdown_waiters is not None:
             raise RequestRefused("the server is shutting down")
         known = self._processes.get(spec.name)
