@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from havre.domain.ocid import Kind, is_ocid, new_ocid
-from havre.store.schema import Deployment
+from havre.store.schema import Deployment, Model, VersionSet
 
 API = "/20190101"
 JSON = {"content-type": "application/json"}
@@ -474,6 +474,29 @@ def test_versions_are_counted_and_never_given_twice(api):
     url = f"{API}/models?compartmentId={api.compartment_id}&modelVersionSetName=set"
     assert names(api.client.get(f"{url}&sortOrder=ASC"), "versionId") == [1, 2, 3]
     assert names(api.client.get(f"{url}&versionLabel=best"), "modelVersionSetName") == ["set"]
+
+
+def test_an_update_that_waits_for_a_version_set_holds_no_model(api):
+    """A deletion holds the set and then its models: all must, or two would wait for each other."""
+    if api.database.is_sqlite:
+        pytest.skip("SQLite has one writer")
+    version_set = create(api, "modelVersionSets", name="set")["id"]
+    model = create(api, "models")["id"]
+    answers = []
+
+    def join() -> None:
+        body = {"modelVersionSetId": version_set}
+        answers.append(api.client.put(f"{API}/models/{model}", json=body))
+
+    with api.database.write() as session:
+        session.get_one(VersionSet, version_set, with_for_update=True)
+        beside = threading.Thread(target=join)
+        beside.start()
+        beside.join(timeout=0.5)
+        assert beside.is_alive()
+        session.get_one(Model, model, with_for_update={"nowait": True})
+    beside.join(timeout=10)
+    assert [answer.json()["versionId"] for answer in answers] == [1]
 
 
 def test_the_name_of_a_version_set_is_its_own(api):

@@ -15,7 +15,8 @@ import subprocess
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -31,7 +32,7 @@ from tests.e2e.operated_server import (
 )
 
 from havre.balancer.resources import MAX_BODY_BYTES
-from havre.client import ApiError
+from havre.client import API, ApiError
 
 PREDICT_S, STREAM_IDLE_S, STREAM_TOTAL_S = 2.0, 1.0, 3.0
 AT_ONCE_S = 1.0
@@ -424,21 +425,59 @@ def why_not_deployed(server: OperatedServer, archive: Path) -> str:
     return str(ended["reason"])
 
 
+def changes_of(
+    server: OperatedServer, model: str, deployment: str, work_request: str
+) -> list[Callable[[], object]]:
+    """One of each kind: create, update, delete, cancel, upload. None can be refused but for the
+    database or the disk.
+    """
+    client, variables = server.client, {"MARK": "never"}
+    cancel = f"{API}/workRequests/{work_request}"
+    return [
+        lambda: server.create(model),
+        lambda: client.create_model("another"),
+        lambda: client.update_deployment(deployment, configuration(model, variables=variables)),
+        lambda: client.delete_deployment(deployment),
+        lambda: client.delete_model(model),
+        lambda: client._check(client._http.delete(cancel)),
+        lambda: server.save(f"x = {'y' * 200_000!r}\n"),
+    ]
+
+
+def refusals(changes: list[Callable[[], object]]) -> list[str]:
+    """Ask for all at once: each is refused with 503, and soon. The messages."""
+
+    def refusal(change: Callable[[], object]) -> str:
+        began = time.monotonic()
+        with pytest.raises(ApiError) as refused:
+            change()
+        assert (refused.value.status, refused.value.code) == (503, "ServiceUnavailable")
+        assert time.monotonic() - began < 10
+        return refused.value.message
+
+    with ThreadPoolExecutor(len(changes)) as pool:
+        return list(pool.map(refusal, changes))
+
+
+SLOW = f"import time\ntime.sleep(2)\n{TROUBLED}"
+
+
 def test_a_locked_database_refuses_changes_and_stops_no_prediction(place: Place) -> None:
     server = place.server
-    model = server.save()
+    model, other = server.save(), server.deploy()
+    begun, work_request = server.create(server.save(SLOW))
+    wait_for("its start", lambda: server.instances(begun))
     with Load(f"{server.url}/{place.served}", keep_alive=4, short_lived=1) as load:
         with server.hold_the_database():
-            began = time.monotonic()
-            with pytest.raises(ApiError) as refused:
-                server.create(model)
-            took_s = time.monotonic() - began
+            for message in refusals(changes_of(server, model, other, work_request)):
+                assert "locked" in message
             assert server.state(place.served) == "ACTIVE"  # reading needs no lock
             load.wait_for_more()
-        assert (refused.value.status, refused.value.code) == (503, "ServiceUnavailable")
-        assert "locked" in refused.value.message
-        assert took_s < 10
-        server.delete(server.deploy())
+        # What was under way goes on by itself, and nothing of what was refused has come true.
+        assert server.end_of(work_request)["status"] == "SUCCEEDED"
+        assert server.state(other) == "ACTIVE"
+        for each in (begun, other, server.deploy()):
+            server.delete(each)
     assert load.failures == []
 
 
@@ -466,23 +505,21 @@ def small_disk() -> Iterator[OperatedServer]:
 
 def test_a_full_disk_refuses_changes_and_what_runs_runs_on(small_disk: OperatedServer) -> None:
     server = small_disk
-    deployment = server.deploy()
+    deployment, other = server.deploy(), server.deploy()
     model = server.save()
+    begun, work_request = server.create(server.save(SLOW))
+    wait_for("its start", lambda: server.instances(begun))
     filling = server.home.root / "filling"
     with Load(f"{server.url}/{deployment}", keep_alive=4, short_lived=1) as load:
         fill(filling)
-        for change in (
-            lambda: server.create(model),
-            lambda: server.client.create_model("another"),
-            lambda: server.save("x = %r\n" % ("y" * 200_000)),
-        ):
-            with pytest.raises(ApiError) as refused:
-                change()
-            assert (refused.value.status, refused.value.code) == (503, "ServiceUnavailable")
+        refusals(changes_of(server, model, other, work_request))
+        assert server.state(deployment) == "ACTIVE"
         load.wait_for_more()
         filling.unlink()
-        server.delete(server.deploy())
-        assert server.state(deployment) == "ACTIVE"
+        assert server.end_of(work_request)["status"] == "SUCCEEDED"
+        assert server.state(other) == "ACTIVE"
+        for each in (begun, other, server.deploy()):
+            server.delete(each)
     assert load.failures == []
 
 

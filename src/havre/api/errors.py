@@ -7,7 +7,6 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from havre.domain import errors
@@ -68,7 +67,6 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(errors.HavreError, _answer_havre_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
     app.add_exception_handler(HTTPException, answer_http_exception)
-    app.add_exception_handler(PoolTimeout, _answer_pool_timeout)
 
 
 async def _answer_havre_error(request: Request, error: Exception) -> JSONResponse:
@@ -112,12 +110,6 @@ async def answer_http_exception(request: Request, error: Exception) -> JSONRespo
     response = error_response(error.status_code, code, message)
     response.headers.update(error.headers or {})
     return response
-
-
-async def _answer_pool_timeout(_: Request, __: Exception) -> JSONResponse:
-    return error_response(
-        503, errors.Unavailable.code, "the database has too many callers; try again"
-    )
 
 
 def _tell(problems: Sequence[Any]) -> str:

@@ -104,12 +104,13 @@ def get_model(model_id: str, here: Here) -> Response:
 def update_model(
     model_id: str, body: contract.UpdateModelDetails, here: Here, if_match: IfMatch = None
 ) -> Response:
-    return _change(
-        here,
-        model_id,
-        if_match,
-        lambda session, row: models.update(session, row, columns_of(body)),
-    )
+    fields = columns_of(body)
+    with here.database.write() as session:
+        models.hold_version_set(session, fields)
+        row = catalog.find_for_change(session, Model, model_id)
+        require_match(if_match, row)
+        models.update(session, row, fields)
+        return _answer_model(session, row)
 
 
 @router.post("/{model_id}/actions/activate", response_model=contract.Model)

@@ -21,6 +21,8 @@ HavreError
 │   └── EnvironmentFault
 └── SystemFault                 ours or the machine's: disk full, database locked, Envoy gone
     ├── Unavailable             nothing was changed; what runs, runs on
+    │   └── StateUnavailable    the database is away, locked or full: nobody's change is to blame
+    │       └── LeaseLost       this control plane may not reconcile, now or any more
     └── EngineFault
 """
 
@@ -123,6 +125,14 @@ class SystemFault(HavreError):
 
 class Unavailable(SystemFault):
     code = "ServiceUnavailable"
+
+
+class StateUnavailable(Unavailable):
+    pass
+
+
+class LeaseLost(StateUnavailable):
+    pass
 
 
 class EngineFault(SystemFault):

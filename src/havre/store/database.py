@@ -2,9 +2,11 @@
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
@@ -12,20 +14,35 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
-from havre.domain.errors import IncorrectState, Unavailable
+from havre.domain.errors import IncorrectState, StateUnavailable
+from havre.store import postgresql
+from havre.store.locks import hold
 
 LOCK_WAIT_S = 5.0
+CONNECTION_WAIT_S = 5.0
+"""For one of the pool's, when all are in use."""
 MIGRATIONS = Path(__file__).parent / "migrations"
+READ_ONLY = "25006"
+"""What PostgreSQL calls a write to a server that only follows another (SQLSTATE)."""
+
+_NOT_READ = "the database cannot be asked"
+_NOT_WRITTEN = "the database did not take the change, nothing was changed"
+_NOT_KNOWN = (
+    "the connection to the database broke while the change was committed: look whether it was made "
+    "before you repeat it"
+)
 
 
 class Database:
     """Hands out units of work. Thread-safe.
 
     On SQLite writers queue on a lock of this process, so that none of them meets ``database is
-    locked`` through a neighbour; another process (a backup, say) is waited for ``LOCK_WAIT_S``.
+    locked`` through a neighbour; for that and for another process (a backup, say) a writer waits
+    ``LOCK_WAIT_S`` in all.
     """
 
     def __init__(self, url: str) -> None:
@@ -40,25 +57,30 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session for reading; nothing it does is committed. Raises Unavailable."""
-        with _trouble_as_unavailable(), self._sessions() as session:
+        """A session for reading; nothing it does is committed. Raises StateUnavailable."""
+        with _trouble_as_unavailable(_NOT_READ), self._sessions() as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """One transaction: committed when the block ends, rolled back when it raises.
 
-        Raises Unavailable when the database is locked, full or gone; nothing was changed then.
+        Raises StateUnavailable when the database is locked, full or gone; nothing was changed then,
+        unless the connection broke in the very commit, which the message says.
         """
-        with _trouble_as_unavailable():
+        with _trouble_as_unavailable(_NOT_WRITTEN):
             if self._writing is None:
-                with self._sessions.begin() as session:
+                with self._sessions() as session:
                     yield session
+                    self._commit(session)
                 return
-            with self._writing, self._sessions() as session:
+            with self._turn(self._writing) as left_s, self._sessions() as session:
+                connection = session.connection()
+                connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(left_s * 1000)}")
                 # SQLite takes its write lock here and not at the first write, so that what was
                 # read inside the block still holds when it writes.
-                session.connection().exec_driver_sql("BEGIN IMMEDIATE")
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(LOCK_WAIT_S * 1000)}")
                 try:
                     yield session
                     session.commit()
@@ -69,10 +91,10 @@ class Database:
     def check_schema(self) -> None:
         """Look whether this version can use the database, and change nothing.
 
-        Raises IncorrectState when a newer version has changed its tables, Unavailable.
+        Raises IncorrectState when a newer version has changed its tables, StateUnavailable.
         """
         known = {script.revision for script in _scripts().walk_revisions()}
-        with _trouble_as_unavailable(), self._engine.connect() as connection:
+        with _trouble_as_unavailable(_NOT_READ), self._engine.connect() as connection:
             found = set(MigrationContext.configure(connection).get_current_heads())
         if newer := sorted(found - known):
             raise IncorrectState(
@@ -82,16 +104,43 @@ class Database:
             )
 
     def migrate(self) -> None:
-        """Bring the schema to this version. Raises what `check_schema` raises."""
+        """Bring the schema to this version; of two servers that begin at once, one does it.
+
+        Raises what `check_schema` raises.
+        """
         self.check_schema()
         configuration = _configuration()
-        with _trouble_as_unavailable(), self._engine.connect() as connection:
+        # Not a connection of the pool: changing a large table may take its time.
+        engine = self._engine if self.is_sqlite else create_engine(self.url, poolclass=NullPool)
+        with _trouble_as_unavailable(_NOT_WRITTEN), engine.connect() as connection:
             configuration.attributes["connection"] = connection
-            command.upgrade(configuration, "head")
-            connection.commit()
+            with Session(connection) as session:
+                hold(session, "migrations")
+                command.upgrade(configuration, "head")
+                session.commit()
 
     def close(self) -> None:
         self._engine.dispose()
+
+    @contextmanager
+    def _turn(self, writing: threading.Lock) -> Iterator[float]:
+        """A writer's turn on SQLite; yields how long it may still wait for other processes."""
+        deadline = time.monotonic() + LOCK_WAIT_S
+        if not writing.acquire(timeout=LOCK_WAIT_S):
+            raise StateUnavailable(f"{_NOT_WRITTEN}: it is locked, and others wait for it, too")
+        try:
+            yield max(0.0, deadline - time.monotonic())
+        finally:
+            writing.release()
+
+    def _commit(self, session: Session) -> None:
+        session.flush()
+        try:
+            session.commit()
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise StateUnavailable(f"{_NOT_KNOWN} ({error.orig})") from error
+            raise
 
 
 def _configuration() -> Config:
@@ -110,7 +159,19 @@ def sqlite_url(path: Path) -> str:
 
 def _create_engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, pool_size=20, max_overflow=20)
+        engine = create_engine(
+            url,
+            pool_pre_ping=True,
+            pool_size=20,
+            max_overflow=20,
+            pool_timeout=CONNECTION_WAIT_S,
+        )
+
+        @event.listens_for(engine, "do_connect")
+        def _connect(_: Any, __: Any, arguments: list[Any], parameters: dict[str, Any]) -> Any:
+            return postgresql.connect(*arguments, **parameters)
+
+        return engine
     engine = create_engine(
         url, connect_args={"timeout": LOCK_WAIT_S}, pool_size=20, max_overflow=40
     )
@@ -127,20 +188,20 @@ def _create_engine(url: str) -> Engine:
 
 
 @contextmanager
-def _trouble_as_unavailable() -> Iterator[None]:
+def _trouble_as_unavailable(what: str) -> Iterator[None]:
     try:
         yield
-    except OperationalError as error:
-        raise Unavailable(
-            f"the database did not take the change, nothing was changed: {error.orig}"
-        ) from error
+    except PoolTimeout as error:
+        raise StateUnavailable(f"{what}: it has too many callers; try again") from error
     except DBAPIError as error:
-        if error.connection_invalidated or _is_full(error):
-            raise Unavailable(
-                f"the database is not to be reached, nothing was changed: {error.orig}"
-            ) from error
+        if isinstance(error, OperationalError) or _is_trouble(error):
+            raise StateUnavailable(f"{what}: {error.orig}") from error
         raise
 
 
-def _is_full(error: DBAPIError) -> bool:
-    return "disk is full" in str(error.orig)
+def _is_trouble(error: DBAPIError) -> bool:
+    return (
+        error.connection_invalidated
+        or "disk is full" in str(error.orig)
+        or getattr(error.orig, "sqlstate", None) == READ_ONLY
+    )

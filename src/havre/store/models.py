@@ -40,6 +40,14 @@ def create(session: Session, fields: Mapping[str, Any], *, created_by: str, now:
     return model
 
 
+def hold_version_set(session: Session, fields: Mapping[str, Any]) -> None:
+    """Before an update that names a version set holds its model: deleting a set holds the set first
+    and then its models, so that the two cannot wait for each other.
+    """
+    if version_set_id := fields.get("version_set_id"):
+        session.get(VersionSet, version_set_id, with_for_update=True)
+
+
 def update(session: Session, model: Model, fields: Mapping[str, Any]) -> None:
     """Raises RelatedNotFound, InvalidParameter (sizes)."""
     fields = dict(fields)
