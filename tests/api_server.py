@@ -16,6 +16,7 @@ from havre.api.app import create_app
 from havre.api.services import Services
 from havre.auth.identity import Identity
 from havre.catalog.artifacts import ArtifactStore
+from havre.domain.lease import Role
 from havre.domain.ocid import Kind, new_ocid
 from havre.domain.states import ProjectState
 from havre.home import Home
@@ -88,6 +89,7 @@ def make_services(
         home=home,
         identity=identity,
         base_url=lambda: "http://127.0.0.1:8080",
+        role=lambda: Role.HOLDER,
         wake=woken.append,
         clock=clock,
     )

@@ -63,6 +63,11 @@ class Home:
         return self.root / "server.json"
 
     @property
+    def id_file(self) -> Path:
+        """What tells this home from the others of its database."""
+        return self.root / "home_id"
+
+    @property
     def database(self) -> Path:
         return self.root / "havre.sqlite3"
 
@@ -72,7 +77,7 @@ class Home:
 
     @property
     def artifacts(self) -> Path:
-        """Artifact bytes by digest."""
+        """Artifact bytes by digest, unless the setting `artifact_store` names another folder."""
         return self.root / "artifacts"
 
     @property

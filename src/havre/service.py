@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ import uvicorn
 
 from havre.api.app import create_app
 from havre.api.services import Services
-from havre.auth.identity import Identity, load_or_create
+from havre.auth.identity import Identity, home_id, settle
 from havre.auth.keyring import Keyring
 from havre.balancer.access_log import Rotation
 from havre.balancer.admin import Admin
@@ -26,16 +25,20 @@ from havre.balancer.envoy import EnvoyBalancer
 from havre.balancer.resources import Limits
 from havre.catalog.artifacts import ArtifactStore
 from havre.catalog.unpacked import Unpacker
+from havre.domain.errors import HavreError, SettingInvalid
+from havre.domain.lease import TERM_S, Applicant
 from havre.engines.process import ProcessEngine
 from havre.environments import Environments
 from havre.home import Home
+from havre.reconciler.fence import Fence, FencedBalancer, FencedDatabase, FencedEngine, clock_s
 from havre.reconciler.loop import Reconciler
 from havre.reconciler.preparation import Preparer
 from havre.reconciler.record import Recorder
+from havre.reconciler.standby import Retreat
+from havre.reconciler.succession import Succession
 from havre.settings import Settings, load_settings
-from havre.store import model_artifacts
+from havre.store import identities, model_artifacts
 from havre.store.database import Database, sqlite_url
-from havre.store.schema import Project
 from havre.supervisor.client import Supervisor
 
 GRACE_S = 5
@@ -45,14 +48,13 @@ logger = logging.getLogger(__name__)
 
 
 def serve(home: Home, settings: Settings) -> None:
-    """Run the control plane until it is told to end."""
+    """Run the control plane until it is told to end. Raises HavreError when it cannot begin."""
     with ExitStack() as stack:
         database = Database(settings.database_url or sqlite_url(home.database))
         stack.callback(database.close)
         database.migrate()
-        identity = load_or_create(home)
-        _ensure_default_project(database, identity)
-        artifacts = ArtifactStore(home.artifacts)
+        identity = settle(home, lambda own: _settle(database, own))
+        artifacts = ArtifactStore(_artifact_folder(home, settings))
         artifacts.sweep()
         with database.write() as session:
             model_artifacts.release(session, artifacts.delete)
@@ -65,20 +67,21 @@ def serve(home: Home, settings: Settings) -> None:
         )
         rotation.start()
         stack.callback(rotation.stop)
-        reconciler = _make_reconciler(home, settings, database, artifacts, balancer, identity)
+        succession = _make_succession(home, settings, database, artifacts, balancer, identity)
         services = Services(
             database=database,
             artifacts=artifacts,
             settings=settings,
             home=home,
             identity=identity,
-            base_url=lambda: _base_url(home),
-            wake=reconciler.wake,
+            base_url=lambda: succession.url,
+            role=lambda: succession.role,
+            wake=succession.wake,
             clock=_now,
         )
         app = create_app(services)
-        reconciler.start()
-        stack.callback(reconciler.stop)
+        succession.start()
+        stack.callback(succession.stop)
         logger.info("the control plane serves %s", _base_url(home))
         uvicorn.run(
             app,
@@ -90,46 +93,61 @@ def serve(home: Home, settings: Settings) -> None:
         )
 
 
-def _make_reconciler(
+def _make_succession(
     home: Home,
     settings: Settings,
     database: Database,
     artifacts: ArtifactStore,
     balancer: EnvoyBalancer,
     identity: Identity,
-) -> Reconciler:
-    recorder = Recorder(database, _now)
+) -> Succession:
+    engine = ProcessEngine(home, Supervisor(home.supervisor_socket))
     environments = Environments(home, settings)
     unpacker = Unpacker(artifacts, home.unpacked)
     unpacker.sweep()
+    own_id = home_id(home)
+    # A file of SQLite is this home's alone.
+    term_s = None if database.is_sqlite else TERM_S
 
-    def make_preparer(wake: Callable[[str], None]) -> Preparer:
-        return Preparer(unpacker, environments, recorder, wake)
+    def make_reconciler(fence: Fence) -> Reconciler:
+        recorder = Recorder(FencedDatabase(database, fence), _now)
+        return Reconciler(
+            database=database,
+            engine=FencedEngine(engine, fence),
+            balancer=FencedBalancer(balancer, fence),
+            recorder=recorder,
+            fence=fence,
+            make_preparer=lambda wake: Preparer(unpacker, environments, recorder, wake),
+            settings=settings,
+            tenancy_id=identity.tenancy_ocid,
+        )
 
-    return Reconciler(
-        database=database,
-        engine=ProcessEngine(home, Supervisor(home.supervisor_socket)),
-        balancer=balancer,
-        recorder=recorder,
-        make_preparer=make_preparer,
-        settings=settings,
-        tenancy_id=identity.tenancy_ocid,
+    return Succession(
+        database,
+        applicant=lambda: Applicant(own_id, _base_url(home), term_s),
+        make_reconciler=make_reconciler,
+        make_retreat=lambda: Retreat(
+            engine, balancer, drain_timeout_s=settings.drain_timeout_s, clock=clock_s
+        ),
     )
 
 
-def _ensure_default_project(database: Database, identity: Identity) -> None:
+def _settle(database: Database, own: Identity | None) -> Identity:
     with database.write() as session:
-        if session.get(Project, identity.project_ocid) is None:
-            session.add(
-                Project(
-                    id=identity.project_ocid,
-                    compartment_id=identity.tenancy_ocid,
-                    created_by=identity.user_ocid,
-                    time_created=_now(),
-                    display_name="default",
-                    description="The project that exists from the start.",
-                )
-            )
+        return identities.settle(session, own, now=_now())
+
+
+def _artifact_folder(home: Home, settings: Settings) -> Path:
+    """Raises SettingInvalid: a folder that is not there is one that was not mounted."""
+    if not settings.artifact_store:
+        return home.artifacts
+    folder = Path(settings.artifact_store)
+    if not folder.is_absolute() or not folder.is_dir():
+        raise SettingInvalid(
+            f"artifact_store {folder} is not the absolute path of a folder that exists: make it, "
+            "or mount it, first"
+        )
+    return folder
 
 
 def _base_url(home: Home) -> str:
@@ -158,6 +176,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
         serve(home, settings)
+    except HavreError as error:
+        logger.critical("the control plane cannot begin: %s", error.message)
+        logging.shutdown()
+        os._exit(1)
     except SystemExit:
         logging.shutdown()
         os._exit(0)  # an environment that is being built in a thread would be waited for

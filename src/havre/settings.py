@@ -50,6 +50,13 @@ SETTINGS: tuple[Setting, ...] = (
         "SQLAlchemy URL of the database; empty: SQLite in the home folder. "
         "PostgreSQL: postgresql+psycopg://user:password@host/name.",
     ),
+    Setting(
+        "artifact_store",
+        str,
+        "",
+        "Folder that holds the bytes of artifacts; empty: the folder artifacts in the home. Homes "
+        "that share a database need one that all of them reach.",
+    ),
     Setting("region", str, "us-ashburn-1", "Region name written into OCI configuration files."),
     Setting(
         "default_environment",
@@ -143,6 +150,7 @@ class Settings:
     port: int
     auth: str
     database_url: str
+    artifact_store: str
     region: str
     default_environment: str
     python_paths: list[str]

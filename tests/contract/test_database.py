@@ -2,16 +2,17 @@
 
 import sqlite3
 import threading
+import time
 from datetime import UTC, datetime
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from havre.domain.errors import Unavailable
 from havre.store.database import Database, sqlite_url
-from havre.store.schema import Base, Project
+from havre.store.schema import Base, LeaseRow, Project
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 891000, tzinfo=UTC)
 
@@ -88,3 +89,83 @@ def test_a_locked_sqlite_refuses_the_change_and_says_so(tmp_path, monkeypatch):
     with database.write() as session:
         session.add(project("later"))
     database.close()
+
+
+def test_writers_that_queue_behind_a_locked_sqlite_do_not_wait_for_each_other(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("havre.store.database.LOCK_WAIT_S", 0.3)
+    path = tmp_path / "db.sqlite3"
+    database = Database(sqlite_url(path))
+    database.migrate()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waited = []
+
+    def write() -> None:
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match="locked"), database.write():
+            pass
+        waited.append(time.monotonic() - began)
+
+    threads = [threading.Thread(target=write) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    other.close()
+    database.close()
+    assert len(waited) == 20
+    assert max(waited) < 3.0  # not 20 x 0.3 s
+
+
+def test_two_servers_that_start_at_once_migrate_once(database):
+    second = Database(database.url)
+    beside = [threading.Thread(target=each.migrate) for each in (database, second)]
+    with database.write() as session:
+        for table in ("identity", "lease"):
+            session.execute(text(f"DROP TABLE {table}"))
+        session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    if database.is_sqlite:
+        beside = beside[:1]  # nobody else: the home is locked by its supervisor
+    for thread in beside:
+        thread.start()
+    for thread in beside:
+        thread.join()
+    with database.read() as session:
+        assert session.scalars(select(LeaseRow.token)).one() == 0
+    second.close()
+
+
+def test_what_was_in_the_database_before_there_was_a_lease_stays(database):
+    """An upgrade of a home whose models run: they are not forgotten."""
+    with database.write() as session:
+        session.add(project("kept"))
+        session.execute(text("DROP TABLE lease"))
+        session.execute(text("DROP TABLE identity"))
+        session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    database.migrate()
+    with database.read() as session:
+        assert session.get(Project, "kept") is not None
+        assert session.get_one(LeaseRow, 1).holder == ""
+
+
+def test_a_transaction_that_sleeps_loses_its_locks(database, monkeypatch):
+    """So that a control plane that was paused inside one keeps no other from taking over."""
+    if database.is_sqlite:
+        pytest.skip("nobody else waits for SQLite")
+    monkeypatch.setattr("havre.store.postgresql.IDLE_LIMIT_S", 0.5)
+    sleepy = Database(database.url)
+
+    def sleep() -> None:
+        with sleepy.write() as session:
+            session.get_one(LeaseRow, 1, with_for_update=True)
+            with database.write() as other:
+                other.get_one(LeaseRow, 1, with_for_update=True).holder = "other"
+            session.get_one(LeaseRow, 1).holder = "sleepy"
+
+    with pytest.raises(Unavailable, match="nothing was changed"):
+        sleep()
+    with database.read() as session:
+        assert session.get_one(LeaseRow, 1).holder == "other"
+    sleepy.close()

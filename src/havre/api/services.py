@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from havre.auth.identity import Identity
 from havre.catalog.artifacts import ArtifactStore
 from havre.domain.capacity import Machine
+from havre.domain.lease import Role
 from havre.home import Home
 from havre.machine import measure_machine
 from havre.settings import Settings
@@ -18,8 +19,9 @@ from havre.store.database import Database
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """``base_url`` is what clients reach us by, without a slash at its end; ``wake`` hints to the
-    reconciler that a deployment (by id) has changed; ``clock`` is the moment, with its zone.
+    """``base_url`` is where deployments are served, without a slash at its end; ``role`` is that of
+    this control plane among those of its database; ``wake`` hints to the reconciler that a
+    deployment (by id) has changed; ``clock`` is the moment, with its zone.
     """
 
     database: Database
@@ -28,6 +30,7 @@ class Services:
     home: Home
     identity: Identity
     base_url: Callable[[], str]
+    role: Callable[[], Role]
     wake: Callable[[str], None]
     clock: Callable[[], datetime]
     machine: Machine = field(default_factory=measure_machine)

@@ -31,7 +31,7 @@ class StoredArtifact:
 
 
 class ArtifactStore:
-    """The artifacts of one home."""
+    """The artifacts in one folder, of a home or of several that share it."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -47,7 +47,11 @@ class ArtifactStore:
         """Where the bytes lie, read-only. Raises NotFound."""
         path = _place(self._root, digest)
         if not path.is_file():
-            raise NotFound(f"artifact {digest} is not in the catalog: upload it again")
+            raise NotFound(
+                f"the bytes of artifact {digest} are not where this server keeps them: if another "
+                "server of its database received them, let both use the same artifact_store; else "
+                "upload them again"
+            )
         return path
 
     def has(self, digest: str) -> bool:

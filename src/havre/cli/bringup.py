@@ -1,5 +1,6 @@
 """Bringing a home up: the supervisor, then the load balancer and the control plane, then health."""
 
+import json
 import os
 import subprocess
 import sys
@@ -161,14 +162,20 @@ def bring_up(
     return url
 
 
-def is_healthy(url: str) -> bool:
+def health(url: str) -> dict[str, str] | None:
+    """What the server says of itself when it is healthy; None when it is not."""
     # Proxies of the environment are for the world outside.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"{url}/healthz", timeout=2.0) as answer:
-            return bool(answer.status == 200)
+            told: dict[str, str] = json.loads(answer.read())
+            return told
     except (urllib.error.URLError, OSError, ValueError):
-        return False
+        return None
+
+
+def is_healthy(url: str) -> bool:
+    return health(url) is not None
 
 
 def _ensure_balancer(supervisor: Supervisor, spec: ProcessSpec) -> None:

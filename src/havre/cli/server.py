@@ -18,6 +18,7 @@ from havre.cli import bringup, output, upgrade
 from havre.cli.connection import HomeOption, connect, home_of
 from havre.cli.output import JsonOption
 from havre.domain.errors import EngineFault, HavreError, IncorrectState, SettingInvalid, SystemFault
+from havre.domain.lease import Role
 from havre.home import Home
 from havre.settings import Settings, load_settings
 from havre.supervisor import records
@@ -157,7 +158,8 @@ def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
 class Report:
     """What `status` tells; pids are 0 for what does not run.
 
-    ``behind``: sentences on what is not of the version that asks.
+    ``behind``: sentences on what is not of the version that asks. ``role`` is "holder" or "standby", ``holder`` the URL that serves the deployments; both empty
+    while the server is not healthy.
     """
 
     home: str
@@ -165,6 +167,8 @@ class Report:
     healthy: bool = False
     url: str = ""
     version: str = ""
+    role: str = ""
+    holder: str = ""
     pid: int = 0
     supervisor_pid: int = 0
     balancer_pid: int = 0
@@ -179,6 +183,8 @@ class Report:
             "home": self.home,
             "url": self.url,
             "version": self.version,
+            "role": self.role,
+            "holder": self.holder,
             "pid": self.pid,
             "supervisor_pid": self.supervisor_pid,
             "balancer_pid": self.balancer_pid,
@@ -198,17 +204,19 @@ def look(home: Home) -> Report:
     except EngineFault:  # it ended between the two questions
         return Report(str(home.root), left_running=_left_running(home))
     pids = {each.name: each.pid for each in processes if each.phase is Phase.RUNNING}
-    is_healthy = bringup.is_healthy(about["url"])
+    health = bringup.health(about["url"])
     return Report(
         home=str(home.root),
         is_running=True,
-        healthy=is_healthy,
+        healthy=health is not None,
         url=about["url"],
         version=about["version"],
+        role=(health or {}).get("role", ""),
+        holder=(health or {}).get("holder", ""),
         pid=pids.get(CONTROL_PLANE, 0),
         supervisor_pid=about["supervisor"]["pid"],
         balancer_pid=pids.get(BALANCER, 0),
-        deployments=_deployments(home) if is_healthy else [],
+        deployments=_deployments(home) if health is not None else [],
         behind=upgrade.behind(about, processes),
     )
 
@@ -342,6 +350,8 @@ def _show(report: Report) -> None:
     )
     for sentence in report.behind:
         output.say(sentence)
+    if report.role == Role.STANDBY:
+        output.say(f"standby; deployments are served by {report.holder}")
     if report.deployments:
         columns = ("display_name", "state", "url")
         rows = [[row[column] for column in columns] for row in report.deployments]

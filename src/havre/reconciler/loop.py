@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from havre.balancer.base import Balancer
 from havre.domain.actions import Action
-from havre.domain.errors import EngineFault, HavreError, SystemFault
+from havre.domain.errors import EngineFault, HavreError, StateUnavailable, SystemFault
 from havre.domain.instance import InstanceStatus
 from havre.domain.policy import RolloutPolicy
 from havre.domain.rollout import plan
@@ -23,6 +23,7 @@ from havre.domain.states import DeploymentState, InstancePhase
 from havre.engines.base import Engine
 from havre.reconciler import observation
 from havre.reconciler.actions import Actor, Pass
+from havre.reconciler.fence import Fence
 from havre.reconciler.memory_note import memory_note
 from havre.reconciler.observation import Memory
 from havre.reconciler.pace import next_look_s
@@ -56,6 +57,7 @@ class Reconciler:
         engine: Engine,
         balancer: Balancer,
         recorder: Recorder,
+        fence: Fence,
         make_preparer: Callable[[Callable[[str], None]], Preparer],
         settings: Settings,
         tenancy_id: str,
@@ -66,6 +68,7 @@ class Reconciler:
         self._engine = engine
         self._balancer = balancer
         self._recorder = recorder
+        self._fence = fence
         self._settings = settings
         self._clock = clock
         self._queue = WorkQueue(clock)
@@ -175,7 +178,13 @@ class Reconciler:
     def _guarded(self, deployment_id: str) -> float | None:
         """A pass that never ends its thread: trouble is logged and tried again."""
         try:
+            if not self._fence.is_open:
+                return TROUBLE_PAUSE_S  # who renews the lease has told it, once for all
             return self.reconcile(deployment_id)
+        except StateUnavailable as error:
+            # No change is to blame, and none may fail for it.
+            logger.warning("%s: %s", deployment_id, error.message)
+            self._memories[deployment_id].trouble_since = None
         except HavreError as error:
             logger.warning("%s: %s", deployment_id, error.message)
             self._lose_patience(deployment_id, error)
@@ -272,8 +281,10 @@ class Reconciler:
         while not self._stopping.is_set():
             try:
                 for instance_id in self._engine.changes():
+                    if self._stopping.is_set():
+                        return
                     self._wake_owner(instance_id)
-            except EngineFault as error:
+            except HavreError as error:
                 logger.debug("watching the engine: %s", error.message)
             except Exception:
                 logger.exception("watching the engine failed")

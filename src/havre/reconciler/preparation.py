@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from havre.catalog.archive import score_folder
 from havre.catalog.manifest import read_manifest
 from havre.catalog.unpacked import Unpacker
-from havre.domain.errors import HavreError
+from havre.domain.errors import HavreError, StateUnavailable
 from havre.domain.observed import Preparation
 from havre.environments import Environments
 from havre.reconciler.record import Recorder
@@ -85,6 +86,8 @@ class Preparer:
         failure = ""
         try:
             self._do(snapshot)
+        except StateUnavailable as error:
+            logger.warning("%s: prepared in vain: %s", snapshot.deployment_id, error.message)
         except HavreError as error:
             failure = error.message
         except Exception as error:
@@ -96,12 +99,14 @@ class Preparer:
                     Preparation.FAILED, failure, time.monotonic()
                 )
             else:
-                del self._outcomes[_key(snapshot)]  # the database says DONE from now on
+                # The database says DONE from now on, or was away: then it is begun again.
+                del self._outcomes[_key(snapshot)]
         self._wake(snapshot.deployment_id)
 
     def _do(self, snapshot: Snapshot) -> None:
         def progress(message: str) -> None:
-            self._recorder.note(snapshot, message)
+            with suppress(StateUnavailable):  # a build of minutes is not given up for that
+                self._recorder.note(snapshot, message)
 
         root = self._unpacker.ensure(snapshot.spec.artifact_digest)
         folder = score_folder(root)

@@ -1,7 +1,8 @@
 """What the reconciler writes down: outcomes, progress, instances.
 
-Every function is one transaction. Outcomes are recorded only if the wish is still the one that was
-planned for; a newer one (a delete, say) makes the next pass decide anew.
+Every function is one transaction, of the lease's holder alone. Outcomes are recorded only if the
+wish is still the one that was planned for; a newer one (a delete, say) makes the next pass decide
+anew.
 """
 
 import logging
@@ -13,9 +14,9 @@ from sqlalchemy.orm import Session
 
 from havre.domain.errors import ModelFault
 from havre.domain.states import DeploymentState, Operation, move
+from havre.reconciler.fence import FencedDatabase
 from havre.reconciler.snapshot import PreparedRevision, Snapshot
 from havre.store import work_requests
-from havre.store.database import Database
 from havre.store.schema import Deployment, InstanceRecord, Revision
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ LAST_STEP = {
 
 
 class Recorder:
-    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+    def __init__(self, database: FencedDatabase, clock: Callable[[], datetime]) -> None:
         self._database = database
         self._clock = clock
 

@@ -115,6 +115,8 @@ def policy_of(snapshot: Snapshot, settings: Settings) -> RolloutPolicy:
 def wanted(snapshot: Snapshot, policy: RolloutPolicy, settings: Settings) -> Wanted:
     """The planner's wish."""
     serving = snapshot.serving_spec if snapshot.runs else None
+    if serving is not None and serving.revision not in snapshot.revisions:
+        serving = None  # it was served elsewhere, by an earlier holder of the lease
 
     def goal(spec: DeploymentSpec) -> Goal:
         return Goal(

@@ -267,3 +267,29 @@ class RetryToken(Base):
     resource_id: Mapped[str] = mapped_column(String(255))
     work_request_id: Mapped[str | None] = mapped_column(String(255))
     time_created: Mapped[datetime] = mapped_column(index=True)
+
+
+class IdentityRow(Base):
+    """Whose database it is: one row, settled by the first home that came to it."""
+
+    __tablename__ = "identity"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    tenancy_ocid: Mapped[str] = mapped_column(String(255))
+    user_ocid: Mapped[str] = mapped_column(String(255))
+    project_ocid: Mapped[str] = mapped_column(String(255))
+
+
+class LeaseRow(Base):
+    """Who reconciles: one row, there from the start. See `domain/lease.py`.
+
+    The rows of ``instances`` and ``revisions`` are the holder's: of its machine and its folders.
+    """
+
+    __tablename__ = "lease"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    holder: Mapped[str] = mapped_column(String(64))
+    token: Mapped[int] = mapped_column(BigInteger)
+    url: Mapped[str] = mapped_column(String(300))
+    expires: Mapped[datetime | None]

@@ -10,7 +10,6 @@ from tests.unit.reconciler.world import NOW, SPEC, World
 from havre.domain.states import DeploymentState as D
 from havre.domain.states import WorkRequestState as W
 from havre.engines.fake import Script
-from havre.reconciler.record import Recorder
 from havre.reconciler.snapshot import load
 from havre.store import intents
 from havre.store.schema import Deployment, WorkRequest, WorkRequestLog
@@ -130,7 +129,7 @@ def test_a_finished_work_request_has_had_its_last_word(world):
     with world.database.read() as session:
         snapshot = load(session, deployment)
     world.ask(deployment, intents.delete)
-    Recorder(world.database, lambda: NOW).note(snapshot, "The environment is built.", percent=40)
+    world.recorder.note(snapshot, "The environment is built.", percent=40)
     with world.database.read() as session:
         rows = select(WorkRequestLog.message).order_by(WorkRequestLog.id)
         rows = rows.where(WorkRequestLog.work_request_id == snapshot.change.id)
@@ -143,12 +142,11 @@ def test_a_delete_and_the_first_step_of_a_change_do_not_overwrite_each_other(dat
     deployment = world.create()
     with world.database.read() as session:
         snapshot = load(session, deployment)
-    recorder = Recorder(database, lambda: NOW)
     with database.write() as session:
         row = session.get(Deployment, deployment, with_for_update=True)
         intents.delete(session, row, now=NOW)
         session.flush()
-        beside = threading.Thread(target=recorder.begin, args=(snapshot,))
+        beside = threading.Thread(target=world.recorder.begin, args=(snapshot,))
         beside.start()
         beside.join(timeout=0.5)
         assert beside.is_alive()

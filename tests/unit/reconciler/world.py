@@ -11,18 +11,20 @@ from sqlalchemy import select
 
 from havre.balancer.fake import FakeBalancer
 from havre.domain.deployment import DeploymentSpec
+from havre.domain.lease import Applicant
 from havre.domain.observed import Preparation
 from havre.domain.ocid import Kind, new_ocid
 from havre.domain.shape import choose_shape
 from havre.domain.states import DeploymentState, WorkRequestState
 from havre.engines.fake import FakeEngine
+from havre.reconciler.fence import Fence, FencedBalancer, FencedDatabase, FencedEngine
 from havre.reconciler.loop import Reconciler
 from havre.reconciler.pace import STEADY_S
 from havre.reconciler.preparation import Outcome
 from havre.reconciler.record import Recorder
 from havre.reconciler.snapshot import PreparedRevision, Snapshot
 from havre.settings import load_settings
-from havre.store import intents
+from havre.store import intents, leases
 from havre.store.database import Database
 from havre.store.schema import Deployment, InstanceRecord, WorkRequest, WorkRequestLog
 
@@ -132,13 +134,18 @@ class World:
 
     def restart(self) -> None:
         """A new control plane in the same world."""
-        recorder = Recorder(self.database, lambda: NOW)
-        crashing_recorder: Any = Crashing(recorder, self.fuse)
+        with self.database.write() as session:
+            taken = leases.take(session, Applicant("home", "http://here", None))
+        assert taken is not None
+        self.fence = Fence(taken.token, until=float("inf"), clock=lambda: self.engine.now)
+        self.recorder = Recorder(FencedDatabase(self.database, self.fence), lambda: NOW)
+        crashing_recorder: Any = Crashing(self.recorder, self.fuse)
         self.reconciler = Reconciler(
             database=self.database,
-            engine=Crashing(self.engine, self.fuse),  # type: ignore[arg-type]
-            balancer=Crashing(self.balancer, self.fuse),  # type: ignore[arg-type]
+            engine=FencedEngine(Crashing(self.engine, self.fuse), self.fence),  # type: ignore[arg-type]
+            balancer=FencedBalancer(Crashing(self.balancer, self.fuse), self.fence),  # type: ignore[arg-type]
             recorder=crashing_recorder,
+            fence=self.fence,
             make_preparer=lambda _: InstantPreparer(crashing_recorder, self.failures),  # type: ignore[arg-type, return-value]
             settings=self.settings,
             tenancy_id="tenancy",

@@ -1,0 +1,80 @@
+"""What a standby does with what it serves from the time when it held the lease.
+
+In the order of a rollout: a deployment is served on here until the holder serves it, or until
+nobody wants it; then its route goes, its requests are finished, its instances stop.
+"""
+
+import logging
+from collections.abc import Callable
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from havre.balancer.base import Balancer
+from havre.domain.rollout import SETTLE_S
+from havre.domain.states import SERVING, DeploymentState
+from havre.engines.base import Engine
+from havre.store.schema import Deployment
+
+logger = logging.getLogger(__name__)
+
+
+class Retreat:
+    """Of one time as a standby. ``clock`` is in seconds and only goes forward."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        balancer: Balancer,
+        *,
+        drain_timeout_s: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._engine = engine
+        self._balancer = balancer
+        self._drain_timeout_s = drain_timeout_s
+        self._clock = clock
+        self._unrouted_since: dict[str, float] = {}
+        self.is_over = False
+        """Nothing is left here; a standby starts nothing."""
+
+    def step(self, unserved: set[str]) -> None:
+        """Clear away what may go now; ``unserved`` stays. Safe to repeat.
+
+        Raises HavreError when engine or load balancer do not let it.
+        """
+        for deployment_id in self._balancer.deployments() - unserved:
+            logger.info("%s: the holder of the lease serves it from now on", deployment_id)
+            self._balancer.withdraw(deployment_id)
+        kept = self._balancer.deployments()
+        left = {status.id: status.deployment_id for status in self._engine.instances()}
+        for instance_id, deployment_id in list(left.items()):
+            if deployment_id not in kept and self._is_drained(instance_id):
+                self._engine.stop(instance_id)
+                del left[instance_id]
+                alive = [other for other, owner in left.items() if owner == deployment_id]
+                self._balancer.retire(deployment_id, alive=alive)
+        self.is_over = not left and not kept
+
+    def _is_drained(self, instance_id: str) -> bool:
+        """Never at the first look: the balancer's threads take a changed route over one by one."""
+        now = self._clock()
+        waited_s = now - self._unrouted_since.setdefault(instance_id, now)
+        is_idle = (
+            self._engine.inspect(instance_id).copies_busy == 0
+            and self._balancer.active_requests(instance_id) == 0
+        )
+        return waited_s >= self._drain_timeout_s or (is_idle and waited_s >= SETTLE_S)
+
+
+def unserved(session: Session) -> set[str]:
+    """Deployments that shall serve, and that no instance of the holder answers for yet."""
+    return set(
+        session.scalars(
+            select(Deployment.id).where(
+                Deployment.lifecycle_state.in_(SERVING),
+                Deployment.target_state == DeploymentState.ACTIVE,
+                Deployment.current_instances == 0,
+            )
+        )
+    )

@@ -1,0 +1,67 @@
+"""Whose database it is. The first home that comes to it settles that; every later one belongs to
+the same tenancy, with the same user and default project.
+"""
+
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from havre.auth.identity import Identity, new_identity
+from havre.domain.errors import SystemFault
+from havre.store.locks import hold
+from havre.store.schema import IdentityRow, Project
+
+_ONE = 1
+
+
+def settle(session: Session, own: Identity | None, *, now: datetime) -> Identity:
+    """The database's identity, which a home with ``own`` (None: a new home) is to have.
+
+    Its default project is there afterwards. Raises SystemFault if the home is somebody else's.
+    """
+    hold(session, "identity")
+    row = session.get(IdentityRow, _ONE)
+    if row is None:
+        identity = _first(session, own)
+        session.add(
+            IdentityRow(
+                id=_ONE,
+                tenancy_ocid=identity.tenancy_ocid,
+                user_ocid=identity.user_ocid,
+                project_ocid=identity.project_ocid,
+            )
+        )
+    else:
+        identity = Identity(row.tenancy_ocid, row.user_ocid, row.project_ocid)
+    if own is not None and own != identity:
+        raise SystemFault(
+            f"this home belongs to the tenancy {own.tenancy_ocid}, its database to "
+            f"{identity.tenancy_ocid}: give it another database_url; or, if nothing is to be kept "
+            "of this home, start with an empty one, which joins those of the database"
+        )
+    _ensure_default_project(session, identity, now)
+    return identity
+
+
+def _first(session: Session, own: Identity | None) -> Identity:
+    if own is None and session.scalars(select(Project.id)).first() is not None:
+        raise SystemFault(
+            "the database is another home's, of an earlier version: start that one first, then "
+            "this one joins it"
+        )
+    return own or new_identity()
+
+
+def _ensure_default_project(session: Session, identity: Identity, now: datetime) -> None:
+    if session.get(Project, identity.project_ocid) is None:
+        session.add(
+            Project(
+                id=identity.project_ocid,
+                compartment_id=identity.tenancy_ocid,
+                created_by=identity.user_ocid,
+                time_created=now,
+                display_name="default",
+                description="The project that exists from the start.",
+            )
+        )
