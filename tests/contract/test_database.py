@@ -75,31 +75,31 @@ def test_concurrent_increments_are_all_counted(database):
         assert session.scalars(select(Project.version)).one() == 81
 
 
-def test_a_locked_sqlite_refuses_the_change_and_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("havre.store.database.LOCK_WAIT_S", 0.1)
-    path = tmp_path / "db.sqlite3"
-    database = Database(sqlite_url(path))
-    database.migrate()
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(Unavailable, match="nothing was changed"), database.write():
-        pass
-    other.execute("ROLLBACK")
-    other.close()
-    with database.write() as session:
-        session.add(project("later"))
-    database.close()
-
-
-def test_writers_that_queue_behind_a_locked_sqlite_do_not_wait_for_each_other(
-    tmp_path, monkeypatch
-):
+@pytest.fixture
+def locked(tmp_path, monkeypatch):
+    """An SQLite whose one write lock another process has, and that other."""
     monkeypatch.setattr("havre.store.database.LOCK_WAIT_S", 0.3)
     path = tmp_path / "db.sqlite3"
     database = Database(sqlite_url(path))
     database.migrate()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
+    yield database, other
+    other.close()
+    database.close()
+
+
+def test_a_locked_sqlite_refuses_the_change_and_says_so(locked):
+    database, other = locked
+    with pytest.raises(Unavailable, match="nothing was changed"), database.write():
+        pass
+    other.execute("ROLLBACK")
+    with database.write() as session:
+        session.add(project("later"))
+
+
+def test_writers_that_queue_behind_a_locked_sqlite_do_not_wait_for_each_other(locked):
+    database, _ = locked
     waited = []
 
     def write() -> None:
@@ -113,8 +113,6 @@ def test_writers_that_queue_behind_a_locked_sqlite_do_not_wait_for_each_other(
         thread.start()
     for thread in threads:
         thread.join()
-    other.close()
-    database.close()
     assert len(waited) == 20
     assert max(waited) < 3.0  # not 20 x 0.3 s
 

@@ -46,6 +46,10 @@ class Fence:
     def extend(self, until: float) -> None:
         self._until = until
 
+    def close(self) -> None:
+        """For good: somebody else has the lease."""
+        self._until = float("-inf")
+
     @property
     def is_open(self) -> bool:
         """Whether it is sure that nobody else holds the lease."""

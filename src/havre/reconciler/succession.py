@@ -42,6 +42,7 @@ class Succession:
         self._clock = clock
         self._holding: tuple[Fence, Reconciler] | None = None
         self._has_held = False
+        self._is_settled = False
         self._holder_url = ""
         self._watch = Watch()
         self._retreat = make_retreat()
@@ -83,7 +84,7 @@ class Succession:
             self._hold(self._applicant(), *self._holding)
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
+        while not (self._stopping.is_set() or self._is_settled):
             try:
                 self.step()
                 self._tell("")
@@ -92,9 +93,7 @@ class Succession:
                 self._tell(error.message)
             except Exception:
                 self._watch.interrupt()
-                logger.exception("looking at the lease failed")
-            if self._holding is not None and self._applicant().term_s is None:
-                return
+                logger.exception("looking after the lease failed")
             self._stopping.wait(RENEW_EVERY_S)
 
     def _hold(self, by: Applicant, fence: Fence, reconciler: Reconciler) -> None:
@@ -104,6 +103,7 @@ class Succession:
             waiting = leases.waiting(session)
         if renewed is None:
             logger.warning("another control plane has taken the lease: this one is a standby now")
+            fence.close()
             self._holding = None
             self._retreat = self._make_retreat()
             reconciler.stop()
@@ -142,13 +142,14 @@ class Succession:
         reconciler = self._make_reconciler(fence)
         self._holding = fence, reconciler
         self._has_held = True
+        self._is_settled = by.term_s is None
         logger.info("this control plane holds the lease (token %d)", taken.token)
         reconciler.start()
 
     def _tell(self, trouble: str) -> None:
         """Once, not every second."""
         if trouble and not self._trouble:
-            logger.warning("the lease cannot be looked at: %s", trouble)
+            logger.warning("looking after the lease: %s", trouble)
         elif self._trouble and not trouble:
-            logger.info("the lease can be looked at again")
+            logger.info("looking after the lease succeeds again")
         self._trouble = trouble

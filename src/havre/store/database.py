@@ -110,8 +110,16 @@ class Database:
         """
         self.check_schema()
         configuration = _configuration()
-        # Not a connection of the pool: changing a large table may take its time.
-        engine = self._engine if self.is_sqlite else create_engine(self.url, poolclass=NullPool)
+        # On a connection without limits: changing a large table may take its time.
+        engine = (
+            self._engine
+            if self.is_sqlite
+            else create_engine(
+                self.url,
+                poolclass=NullPool,
+                connect_args={"connect_timeout": postgresql.CONNECT_LIMIT_S},
+            )
+        )
         with _trouble_as_unavailable(_NOT_WRITTEN), engine.connect() as connection:
             configuration.attributes["connection"] = connection
             with Session(connection) as session:

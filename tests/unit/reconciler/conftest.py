@@ -1,5 +1,8 @@
 """A world for each test, and a deployment of two instances in it."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from tests.unit.reconciler.world import World
 
@@ -9,7 +12,7 @@ from havre.store.database import Database, sqlite_url
 
 
 @pytest.fixture
-def world(tmp_path):
+def world(tmp_path: Path) -> Iterator[World]:
     database = Database(sqlite_url(tmp_path / "havre.sqlite3"))
     database.migrate()
     yield World(database)
@@ -17,7 +20,7 @@ def world(tmp_path):
 
 
 @pytest.fixture
-def active(world):
+def active(world: World) -> str:
     deployment = world.create(instance_count=2)
     world.settle(deployment)
     assert world.outcome(deployment) == (D.ACTIVE, W.SUCCEEDED)

@@ -12,16 +12,7 @@ from havre.domain.states import WorkRequestState as W
 from havre.engines.fake import Script
 from havre.reconciler.standby import Retreat, unserved
 from havre.store import intents, leases
-from havre.store.database import Database, sqlite_url
 from havre.store.schema import Deployment, InstanceRecord
-
-
-@pytest.fixture
-def world(tmp_path):
-    database = Database(sqlite_url(tmp_path / "havre.sqlite3"))
-    database.migrate()
-    yield World(database)
-    database.close()
 
 
 def state(world: World) -> tuple:
