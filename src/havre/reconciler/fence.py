@@ -91,10 +91,6 @@ class FencedEngine:
         self._fence.check()
         self._engine.start(spec)
 
-    def drain(self, instance_id: str) -> None:
-        self._fence.check()
-        self._engine.drain(instance_id)
-
     def stop(self, instance_id: str) -> None:
         self._fence.check()
         self._engine.stop(instance_id)
