@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?=
 
-.PHONY: help quickstart install dev format lint types arrows docs check unit test chaos bench-start clean
+.PHONY: help quickstart install dev format lint types arrows docs check unit test chaos bench bench-quick bench-start clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,6 +51,12 @@ test: dev check  ## everything
 chaos: dev  ## the tests of kills and leaks, five times as long
 	@CHAOS_ROUNDS=50 $(BIN)/pytest --timeout 1800 tests/e2e/test_kills.py tests/e2e/test_kills_together.py \
 		tests/e2e/test_leaks.py
+
+bench: dev  ## havre and its peers on the same work; ARGS="--servers … --workloads … --rounds 5"
+	@$(BIN)/python -m bench $(ARGS)
+
+bench-quick: dev  ## the same in a few minutes, with granian, FastAPI and mosec
+	@$(BIN)/python -m bench --quick $(ARGS)
 
 bench-start: install  ## how long a deployment of four copies takes to start
 	@$(BIN)/python bench/start_time.py

@@ -1,0 +1,1 @@
+"""The load: plans, the generator that carries them out, and what it records."""
