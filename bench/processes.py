@@ -59,6 +59,19 @@ def tree(root: int) -> list[int]:
     return descendants(root, {one.pid: one.parent for one in _all()})
 
 
+def parent_of(pid: int) -> int:
+    """Raises OSError if there is no such process."""
+    return parse_stat((PROC / str(pid) / "stat").read_text()).parent
+
+
+def is_alive(pid: int) -> bool:
+    """Whether it still runs; a zombie does not."""
+    try:
+        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def cpu_seconds(root: int) -> float:
     """Of ``root`` and all below it. ``root`` is bench.cage, whose own time is next to nothing."""
     stats = {one.pid: one for one in _all()}
