@@ -20,7 +20,7 @@ from bench.workloads import WORKERS, Sample, Workload
 
 ROOT = Path(__file__).parents[1]
 MODELS = ROOT / "bench" / "models"
-START_LIMIT_S = 180.0
+START_LIMIT_S = 300.0
 STOP_LIMIT_S = 60.0
 REQUEST_LIMIT_S = 70.0
 POLL_S = 0.1

@@ -14,13 +14,13 @@ def instance():
 
     @batch
     def infer(rows):
-        return [np.asarray(model(rows.tolist()), dtype=np.float64)]
+        answers = np.asarray(model(rows.tolist()), dtype=np.float64)
+        return [answers.reshape(len(rows), -1)]
 
     return infer
 
 
 if __name__ == "__main__":
-    is_flat = asked.WORKLOAD in ("iris", "wide")
     settings = TritonConfig(
         http_address="127.0.0.1",
         http_port=asked.PORT,
@@ -33,7 +33,7 @@ if __name__ == "__main__":
             model_name="bench",
             infer_func=[instance() for _ in range(asked.WORKERS)],
             inputs=[Tensor(name="rows", dtype=np.float64, shape=(-1,))],
-            outputs=[Tensor(name="out", dtype=np.float64, shape=() if is_flat else (-1,))],
+            outputs=[Tensor(name="out", dtype=np.float64, shape=(-1,))],
             config=ModelConfig(
                 max_batch_size=ROWS_IN_LARGEST_REQUEST,
                 batcher=DynamicBatcher(max_queue_delay_microseconds=0),
