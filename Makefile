@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?=
 
-.PHONY: help quickstart install dev format lint types arrows docs check unit test chaos bench bench-quick bench-start clean
+.PHONY: help quickstart install dev format lint types arrows docs check unit test chaos bench bench-quick bench-start bench-whole clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,8 +58,14 @@ bench: dev  ## havre and its peers on the same work; ARGS="--servers … --workl
 bench-quick: dev  ## the same in a few minutes, with granian, FastAPI and mosec
 	@$(BIN)/python -m bench --quick $(ARGS)
 
-bench-start: install  ## how long a deployment of four copies takes to start
-	@$(BIN)/python bench/start_time.py
+bench-start: install  ## how long deployments, and copies that died, take to start
+	@$(BIN)/python -m bench.start_time
+
+bench-whole: install  ## a full API, shared memory, big artifacts, where each microsecond goes
+	@$(BIN)/python -m bench.api_time
+	@$(BIN)/python -m bench.shared_memory
+	@$(BIN)/python -m bench.big_artifact
+	@$(BIN)/python -m bench.breakdown
 
 clean:
 	@rm -rf $(VENV) build dist

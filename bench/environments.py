@@ -1,6 +1,6 @@
 """How long environments take: built from a warm package cache, unpacked, found again.
 
-    python bench/environments.py [--pack-mb 500] [--rounds 3]
+    python -m bench.environments [--pack-mb 500] [--rounds 3]
 
 Prints one JSON object; seconds are medians. The general environment needs a package index once.
 """

@@ -10,6 +10,7 @@ from bench.serving import MODELS
 from bench.workloads import WORKERS, Workload
 
 CODECS = ("json", "orjson")
+TITLES = {f"in-process-{codec}": f"in-process limit, {codec}" for codec in CODECS}
 
 
 def limits(workload: Workload, *, python: Path, models: Path, seconds: float) -> Iterator[Result]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.inprocess import limits
+from bench.inprocess import TITLES, limits
 from bench.installing import NotInstallable, environment, generator
 from bench.load.run import SOURCE, Generator, LoadFailed
 from bench.measure import Pace, Result, measure
@@ -60,27 +60,31 @@ def main() -> int:
         if unknown_names := set(names) - set(known):
             print(f"no such workload: {', '.join(sorted(unknown_names))}", file=sys.stderr)
             return 2
-        folder.mkdir(parents=True)
-        lines = Lines(folder / "results.jsonl")
-        lines.add(machine() | {"seconds": suite.pace.seconds, "rounds": options.rounds})
-        titles = {one.name: one.title for one in asked}
-        titles |= {one.name: one.title for one in known.values()}
-        (folder / "titles.json").write_text(json.dumps(titles), encoding="utf-8")
-        work = [known[name] for name in names]
-        for result in rounds(suite, asked, work, options.rounds):
-            lines.add(result)
-            print(told(result), flush=True)
-        results = Results(lines.all())
-        (folder / "report.md").write_text(report(results, titles), encoding="utf-8")
-        subprocess.run(
-            [suite.python, "-m", "bench.plots", folder],
-            cwd=ROOT,
-            check=True,
-            env={"PYTHONPATH": str(ROOT)},
-        )
+        run(suite, asked, [known[name] for name in names], options.rounds, folder)
     print((folder / "report.md").read_text(encoding="utf-8"))
     print(f"in {folder}: report.md, results.jsonl, plots")
     return 0
+
+
+def run(
+    suite: Suite, asked: Sequence[Server], work: Sequence[Workload], count: int, folder: Path
+) -> None:
+    """Measure, and write everything into the folder."""
+    folder.mkdir(parents=True)
+    lines = Lines(folder / "results.jsonl")
+    lines.add(machine() | {"seconds": suite.pace.seconds, "rounds": count})
+    for result in rounds(suite, asked, work, count):
+        lines.add(result)
+        print(told(result), flush=True)
+    titles = {
+        **TITLES,
+        **{one.name: one.title for one in asked},
+        **{one.name: one.title for one in work},
+    }
+    (folder / "titles.json").write_text(json.dumps(titles), encoding="utf-8")
+    (folder / "report.md").write_text(report(Results(lines.all()), titles), encoding="utf-8")
+    plots = [str(suite.python), "-m", "bench.plots", str(folder)]
+    subprocess.run(plots, cwd=ROOT, check=True, env={"PYTHONPATH": str(ROOT)})
 
 
 def parse() -> argparse.Namespace:

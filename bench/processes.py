@@ -15,6 +15,24 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
+class Times:
+    """CPU seconds of one process, or of several together."""
+
+    user: float = 0.0
+    system: float = 0.0
+
+    @property
+    def both(self) -> float:
+        return self.user + self.system
+
+    def __add__(self, other: "Times") -> "Times":
+        return Times(self.user + other.user, self.system + other.system)
+
+    def __sub__(self, other: "Times") -> "Times":
+        return Times(self.user - other.user, self.system - other.system)
+
+
+@dataclass(frozen=True, slots=True)
 class Stat:
     """From /proc/PID/stat. ``ticks``: own and waited-for children's, user and system."""
 
@@ -62,6 +80,28 @@ def tree(root: int) -> list[int]:
 def parent_of(pid: int) -> int:
     """Raises OSError if there is no such process."""
     return parse_stat((PROC / str(pid) / "stat").read_text()).parent
+
+
+def times_of(pid: int) -> Times:
+    """Of the process alone; nothing if it is gone."""
+    try:
+        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return Times()
+    return Times(int(fields[11]) / TICKS_PER_SECOND, int(fields[12]) / TICKS_PER_SECOND)
+
+
+def command_of(pid: int) -> str:
+    """Its command line; empty if it is gone."""
+    try:
+        return (
+            (PROC / str(pid) / "cmdline")
+            .read_bytes()
+            .replace(b"\0", b" ")
+            .decode("utf-8", "replace")
+        )
+    except OSError:
+        return ""
 
 
 def is_alive(pid: int) -> bool:

@@ -35,12 +35,17 @@ def main():
     print(json.dumps({"requests": requests, "cpu_s": cpu_s, "per_second": per_second}))
 
 
+def requests_of(workload, models):
+    """Bodies as they come in."""
+    samples = json.loads((models / "samples.json").read_text()).get(workload)
+    rows = [one["rows"] for one in samples] if samples else [[[1.0, 2.5, 3.5, 4.5]]]
+    return [json.dumps({"data": one}, separators=(",", ":")).encode() for one in rows]
+
+
 def work(workload, models, seconds, codec, together, counts):
     loads, dumps = CODECS[codec]
     predict = predictor(workload, models)
-    samples = json.loads((models / "samples.json").read_text()).get(workload)
-    rows = [one["rows"] for one in samples] if samples else [[[1.0, 2.5, 3.5, 4.5]]]
-    bodies = [json.dumps({"data": one}, separators=(",", ":")).encode() for one in rows]
+    bodies = requests_of(workload, models)
     together.wait()
     began, cpu_began, requests = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - began < seconds:

@@ -3,7 +3,19 @@
 import os
 import time
 
-from bench.processes import Stat, cpu_seconds, descendants, parse_pss, parse_stat, pss_bytes
+from bench.processes import (
+    Stat,
+    Times,
+    command_of,
+    cpu_seconds,
+    descendants,
+    is_alive,
+    parent_of,
+    parse_pss,
+    parse_stat,
+    pss_bytes,
+    times_of,
+)
 
 STAT = (
     "4711 (a) b) (c) S 17 4711 4711 0 -1 4194560 2511 9 0 0 11 22 33 44 20 0 3 0 88 "
@@ -46,3 +58,25 @@ def test_time_of_a_child_that_ended_is_still_counted() -> None:
 def test_this_process_has_memory_and_one_that_is_gone_has_none() -> None:
     assert pss_bytes([os.getpid()]) > 1_000_000
     assert pss_bytes([2**22 + 1]) == 0
+
+
+def test_a_process_tells_its_parent_its_command_and_its_own_time() -> None:
+    assert parent_of(os.getpid()) == os.getppid()
+    assert "pytest" in command_of(os.getpid())
+    began = times_of(os.getpid())
+    until = time.process_time() + 0.1
+    while time.process_time() < until:
+        pass
+    assert (times_of(os.getpid()) - began).both >= 0.08
+    assert times_of(2**22 + 1) == Times()
+
+
+def test_a_zombie_is_not_alive() -> None:
+    assert is_alive(os.getpid())
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    assert not is_alive(child)
+    os.waitpid(child, 0)
+    assert not is_alive(child)
