@@ -10,12 +10,10 @@ copy's time is its own work, Python's and the kernel's. Prints microseconds per 
 import argparse
 import json
 import subprocess
-import tempfile
 from collections import defaultdict
-from pathlib import Path
 
 from bench.load.records import outcome
-from bench.main import Suite, install, prepare
+from bench.main import Suite, install, prepared
 from bench.measure import Pace, warm_up
 from bench.peers import Server, chosen
 from bench.processes import Times, command_of, times_of, tree
@@ -39,9 +37,7 @@ def main() -> None:
     parser.add_argument("--workloads", nargs="+", default=["echo", "iris", "wide"])
     parser.add_argument("--seconds", type=float, default=5)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="hvb") as scratch:
-        Path(scratch).chmod(0o755)
-        suite = prepare(Path(scratch), Pace(options.seconds, 0))
+    with prepared(Pace(options.seconds, 0)) as suite:
         known = workloads(json.loads((suite.models / "samples.json").read_text()))
         for name in options.workloads:
             for server in chosen(options.servers):

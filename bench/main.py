@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,16 +46,13 @@ class Suite:
 
 def main() -> int:
     options = parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends its servers, removes its files
     try:
         asked = chosen(options.servers or default_servers(is_quick=options.quick))
     except UnknownName as unknown:
         print(unknown, file=sys.stderr)
         return 2
     folder = HERE / "results" / time.strftime("%Y%m%d-%H%M%S")
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="hvb") as scratch:
-        Path(scratch).chmod(0o755)  # a model of havre's runs as a user of its own
-        suite = prepare(Path(scratch), options.pace)
+    with prepared(options.pace) as suite:
         known = workloads(json.loads((suite.models / "samples.json").read_text()))
         names = options.workloads or (QUICK_WORKLOADS if options.quick else tuple(known))
         if unknown_names := set(names) - set(known):
@@ -112,14 +110,23 @@ def default_servers(*, is_quick: bool) -> list[str]:
     return [one.name for one in servers().values() if one.quick or not is_quick]
 
 
-def prepare(scratch: Path, pace: Pace) -> Suite:
-    """The suite's environment, the load generator, the trained models."""
+@contextmanager
+def prepared(pace: Pace) -> Iterator[Suite]:
+    """The suite's environment, the load generator, the trained models, a folder for it all.
+
+    SIGTERM ends the servers and removes the folder, too.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     say("preparing the suite")
     python = environment("suite", HERE / "requirements.txt", PYTHON)
-    models = scratch / "models"
-    models.mkdir()
-    subprocess.run([python, MODELS / "train.py", models], check=True)
-    return Suite(python, models, scratch, Generator(generator(SOURCE), scratch), pace)
+    program = generator(SOURCE)
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="hvb") as folder:
+        scratch = Path(folder)
+        scratch.chmod(0o755)  # a model of havre's runs as a user of its own
+        models = scratch / "models"
+        models.mkdir()
+        subprocess.run([python, MODELS / "train.py", models], check=True)
+        yield Suite(python, models, scratch, Generator(program, scratch), pace)
 
 
 def rounds(
