@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 BUILD_LIMIT_S = 280
+ARROW = ("numpy==2.4.6", "pandas==3.1.1", "pyarrow==26.0.1", "tritonclient[http]==2.73.0")
+"""Arrow, and a client of the Open Inference Protocol, for the tests of binary bodies."""
 
 
 def framework_python(*requirements: str) -> Path:

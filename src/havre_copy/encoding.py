@@ -7,6 +7,7 @@ JSON is turned into it by looks, never by importing their libraries:
 numpy scalar, numpy array, tensor      number, nested lists
 pandas Series, Index                   list
 pandas DataFrame                       column -> row label -> value, as ``DataFrame.to_json()``
+Arrow Table                            list of rows, each column -> value
 datetime, date, time                   ISO 8601; timedelta: seconds
 Decimal                                number; Enum: its value; UUID and paths: text
 set, tuple, deque, range               list
@@ -141,7 +142,7 @@ def _by_looks(value):
         value, "astype"
     ):
         return value.astype(str).tolist()  # dates of numpy are bare integers otherwise
-    for name in ("model_dump", "tolist", "to_list", "to_dict", "numpy", "dict"):
+    for name in ("model_dump", "tolist", "to_list", "to_pylist", "to_dict", "numpy", "dict"):
         convert = getattr(value, name, None)
         if callable(convert):
             try:

@@ -18,6 +18,7 @@ from time import monotonic_ns, sleep
 from types import AsyncGeneratorType, GeneratorType
 
 from havre_copy import wire
+from havre_copy.bodies import OPAQUE, Bodies
 from havre_copy.encoding import NotEncodable
 from havre_copy.faults import Refused, describe, full_traceback
 from havre_copy.journal import flush_user_output
@@ -41,7 +42,6 @@ TOLD_TO_LEAVE = 10  # exit code: SIGTERM
 OUT_OF_DESCRIPTORS = 11
 
 _PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
-_BYTES = (bytes, bytearray, memoryview)
 
 
 class Copy:
@@ -53,6 +53,7 @@ class Copy:
         self._words = slot.words
         self._predict = scorer.predict
         self._codec = codec
+        self._bodies = Bodies(codec)
         self._journal = journal
         self._wire = wire.Wire(name, max_body)
         self._request = wire.Request()
@@ -102,13 +103,13 @@ class Copy:
                     return
                 if request.digest:
                     _check_digest(request)
-                data = self._data(request)
+                data, form = self._bodies.read(request)
                 if self._is_gone(connection.fileno()):
                     return
                 self._slot.request_id = request.id
                 words[SINCE] = monotonic_ns()
                 words[STATE] = BUSY
-                self._answer(connection, request, data)
+                self._answer(connection, request, data, form)
             except Refused as refused:
                 self._refuse(connection, refused.status, refused.code, refused.message)
                 words[ANSWERED] += 1
@@ -118,7 +119,7 @@ class Copy:
             request.body = b""
             words[STATE] = IDLE
 
-    def _answer(self, connection, request, data):
+    def _answer(self, connection, request, data, form):
         words = self._words
         try:
             result = self._predict(data)
@@ -139,17 +140,14 @@ class Copy:
                     "predict() returned %s; to stream it must yield parts (a generator)"
                     % type(result).__name__,
                 )
-            if isinstance(result, _BYTES):
-                kind, body = wire.BYTES, bytes(result)
-            else:
-                kind, body = wire.JSON, self._codec.dumps(result)
+            kind, body, more = form(result)
         except Refused:
             raise
         except BaseException as error:
             self._fail(connection, request, error)
             return
         words[STATE] = WRITING
-        self._wire.answer(connection, kind, body, request.id)
+        self._wire.answer(connection, kind, body, request.id, more)
         words[ANSWERED] += 1
         if words[RECORD]:
             self._ring.add(request, 200, body)
@@ -234,24 +232,6 @@ class Copy:
 
         return self._loop.run_until_complete(wait())
 
-    def _data(self, request):
-        """What predict() gets for a request's body: JSON parsed, text/plain as text, else bytes."""
-        kind, body = request.content_type, request.body
-        if kind != wire.JSON:
-            kind, charset = _media_type(kind)
-            if kind == b"text/plain":
-                return _recoded(body, charset).decode("utf-8")
-            if not (kind == wire.JSON or kind.endswith(b"+json")):
-                return body
-            if charset.lower() not in ("utf-8", "utf8"):
-                body = _recoded(body, charset)
-        if not body:
-            raise _cannot_parse("the body is empty, but its content-type says JSON")
-        try:
-            return self._codec.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise _cannot_parse("the body is not JSON: %s" % describe(error)) from None
-
     def _is_gone(self, descriptor):
         """Whether the peer has hung up: its request has waited longer than it wanted to."""
         if descriptor != self._polled:
@@ -302,7 +282,7 @@ class _Frame:
         self._framed = isinstance(first, str) and first.startswith(self._FIELDS)
 
     def __call__(self, part):
-        if isinstance(part, _BYTES):
+        if isinstance(part, OPAQUE):
             return bytes(part)
         if isinstance(part, str):
             if self._framed or part.startswith(self._FIELDS):
@@ -330,32 +310,9 @@ def _collected(parts):
     parts = list(parts)
     if parts and all(isinstance(part, str) for part in parts):
         return "".join(parts)
-    if parts and all(isinstance(part, (str,) + _BYTES) for part in parts):
+    if parts and all(isinstance(part, (str,) + OPAQUE) for part in parts):
         return b"".join(part.encode("utf-8") if isinstance(part, str) else part for part in parts)
     return parts
-
-
-def _media_type(value):
-    """Type in lower case and charset of a content-type."""
-    kind, _, parameters = value.partition(b";")
-    charset = "utf-8"
-    for parameter in parameters.split(b";"):
-        name, _, stated = parameter.partition(b"=")
-        if name.strip().lower() == b"charset":
-            charset = stated.strip().strip(b'"').decode("ascii", "replace")
-    return kind.strip().lower(), charset
-
-
-def _recoded(body, charset):
-    """The body as UTF-8."""
-    try:
-        return body.decode(charset).encode("utf-8")
-    except (LookupError, UnicodeError):
-        raise _cannot_parse("the body is not %s text" % charset) from None
-
-
-def _cannot_parse(message):
-    return Refused(400, "CannotParseRequest", message)
 
 
 def _text(request_id):

@@ -35,9 +35,11 @@ _REASONS = {
     401: b"Unauthorized",
     404: b"Not Found",
     405: b"Method Not Allowed",
+    406: b"Not Acceptable",
     409: b"Conflict",
     411: b"Length Required",
     413: b"Payload Too Large",
+    415: b"Unsupported Media Type",
     431: b"Request Header Fields Too Large",
     500: b"Internal Server Error",
 }
@@ -109,9 +111,10 @@ class Wire:
             return False
         return True
 
-    def answer(self, connection, kind, body, request_id):
-        """Send a 200. Raises OSError if the peer is gone."""
-        self._send(connection, self._ok[kind], body, request_id)
+    def answer(self, connection, kind, body, request_id, more=b""):
+        """Send a 200. ``more``: lines of the head. Raises OSError if the peer is gone."""
+        head = self._ok.get(kind) or self._head(200, kind)
+        self._send(connection, head + more, body, request_id)
 
     def refuse(self, connection, status, body, request):
         """Send an answer that is not a prediction; a request still coming in is read past.
