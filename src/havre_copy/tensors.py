@@ -275,7 +275,7 @@ def _of_objects(numpy, items):
 
 
 def _flat(data):
-    """Nested lists in the order of their elements. Not by recursion: their depth is a stranger's."""
+    """The elements of nested lists, in order. Not by recursion: the depth is a stranger's."""
     flat = []
     waiting = [iter(data)]
     while waiting:

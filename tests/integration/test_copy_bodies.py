@@ -209,7 +209,7 @@ def test_a_hostile_table_gets_a_reason_and_costs_no_copy(launch, arrow, tables):
         bodies += [whole[:at] + b"\xff" * 8 + whole[at + 8 :] for at in range(0, 200, 8)]
         answers = [instance.post(body, headers={"content-type": kind}) for body in bodies]
         assert {answer.status for answer in answers[:5]} == {400}
-        assert "no %s that can be read" % kind in answers[0].json["message"]
+        assert f"no {kind} that can be read" in answers[0].json["message"]
         assert {answer.status for answer in answers} <= {200, 400, 500}
     assert instance.post([1]).json == [1]
     assert instance.ask("status")["restarts"] == 0

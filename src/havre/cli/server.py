@@ -158,8 +158,9 @@ def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
 class Report:
     """What `status` tells; pids are 0 for what does not run.
 
-    ``behind``: sentences on what is not of the version that asks. ``role`` is "holder" or "standby",
-    ``holder`` the URL that serves the deployments; both empty while the server is not healthy.
+    ``behind``: sentences on what is not of the version that asks. ``role`` is "holder" or
+    "standby", ``holder`` the URL that serves the deployments; both empty while the server is not
+    healthy.
     """
 
     home: str

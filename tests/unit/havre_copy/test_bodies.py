@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -101,6 +102,13 @@ def test_what_the_environment_lacks_is_told(monkeypatch):
             with pytest.raises(Refused, match=f"needs {name}, which cannot be imported") as no:
                 Bodies(Codec()).read(Asked(b"x", content_type=kind))
             assert no.value.status == 415
+
+
+def test_an_arrow_library_that_unpickles_is_not_used(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", SimpleNamespace(__version__="14.0.0"))
+    with pytest.raises(Refused, match=r"14\.0\.1 or newer") as no:
+        Bodies(Codec()).read(Asked(b"x", content_type=STREAM))
+    assert no.value.status == 415
 
 
 def test_an_inference_request_is_one_whatever_its_type_says():
