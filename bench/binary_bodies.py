@@ -157,37 +157,29 @@ def deployed(
             "environmentConfigurationType": "DEFAULT",
             "environmentVariables": {"WITHOUT_ORJSON": "1"},
         }
-    before = keepers()
     deployment, _ = client.create_deployment(codec, configuration)
     while (state := client.deployment(deployment["id"])["lifecycleState"]) == "CREATING":
         time.sleep(0.05)
     if state != "ACTIVE":
         raise SystemExit(json.dumps(client.deployment(deployment["id"]), indent=1))
-    (keeper,) = keepers() - before
     try:
-        yield deployment["modelDeploymentUrl"], keeper.children()
+        yield deployment["modelDeploymentUrl"], copies_of(deployment["id"])
     finally:
         for _ in client.follow(client.delete_deployment(deployment["id"])):
             pass
 
 
-def keepers() -> set[psutil.Process]:
-    """Of all servers of this machine; only what is new between two looks is ours."""
-    return {
-        process for process in psutil.process_iter() if is_ours(process) and not is_copy(process)
-    }
+def copies_of(deployment_id: str) -> list[psutil.Process]:
+    """Its processes, but for the keeper that is the others' parent."""
+    found = [process for process in psutil.process_iter() if serves(process, deployment_id)]
+    return [process for process in found if process.parent() in found]
 
 
-def is_ours(process: psutil.Process) -> bool:
+def serves(process: psutil.Process, deployment_id: str) -> bool:
     try:
-        return any(word.endswith("havre_copy/launch.py") for word in process.cmdline())
+        return process.environ().get("MODEL_DEPLOYMENT_OCID") == deployment_id
     except psutil.Error:
-        return False  # it has ended
-
-
-def is_copy(process: psutil.Process) -> bool:
-    parent = process.parent()
-    return parent is not None and is_ours(parent)
+        return False  # not ours to look into, or it has ended
 
 
 def measure(
