@@ -1,6 +1,6 @@
 """What a body's form costs: 256 rows of 30 float64 as JSON, .npy, Arrow and an inference request.
 
-    python bench/binary_bodies.py [--requests 400] [--rounds 3]
+    python bench/binary_bodies.py [--requests 2000] [--rounds 3]
 
 Starts a server of its own with one scikit-learn model, deployed twice: with orjson and without.
 Every form is sent over one kept connection, forms interleaved over the rounds, every answer
@@ -117,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--requests", type=int, default=400, help="of each form in each round")
+    parser.add_argument("--requests", type=int, default=2000, help="of each form in each round")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="hv") as name:
@@ -136,7 +136,7 @@ def main() -> None:
                     forms = json.loads(run(python, FORMS, str(artifact), codec=codec))
                     inside = [
                         json.loads(run(python, IN_PROCESS, *places, codec=codec, text=forms))
-                        for places in [(str(artifact), str(SOURCE), "200")] * options.rounds
+                        for places in [(str(artifact), str(SOURCE), "500")] * options.rounds
                     ]
                     live = [measure(url, copies, forms, options.requests)]  # warms up, too
                     live = [
@@ -151,7 +151,7 @@ def deployed(
 ) -> Iterator[tuple[str, list[psutil.Process]]]:
     """The address, and the processes of its copies."""
     configuration = configure(ocpus=1)
-    configuration["modelConfigurationDetails"]["modelId"] = model_id
+    configuration["modelConfigurationDetails"] |= {"modelId": model_id, "bandwidthMbps": 8000}
     if codec == "json":
         configuration["environmentConfigurationDetails"] = {
             "environmentConfigurationType": "DEFAULT",
