@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?=
 
-.PHONY: help quickstart install dev format lint types arrows docs check unit test chaos bench bench-quick bench-start bench-whole clean
+.PHONY: help quickstart install dev format lint types arrows docs check unit test chaos bench bench-quick bench-start bench-whole bench-binary clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -66,6 +66,9 @@ bench-whole: install  ## a full API, shared memory, big artifacts, where each mi
 	@$(BIN)/python -m bench.shared_memory
 	@$(BIN)/python -m bench.big_artifact
 	@$(BIN)/python -m bench.breakdown
+
+bench-binary: dev  ## arrays and tables against the same numbers in JSON
+	@$(BIN)/python -m bench.binary_bodies
 
 clean:
 	@rm -rf $(VENV) build dist

@@ -1,6 +1,7 @@
 """What a body's form costs: 256 rows of 30 float64 as JSON, .npy, Arrow and an inference request.
 
-    python bench/binary_bodies.py [--requests 2000] [--rounds 3]
+    make bench-binary
+    python -m bench.binary_bodies --requests 2000 --rounds 3
 
 Starts a server of its own with one scikit-learn model, deployed twice: with orjson and without.
 Every form is sent over one kept connection, forms interleaved over the rounds, every answer
@@ -18,14 +19,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
-from start_time import save, server
 
+from bench.own_server import MOST_MBPS, OwnServer, own_server, write_artifact
 from havre.cli.deployments import configure
-from havre.client import Client
-from havre.home import Home
 
 SOURCE = Path(__file__).parents[1] / "src"
 NEEDED = "numpy\norjson\npyarrow\nscikit-learn\n"
@@ -122,16 +122,13 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="hv") as name:
         scratch = Path(name)
-        artifact = scratch / "artifact"
-        artifact.mkdir()
-        (artifact / "score.py").write_text(SCORE)
+        artifact = write_artifact(scratch / "artifact", SCORE)
         needed = scratch / "requirements.txt"
         needed.write_text(NEEDED)
-        home = Home(scratch / "home")
-        with server(home, needed, "3.11") as client:
-            model_id = save(client, artifact, scratch / "artifact.zip")
+        with own_server(python="3.11", requirements=needed) as server, server.up():
+            model_id = server.save(artifact)
             for codec in ("json", "orjson"):
-                with deployed(client, model_id, codec) as (url, copies):
+                with deployed(server, model_id, codec) as (url, copies):
                     python = copies[0].cmdline()[0]
                     forms = json.loads(run(python, FORMS, str(artifact), codec=codec))
                     inside = [
@@ -147,26 +144,18 @@ def main() -> None:
 
 @contextmanager
 def deployed(
-    client: Client, model_id: str, codec: str
+    server: OwnServer, model_id: str, codec: str
 ) -> Iterator[tuple[str, list[psutil.Process]]]:
     """The address, and the processes of its copies."""
-    configuration = configure(ocpus=1)
-    configuration["modelConfigurationDetails"] |= {"modelId": model_id, "bandwidthMbps": 8000}
-    if codec == "json":
-        configuration["environmentConfigurationDetails"] = {
-            "environmentConfigurationType": "DEFAULT",
-            "environmentVariables": {"WITHOUT_ORJSON": "1"},
-        }
-    deployment, _ = client.create_deployment(codec, configuration)
-    while (state := client.deployment(deployment["id"])["lifecycleState"]) == "CREATING":
-        time.sleep(0.05)
-    if state != "ACTIVE":
-        raise SystemExit(json.dumps(client.deployment(deployment["id"]), indent=1))
+    variables = {"WITHOUT_ORJSON": "1"} if codec == "json" else {}
+    configuration = configure(ocpus=1, bandwidth_mbps=MOST_MBPS, variables=variables)
+    configuration["modelConfigurationDetails"]["modelId"] = model_id
+    deployment, _ = server.client.create_deployment(codec, configuration)
+    server.wait_until_active(deployment)
     try:
         yield deployment["modelDeploymentUrl"], copies_of(deployment["id"])
     finally:
-        for _ in client.follow(client.delete_deployment(deployment["id"])):
-            pass
+        server.delete(deployment)
 
 
 def copies_of(deployment_id: str) -> list[psutil.Process]:
@@ -177,13 +166,13 @@ def copies_of(deployment_id: str) -> list[psutil.Process]:
 
 def serves(process: psutil.Process, deployment_id: str) -> bool:
     try:
-        return process.environ().get("MODEL_DEPLOYMENT_OCID") == deployment_id
+        return bool(process.environ().get("MODEL_DEPLOYMENT_OCID") == deployment_id)
     except psutil.Error:
         return False  # not ours to look into, or it has ended
 
 
 def measure(
-    url: str, copies: list[psutil.Process], forms: dict[str, list], requests: int
+    url: str, copies: list[psutil.Process], forms: dict[str, Any], requests: int
 ) -> dict[str, tuple[float, float]]:
     """Per form: microseconds of wall time and of the copies' CPU for a request."""
     address = urlsplit(url)
@@ -224,7 +213,9 @@ def run(python: str, program: str, *words: str, codec: str, text: object = None)
     ).stdout
 
 
-def show(codec: str, live: list[dict], inside: list[dict]) -> None:
+def show(
+    codec: str, live: list[dict[str, tuple[float, float]]], inside: list[dict[str, float]]
+) -> None:
     print(
         f"\nwith {codec}: µs per request\n{'':<10}  round trip  CPU of copies  in process   JSON's"
     )
