@@ -1,6 +1,7 @@
 """A server of havre's, for the measurements that are of havre alone."""
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -84,7 +85,11 @@ class OwnServer:
 
 @contextmanager
 def own_server(*, python: str = "", requirements: Path | None = None) -> Iterator[OwnServer]:
-    """A new home whose default environment holds ``requirements`` (nothing); not up yet."""
+    """A new home whose default environment holds ``requirements`` (nothing); not up yet.
+
+    SIGTERM ends what runs in it and removes it, too.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="hv") as scratch:
         server = OwnServer(Home(Path(scratch) / "home"))
         needed = requirements or Path(scratch) / "requirements.txt"

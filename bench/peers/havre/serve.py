@@ -1,8 +1,7 @@
 """havre, complete: `havre up`, `havre deploy`, as a user types them.
 
-Two things are set. `--bandwidth`: the most there is; the default of 10 Mbps is less than what is
+One thing is set, `--bandwidth`: the most there is. The default of 10 Mbps is less than what is
 measured.
-`HAVRE_QUEUE_PER_COPY`: the default queue of 8 requests a copy would refuse some of 64 connections.
 """
 
 import json
@@ -20,7 +19,6 @@ import predictors
 
 HAVRE = os.environ["BENCH_HAVRE"]
 NAME, SLUG = "bench", "bench"
-SETTINGS = {"HAVRE_QUEUE_PER_COPY": "64"}
 MBPS = "8000"
 SCORE = """
 from pathlib import Path
@@ -51,8 +49,7 @@ def serve(home):
     if is_new:
         run(home, "env", "publish", SLUG, "--prefix", sys.prefix)
         (home / "havre.toml").write_text(f'default_environment = "{SLUG}"\n')
-    environment = {**os.environ, **SETTINGS}
-    run(home, "up", "--port", str(asked.PORT), "--detach", environment=environment)
+    run(home, "up", "--port", str(asked.PORT), "--detach")
     if is_new:
         run(home, "deploy", str(artifact()), "--name", NAME, "--bandwidth", MBPS)
     listed = json.loads(run(home, "list", "--json"))
@@ -63,11 +60,9 @@ def serve(home):
     signal.pause()
 
 
-def run(home, *words, environment=None):
+def run(home, *words):
     """Its output; what goes wrong is in the log."""
-    done = subprocess.run(
-        [HAVRE, *words, "--home", str(home)], check=True, stdout=subprocess.PIPE, env=environment
-    )
+    done = subprocess.run([HAVRE, *words, "--home", str(home)], check=True, stdout=subprocess.PIPE)
     return done.stdout
 
 
