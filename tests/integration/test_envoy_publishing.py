@@ -6,8 +6,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -230,6 +232,39 @@ def test_a_thousand_deployments(
     assert together < 30
     assert one < 10
     print(f"1,000 together {together:.2f} s, one more change {one:.2f} s")
+
+
+def test_a_request_in_flight_outlives_the_cluster_it_came_through(
+    envoy: EnvoyServer,  # noqa: F811
+    upstreams: StartUpstream,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its instance is routed on, together with another one."""
+    monkeypatch.setattr("havre.balancer.table.STAND_IN_S", 0.0)
+    release = threading.Event()
+
+    def wait(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        release.wait(20)
+        answer_with(b"{}")(handler, body)
+
+    first = upstreams(new_socket(envoy), wait)
+    second = upstreams(new_socket(envoy), answer_with(b"{}"))
+    route = new_route(first.socket_path)
+    endpoint = Endpoint(second.socket_path.stem, second.socket_path)
+    both = replace(route, endpoints=(*route.endpoints, endpoint))
+    with running(envoy) as balancer, ThreadPoolExecutor(1) as pool:
+        balancer.publish(route)
+        held = pool.submit(status, envoy, route.deployment_id)
+        wait_until(lambda: len(first.requests) == 1)
+        balancer.publish(both)
+        balancer.retire(route.deployment_id, alive={each.instance_id for each in both.endpoints})
+        clusters = (envoy.home.envoy / "clusters.json").read_text()
+        assert both.cluster in clusters
+        assert route.cluster not in clusters
+        balancer.publish(new_route(second.socket_path))  # and Envoy serves on
+        assert not held.done()
+        release.set()
+        assert held.result() == 200
 
 
 def test_a_body_that_arrives_during_a_change_is_served_by_the_new_endpoints(

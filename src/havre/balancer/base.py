@@ -37,6 +37,7 @@ class Balancer(Protocol):
 
     def retire(self, deployment_id: str, *, alive: Collection[str]) -> None:
         """Forget what was routed before the current route and has drained: the routes of which no
-        instance is ``alive`` any more. A request whose body is still coming in was promised to one
-        of them: it is served by the current route.
+        instance is ``alive`` any more, but for those that are in the current route too. A request
+        whose body is still coming in was promised to one of them: it is served by the current
+        route.
         """

@@ -50,7 +50,9 @@ class FakeBalancer:
     def retire(self, deployment_id: str, *, alive: Collection[str]) -> None:
         with self._lock:
             old = self.replaced.pop(deployment_id, [])
-            if kept := [route for route in old if _instances(route) & set(alive)]:
+            current = self._routes.get(deployment_id)
+            draining = set(alive) - (_instances(current) if current else set())
+            if kept := [route for route in old if _instances(route) & draining]:
                 self.replaced[deployment_id] = kept
 
     def fail_next(self, count: int = 1, *, live: bool = False) -> None:

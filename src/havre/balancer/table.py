@@ -82,14 +82,17 @@ class Table:
 
     def retire(self, alive: Mapping[str, frozenset[str]], *, now: float) -> "Table":
         """Without what was routed before, of these deployments, but for routes to one of the
-        instances that are still alive.
+        instances that are still alive and are not routed any more: those are draining. Requests in
+        flight to one that is routed still are finished without their old cluster.
         """
         retiring = dict(self.retiring)
         stand_ins = {name: each for name, each in self.stand_ins.items() if each.until > now}
         for deployment_id, instances in alive.items():
+            current = self.routes.get(deployment_id)
+            routed = {each.instance_id for each in current.endpoints} if current else set()
             kept = []
             for old in retiring.pop(deployment_id, ()):
-                if any(endpoint.instance_id in instances for endpoint in old.endpoints):
+                if any(endpoint.instance_id in instances - routed for endpoint in old.endpoints):
                     kept.append(old)
                 else:
                     stand_ins[old.cluster] = StandIn(deployment_id, now + STAND_IN_S)

@@ -34,6 +34,17 @@ def test_endpoints_stay_known_until_they_are_retired() -> None:
     assert table.retire({"ocid1.a": NOBODY}, now=0).needed() == []
 
 
+def test_scaling_out_and_in_for_years_leaves_nothing() -> None:
+    table = SERVING_A1
+    for number in range(3):
+        more = replace(A1, endpoints=(*A1.endpoints, Endpoint(f"x{number}", Path("/run/x.sock"))))
+        table = table.change({"ocid1.a": more}).confirm().change({"ocid1.a": A1}).confirm()
+        draining = frozenset({"i1", f"x{number}"})
+        assert table.retire({"ocid1.a": draining}, now=0).needed() == [A1, more]
+        table = table.retire({"ocid1.a": frozenset({"i1"})}, now=0)
+        assert table.retiring == {}
+
+
 def test_going_back_retires_what_was_between() -> None:
     table = SERVING_A1.change({"ocid1.a": A2}).confirm().change({"ocid1.a": A1}).confirm()
     assert table.retire({"ocid1.a": NOBODY}, now=0).needed() == [A1]
