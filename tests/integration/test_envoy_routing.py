@@ -7,6 +7,7 @@ import select
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -379,6 +380,23 @@ def test_a_dead_endpoint_costs_nothing_beside_a_live_one(front: Front, copies: U
     deployment = front.route(copies.socket_path, front.socket())
     client = front.client()
     assert [ask(client, f"/{deployment}/predict").status for _ in range(20)] == [200] * 20
+
+
+def test_an_instance_that_died_swallows_no_requests(
+    front: Front,
+    upstreams: StartUpstream,  # noqa: F811
+) -> None:
+    """It has the fewest requests of all, and is still routed: until the reconciler has seen it."""
+
+    def work(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        time.sleep(0.02)  # so that the living one always has more requests in it
+        answer_with(b"{}")(handler, body)
+
+    alive, died = upstreams(front.socket(), work), front.socket()
+    path = f"/{front.route(alive.socket_path, died, max_requests=64)}/predict"
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: ask(front.client(), path).status, range(200)))
+    assert Counter(answers) == {200: 200}
 
 
 def test_more_than_the_bound_is_refused_at_once(

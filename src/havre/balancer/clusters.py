@@ -17,6 +17,8 @@ COPY_CONNECTION_IDLE_S = 0.02
 that takes it waits for its request. Closing it is this balancer's: a copy cannot tell it from one
 whose request is on the way."""
 MAX_CONCURRENT_REFUSALS = 256
+FAILURES_IN_A_ROW = 2
+SET_ASIDE_S = 1.0
 
 
 def clusters(
@@ -63,7 +65,29 @@ def _cluster(name: str, route: Route) -> Json:
                 }
             ]
         }
+        cluster["outlier_detection"] = _ejection()
+        # Above nought, so that with every instance set aside all are tried.
+        cluster["common_lb_config"] = {"healthy_panic_threshold": {"value": 1}}
     return cluster
+
+
+def _ejection() -> Json:
+    """An instance that died is set aside at once, before the reconciler has seen it and withdraws
+    it. As long as it is there it has the fewest requests of all and is chosen first, by a retry
+    too. Two failures in a row, so that the death of a copy, one reset, sets no instance aside; what
+    a model answers, 500 too, counts for nothing.
+    """
+    others = ("consecutive_5xx", "consecutive_gateway_failure", "success_rate")
+    local = ("local_origin_success_rate", "failure_percentage", "failure_percentage_local_origin")
+    return {
+        "split_external_local_origin_errors": True,
+        "consecutive_local_origin_failure": FAILURES_IN_A_ROW,
+        "max_ejection_percent": 100,
+        "base_ejection_time": f"{SET_ASIDE_S}s",
+        "max_ejection_time": f"{SET_ASIDE_S}s",
+        "interval": f"{SET_ASIDE_S / 2}s",
+        **{f"enforcing_{each}": 0 for each in (*others, *local)},
+    }
 
 
 def _api_cluster(name: str, api_socket: Path, *, max_requests: int) -> Json:
