@@ -1,6 +1,7 @@
 """Routes of a real Envoy change without losing a request, and outlive both sides' deaths."""
 
 import http.client
+import json
 import socket
 import threading
 import time
@@ -232,6 +233,25 @@ def test_a_thousand_deployments(
     assert together < 30
     assert one < 10
     print(f"1,000 together {together:.2f} s, one more change {one:.2f} s")
+
+
+def test_an_api_that_is_away_or_breaks_off_is_not_called_a_model(
+    envoy: EnvoyServer,  # noqa: F811
+    upstreams: StartUpstream,  # noqa: F811
+) -> None:
+    def ask() -> tuple[int, str, str]:
+        client = http.client.HTTPConnection("127.0.0.1", envoy.port, timeout=20)
+        client.request("GET", "/20190101/models")
+        answer = client.getresponse()
+        told = json.loads(answer.read())
+        client.close()
+        return answer.status, told["code"], told["message"]
+
+    assert ask() == (503, "ServiceUnavailable", "The API is not up at the moment; try again.")
+    upstreams(envoy.home.api_socket, lambda handler, body: None)
+    status, code, message = ask()
+    assert (status, code) == (503, "ServiceUnavailable")
+    assert message.startswith("The API broke off before it answered")
 
 
 def test_a_request_in_flight_outlives_the_cluster_it_came_through(

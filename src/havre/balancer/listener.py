@@ -169,17 +169,16 @@ def _local_replies() -> Json:
     """Envoy's own answers in OCI's form. The first mapper that fits decides."""
     unreachable = "The deployment's instances cannot be reached; try again."
     failed = "The model did not answer: it failed or took longer than 60 seconds."
+    away = "The API is not up at the moment; try again."
+    broken = "The API broke off before it answered; look whether it was done before asking again."
     return {
         "mappers": [
+            _reply(_of_the_api(*_UNREACHABLE), 503, "ServiceUnavailable", away),
+            _reply(_of_the_api(*_BROKEN), 503, "ServiceUnavailable", broken),
             _reply(_flags("UO"), 429, "TooManyRequests", "The deployment is busy; try again."),
             _reply(_status(408), 408, "RequestTimeout", "The request was not sent in time."),
-            _reply(_flags("UF", "UH", "NC"), 503, "ServiceUnavailable", unreachable),
-            _reply(
-                _flags("UT", "UC", "UR", "SI", "DT", "UMSDR", "UPE", "LR"),
-                500,
-                "InternalServerError",
-                failed,
-            ),
+            _reply(_flags(*_UNREACHABLE), 503, "ServiceUnavailable", unreachable),
+            _reply(_flags(*_BROKEN), 500, "InternalServerError", failed),
             *(_reply(_status(row[0]), *row) for row in _PLAIN_REPLIES),
             _reply(_at_least(500), 503, "ServiceUnavailable", "The server is busy; try again."),
             _reply(_at_least(400), None, "InvalidParameter", "The request is not valid HTTP."),
@@ -187,6 +186,8 @@ def _local_replies() -> Json:
     }
 
 
+_UNREACHABLE = ("UF", "UH", "NC")
+_BROKEN = ("UT", "UC", "UR", "SI", "DT", "UMSDR", "UPE", "LR")
 _PLAIN_REPLIES = (
     (401, "NotAuthenticated", "Sign the request, its body included, with a key known here."),
     (404, "NotAuthorizedOrNotFound", "No such resource, or the deployment is not active."),
@@ -209,6 +210,11 @@ def _reply(condition: Json, status: int | None, code: str, message: str) -> Json
 
 def _flags(*flags: str) -> Json:
     return {"response_flag_filter": {"flags": list(flags)}}
+
+
+def _of_the_api(*flags: str) -> Json:
+    path = {"header": {"name": ":path", "string_match": {"prefix": "/20"}}}
+    return {"and_filter": {"filters": [_flags(*flags), {"header_filter": path}]}}
 
 
 def _status(status: int) -> Json:
