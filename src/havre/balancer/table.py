@@ -89,7 +89,8 @@ class Table:
         stand_ins = {name: each for name, each in self.stand_ins.items() if each.until > now}
         for deployment_id, instances in alive.items():
             current = self.routes.get(deployment_id)
-            routed = {each.instance_id for each in current.endpoints} if current else set()
+            parts = () if current is None else current.parts
+            routed = {each.instance_id for part in parts for each in part.endpoints}
             kept = []
             for old in retiring.pop(deployment_id, ()):
                 if any(endpoint.instance_id in instances - routed for endpoint in old.endpoints):
