@@ -91,8 +91,14 @@ SETTINGS: tuple[Setting, ...] = (
         int,
         128,
         "Requests an instance holds however few its copies are, so that clients that keep many "
-        "connections open are not refused. The last of them waits for all before it: lower it for "
-        "models that take longer than predict_timeout_s x copies / queue_at_least per request.",
+        "connections open are not refused, as long as the last of them is served in queue_wait_s.",
+    ),
+    Setting(
+        "queue_wait_s",
+        float,
+        10.0,
+        "Seconds that the last request in an instance's queue may have to wait, by the mean of its "
+        "predictions: models so slow that queue_at_least requests took longer hold fewer.",
     ),
     Setting("predict_timeout_s", float, 58.0, "Seconds a predict call may take."),
     Setting("stream_idle_s", float, 60.0, "Seconds a streamed answer may pause."),
@@ -158,6 +164,7 @@ class Settings:
     balancer_threads: int
     queue_per_copy: int
     queue_at_least: int
+    queue_wait_s: float
     predict_timeout_s: float
     stream_idle_s: float
     stream_total_s: float

@@ -1,7 +1,8 @@
 """What the database says of one deployment, read in one go, and what follows for the planner."""
 
 import logging
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,11 @@ from sqlalchemy.orm import Session
 
 from havre.domain.deployment import DeploymentSpec
 from havre.domain.errors import InvalidParameter
+from havre.domain.instance import InstanceStatus
+from havre.domain.latency import Latency
 from havre.domain.observed import Goal, Wanted
 from havre.domain.policy import RolloutPolicy, read_policy
+from havre.domain.queueing import most_requests
 from havre.domain.states import FINISHED, DeploymentState, Operation, WorkRequestState
 from havre.settings import Settings
 from havre.store.schema import Deployment, InstanceRecord, Revision, WorkRequest
@@ -112,8 +116,16 @@ def policy_of(snapshot: Snapshot, settings: Settings) -> RolloutPolicy:
         return read_policy({}, **defaults)
 
 
-def wanted(snapshot: Snapshot, policy: RolloutPolicy, settings: Settings) -> Wanted:
-    """The planner's wish."""
+def wanted(
+    snapshot: Snapshot,
+    policy: RolloutPolicy,
+    settings: Settings,
+    statuses: Iterable[InstanceStatus],
+) -> Wanted:
+    """The planner's wish. ``statuses`` tell how long predictions take."""
+    latencies: defaultdict[str, Latency] = defaultdict(Latency)
+    for status in statuses:
+        latencies[status.revision] = latencies[status.revision].plus(status.latency)
     serving = snapshot.serving_spec if snapshot.runs else None
     if serving is not None and serving.revision not in snapshot.revisions:
         serving = None  # it was served elsewhere, by an earlier holder of the lease
@@ -122,8 +134,12 @@ def wanted(snapshot: Snapshot, policy: RolloutPolicy, settings: Settings) -> Wan
         return Goal(
             revision=spec.revision,
             instances=spec.instance_count,
-            requests_per_instance=max(
-                settings.queue_per_copy * spec.copies, settings.queue_at_least
+            requests_per_instance=most_requests(
+                copies=spec.copies,
+                mean_s=latencies[spec.revision].mean_s,
+                per_copy=settings.queue_per_copy,
+                at_least=settings.queue_at_least,
+                wait_s=settings.queue_wait_s,
             ),
             bandwidth_mbps=spec.maximum_bandwidth_mbps or spec.bandwidth_mbps,
             is_idempotent=policy.is_idempotent,

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from tests.unit.reconciler.world import SPEC, Crash, World
 
-from havre.domain.instance import CheckRequest
+from havre.domain.instance import CheckAnswer, CheckRequest
 from havre.domain.states import DeploymentState as D
 from havre.domain.states import WorkRequestState as W
 from havre.engines.fake import Script
@@ -285,3 +285,16 @@ def test_a_crash_at_any_act_converges_to_the_same_end(tmp_path, crasher):
         assert _live(world) == expected, f"crashed at act {place}"
         assert world.fuse.left is None
         world.database.close()
+
+
+def test_a_slow_model_holds_fewer_requests(world):
+    slow = CheckAnswer(200, "application/json", b"{}", took_s=1.0)
+    world.engine.script(SPEC.revision, Script(model=lambda _: slow))
+    deployment = world.create()
+    world.settle(deployment)
+    [instance] = world.running()
+    assert world.balancer.current(deployment).max_requests == 128
+    world.engine.predict(instance, CheckRequest(b"{}"), times=10)
+    world.reconciler.reconcile(deployment)
+    # Twenty are served in ten seconds by two copies; sixteen are theirs in any case.
+    assert world.balancer.current(deployment).max_requests == 16
