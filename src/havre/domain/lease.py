@@ -15,7 +15,7 @@ RENEW_EVERY_S = 1.0
 MARGIN_S = 3.0
 """A holder stops acting this much before others may take the lease: for what it has in hand, and
 for clocks that do not run equally fast."""
-LOOKS_AT_LEAST_EVERY_S = 3.0
+LOOKS_AT_LEAST_EVERY_S = 5.0
 """A standby that looked more rarely than that has not watched: it slept, or the database did."""
 
 
