@@ -50,7 +50,7 @@ class ArtifactStore:
             raise NotFound(
                 f"the bytes of artifact {digest} are not where this server keeps them: if another "
                 "server of its database received them, let both use the same artifact_store; else "
-                "upload them again"
+                "upload it again"
             )
         return path
 
