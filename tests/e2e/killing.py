@@ -1,5 +1,6 @@
 """SIGKILL for the processes of a server, and waiting for their end."""
 
+import contextlib
 import os
 import signal
 
@@ -26,7 +27,7 @@ def kill(operated: OperatedServer, name: str) -> int:
 
 
 def kill_supervisor(operated: OperatedServer) -> int:
-    process = psutil.Process(operated.server.status()["supervisor_pid"])
+    process = psutil.Process(operated.supervisor_pid())
     process.kill()
     wait_for("the supervisor's end", lambda: not is_alive(process))
     return process.pid
@@ -34,12 +35,14 @@ def kill_supervisor(operated: OperatedServer) -> int:
 
 def kill_everything(operated: OperatedServer) -> set[int]:
     """Every process of the home, at once."""
-    everything = [psutil.Process(operated.server.status()["supervisor_pid"])]  # it would restart
+    everything = [psutil.Process(operated.supervisor_pid())]  # it would restart
     for pid in operated.pids().values():
-        process = psutil.Process(pid)
-        everything += [process, *process.children(recursive=True)]
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            everything += [process, *process.children(recursive=True)]
     for process in everything:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     wait_for("the end of it all", lambda: not any(map(is_alive, everything)))
     return {process.pid for process in everything}
 

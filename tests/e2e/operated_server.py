@@ -150,19 +150,18 @@ class OperatedServer:
         )
         assert self.end_of(work_request)["status"] == "SUCCEEDED", self.server.tell_logs()
 
-    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Headers:
-        """A call of the API that must be accepted; the headers of its answer."""
-        answer = httpx.request(
-            method, f"{self.url}{API}{path}", json=body, timeout=60, trust_env=False
-        )
+    def ask(self, method: str, path: str, **sent: Any) -> httpx.Response:
+        """A call of the API. Raises ApiError when it is refused."""
+        where = f"{self.url}{API}{path}"
+        answer = httpx.request(method, where, timeout=60, trust_env=False, **sent)
         if not answer.is_success:
             raise ApiError(answer.status_code, answer.json()["code"], answer.json()["message"])
-        return answer.headers
+        return answer
 
     def change(self, deployment_id: str, **wishes: Any) -> str:
         """Ask for an update of these parts alone (see partly()); its work request."""
-        answer = self.ask("PUT", f"/modelDeployments/{deployment_id}", partly(**wishes))
-        return answer["opc-work-request-id"]
+        answer = self.ask("PUT", f"/modelDeployments/{deployment_id}", json=partly(**wishes))
+        return answer.headers["opc-work-request-id"]
 
     def delete(self, deployment_id: str) -> None:
         work_request = self.client.delete_deployment(deployment_id)
@@ -191,6 +190,9 @@ class OperatedServer:
 
     def processes(self) -> dict[str, ProcessStatus]:
         return {status.name: status for status in self.supervisor.list()}
+
+    def supervisor_pid(self) -> int:
+        return int(self.supervisor.ping()["supervisor"]["pid"])
 
     def pids(self) -> dict[str, int]:
         return {name: status.pid for name, status in self.processes().items()}

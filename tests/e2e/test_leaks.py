@@ -1,28 +1,23 @@
 """Deployments come and go; processes, sockets, folders, descriptors and logs do not pile up."""
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
-import psutil
 import pytest
 from tests.e2e.load import Load
 from tests.e2e.operated_server import TROUBLED, OperatedServer, wait_for
 from tests.e2e.operated_server import operated as operated
-
-from havre.supervisor.protocol import BALANCER, CONTROL_PLANE
+from tests.e2e.remains import cgroups, is_empty, names_below, standing
 
 CYCLES = int(os.environ.get("CHAOS_ROUNDS", "10"))
 SLACK = 9
 """Descriptors and threads that may be there for good after all: pools fill up as they are used.
 Below one per cycle, so that a leak shows."""
-CGROUPS = Path("/sys/fs/cgroup")
 
 
 def test_everything_goes_with_its_deployment(operated: OperatedServer) -> None:
     models = [operated.save(), operated.save(TROUBLED + "\n# another\n")]
     broken = operated.save("def load_model():\n    raise OSError\n\ndef predict(data): ...\n")
-    watched = {name: psutil.Process(pid) for name, pid in standing(operated).items()}
+    watched = standing(operated)
     seen: set[str] = set()
     for _ in range(2):  # what is made on first use is there to stay
         seen |= live_and_die(operated, models, broken)
@@ -42,7 +37,7 @@ def test_everything_goes_with_its_deployment(operated: OperatedServer) -> None:
         assert process.num_threads() <= threads[name] + SLACK
     assert names_below(operated.home.root) - files == set()
     assert operated.balancer.active_requests().keys() <= {str(operated.home.api_socket)}
-    assert [path for path in cgroups() if path.name in seen] == []
+    assert cgroups() & seen == set()
 
 
 def test_predictions_leave_no_trace_in_the_servers_own_logs(
@@ -82,43 +77,3 @@ def live_and_die(operated: OperatedServer, models: list[str], broken: str) -> se
     assert operated.end_of(work_request)["status"] == "FAILED"
     operated.delete(failed)
     return seen
-
-
-def standing(operated: OperatedServer) -> dict[str, int]:
-    """Those that run for good."""
-    pids = operated.pids()
-    return {
-        CONTROL_PLANE: pids[CONTROL_PLANE],
-        BALANCER: pids[BALANCER],
-        "supervisor": operated.server.status()["supervisor_pid"],
-    }
-
-
-def is_empty(operated: OperatedServer) -> bool:
-    mark = str(operated.home.root)
-    return (
-        set(operated.processes()) == {CONTROL_PLANE, BALANCER}
-        and list(operated.home.instances.iterdir()) == []
-        and list(operated.home.instance_sockets.iterdir()) == []
-        and len(list(operated.home.processes.iterdir())) == 2
-        and sum(mark in " ".join(words) for words in commands()) == 3
-    )
-
-
-def commands() -> Iterator[list[str]]:
-    for process in psutil.process_iter(["cmdline"]):
-        yield process.info["cmdline"] or []
-
-
-def names_below(root: Path) -> set[str]:
-    """Files and folders, but for logs, which tell of the dead."""
-    return {
-        str(path.relative_to(root))
-        for path in root.rglob("*")
-        if path.relative_to(root).parts[0] != "logs"
-    }
-
-
-def cgroups() -> Iterator[Path]:
-    for folder, names, _ in os.walk(CGROUPS):
-        yield from (Path(folder, name) for name in names)

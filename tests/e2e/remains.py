@@ -1,0 +1,53 @@
+"""What deployments leave behind when they are gone, which is nothing."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+from tests.e2e.operated_server import OperatedServer
+
+from havre.supervisor.protocol import BALANCER, CONTROL_PLANE
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def standing(operated: OperatedServer) -> dict[str, psutil.Process]:
+    """The processes that run for good."""
+    pids = operated.pids()
+    return {
+        CONTROL_PLANE: psutil.Process(pids[CONTROL_PLANE]),
+        BALANCER: psutil.Process(pids[BALANCER]),
+        "supervisor": psutil.Process(operated.supervisor_pid()),
+    }
+
+
+def is_empty(operated: OperatedServer) -> bool:
+    """Whether no instance is left: no process, folder, socket or record of one."""
+    mark = str(operated.home.root)
+    return (
+        set(operated.processes()) == {CONTROL_PLANE, BALANCER}
+        and list(operated.home.instances.iterdir()) == []
+        and list(operated.home.instance_sockets.iterdir()) == []
+        and len(list(operated.home.processes.iterdir())) == 2
+        and sum(mark in " ".join(words) for words in commands()) == 3
+    )
+
+
+def commands() -> Iterator[list[str]]:
+    for process in psutil.process_iter(["cmdline"]):
+        yield process.info["cmdline"] or []
+
+
+def names_below(root: Path) -> set[str]:
+    """Files and folders, but for logs, which tell of the dead."""
+    return {
+        str(path.relative_to(root))
+        for path in root.rglob("*")
+        if path.relative_to(root).parts[0] != "logs"
+    }
+
+
+def cgroups() -> set[str]:
+    """The names of all control groups of the machine."""
+    return {name for _, names, _ in os.walk(CGROUPS) for name in names}
