@@ -23,6 +23,7 @@ T = TypeVar("T")
 DEADLINE_S = 40.0
 LAUNCHER = Path(__file__).parents[1] / "src" / "havre_copy" / "launch.py"
 PREDICT = "/ocid1.test/predict"
+NO_ANSWER = (OSError, http.client.HTTPException)
 STREAM = "/ocid1.test/predictWithResponseStream"
 ECHO = "import os\ndef load_model():\n    return 1\n"
 ECHO += (
@@ -215,6 +216,7 @@ class Launch:
         *,
         python: Path | None = None,
         environment: dict[str, str] | None = None,
+        open_files: int | None = None,
         **spec: Any,
     ) -> Instance:
         """``files`` by name, the text of score.py alone, or an artifact's folder."""
@@ -253,6 +255,7 @@ class Launch:
                 [
                     "/bin/bash",
                     "-c",
+                    f"{f'ulimit -n {open_files}; ' if open_files else ''}"
                     f"exec 8<&{listener.fileno()} 9<&{control.fileno()}; "
                     'exec 3<&8 4<&9 8<&- 9<&-; exec "$@"',
                     "sh",

@@ -22,7 +22,6 @@ from havre_copy.deaths import (
 )
 from havre_copy.journal import flush_user_output
 from havre_copy.recording import Recorder
-from havre_copy.serving import DRAINED
 
 NEVER = 1 << 62
 
@@ -38,7 +37,10 @@ class Death(NamedTuple):
 
 
 class Copies:
-    """``body(number)`` runs in each forked child and does not return."""
+    """``body(number, channel)`` runs in each forked child and does not return.
+
+    ``connections`` are given before the first fork.
+    """
 
     def __init__(self, *, spec, journal, body):
         self.table = slots.Table(spec.copies)
@@ -49,7 +51,8 @@ class Copies:
         self.last_cause = ""
         self.ever_ready = False
         self.draining = False
-        self.drained = False  # a copy has found the queue empty, and it takes no more
+        self.drained = False  # the queue is empty, and takes no more
+        self.connections = None
         self._journal = journal
         self._body = body
         self._pids = {}
@@ -111,17 +114,25 @@ class Copies:
             os.kill(pid, signal.SIGKILL)
         for pid in self.pids:
             os.waitpid(pid, 0)
-            self._pids.pop(pid)
+            number = self._pids.pop(pid)
+            self.connections.bury(number, has_served=True)
 
     def drain(self):
         """The queue takes no more: copies end when it is empty. Those that still load end now."""
         self.draining = True
+        self.connections.drain()
         if not self.ready:
-            self.drained = True
+            self.dismiss()
         for pid, number in self._pids.items():
             if self.table.slots[number].words[slots.STATE] == slots.LOADING:
                 self._sentenced[pid] = "not needed any more"
                 os.kill(pid, signal.SIGKILL)
+
+    def dismiss(self):
+        """Let all copies leave, and fork no more."""
+        if not self.drained:
+            self.drained = True
+            self.connections.dismiss()
 
     def next_wake(self):
         """When something may have to be done though nothing happens: monotonic ns."""
@@ -153,12 +164,17 @@ class Copies:
         slot = self.table.slots[number]
         slot.clear(0, slots.LOADING, monotonic_ns())
         flush_user_output()
+        channel = None
         try:
             with warnings.catch_warnings():
                 # 3.12 warns of forking beside threads: a probe has shown that it works here.
                 warnings.simplefilter("ignore")
+                channel = self.connections.before_fork(number)
                 pid = os.fork()
         except OSError as error:
+            if channel is not None:
+                channel.close()
+                self.connections.bury(number, has_served=False)
             slot.clear(0, slots.EMPTY, 0)
             self._due[number] = monotonic_ns() + int(1e9)
             self._journal.say("cannot fork a copy: %s; trying again in a second" % error)
@@ -166,10 +182,11 @@ class Copies:
         if not pid:
             try:
                 slot.words[slots.PID] = os.getpid()
-                self._body(number)
+                self._body(number, channel)
             finally:
                 sys.stdout = sys.stderr = None
                 os._exit(70)
+        channel.close()
         self._pids[pid] = number
         del self._due[number]
 
@@ -180,11 +197,11 @@ class Copies:
         was = slot.words[slots.STATE]
         request_id = slot.request_id.decode("ascii", "replace")
         slot.clear(0, slots.EMPTY, 0)
+        self.connections.bury(number, has_served=was != slots.LOADING)
         code = -1 if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
         cause = sentence or cause_of(status, self._has_memory_ended())
         death = Death(number, cause, was, bool(sentence), code)
-        if self.draining and code == DRAINED:
-            self.drained = True
+        if self.drained:
             return death
         now = monotonic_ns()
         self._forgive(now)

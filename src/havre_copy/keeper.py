@@ -20,10 +20,12 @@ from time import monotonic
 
 from havre_copy import childhood, forking, scoring, slots, status
 from havre_copy.checks import Checks
+from havre_copy.connections import Connections
 from havre_copy.control import Control
 from havre_copy.copies import Copies
 from havre_copy.deaths import OUT_OF_MEMORY
 from havre_copy.encoding import fastest_codec
+from havre_copy.fair_queue import NO_QUEUE, READ_AT_ONCE
 from havre_copy.faults import LoadFailed, full_traceback
 from havre_copy.journal import Journal, flush_at_each_line, flush_user_output
 from havre_copy.probes import Probe, try_sample
@@ -73,10 +75,10 @@ class Keeper:
         self._control = None
         for descriptor in (LISTENER, CONTROL):
             os.set_inheritable(descriptor, False)
-        self._listener = socket.socket(fileno=LISTENER)
-        self._listener.setblocking(True)  # for all copies, whatever the parent liked
         self._copies = Copies(spec=spec, journal=journal, body=self._be_copy)
         self._per_copy = carried is not None
+        self._connections = None
+        self._carried_connections = carried["connections"] if carried is not None else ()
         if carried is not None:
             self._status.mode = forking.PER_COPY
             self._status.notes = carried["notes"]
@@ -128,6 +130,7 @@ class Keeper:
             "notes": self._status.notes + ["copies are not forked from a loaded keeper: %s" % why],
             "restarts": self._copies.restarts,
             "recording": self._copies.recorder.most,
+            "connections": self._connections.carry() if self._connections is not None else [],
         }
         flush_user_output()
         for descriptor in (LISTENER, CONTROL):
@@ -156,6 +159,13 @@ class Keeper:
             limit_s=self._spec.predict_timeout_s,
             load_s=self._spec.start_timeout_s if self._per_copy else 0,
         )
+        self._copies.connections = self._connections = Connections(
+            listener=socket.socket(fileno=LISTENER),
+            selector=self._selector,
+            copies=self._spec.copies,
+            journal=self._journal,
+            carried=self._carried_connections,
+        )
         self._control = Control(
             listener=socket.socket(fileno=CONTROL), selector=self._selector, handle=self._handle
         )
@@ -165,6 +175,9 @@ class Keeper:
             if self._failure:
                 self._fail(self._failure)
             self._copies.fork_due()
+            self._connections.see_to()
+            if self._connections.is_drained:
+                self._copies.dismiss()
             self._settle_phase()
             if self._stopping and self._copies.drained and not self._copies.pids:
                 self._end_children()
@@ -178,6 +191,7 @@ class Keeper:
     def _until_next_wake(self):
         times = [
             self._copies.next_wake() / 1e9,
+            self._connections.next_wake(),
             self._control.next_wake(),
             self._checks.next_wake(),
         ]
@@ -219,9 +233,6 @@ class Keeper:
     def _drain(self):
         if self._copies.draining:
             return
-        # Connections already in the queue are still served; accept() fails once it is empty, in
-        # every copy, and new connections are refused, so that the load balancer tries elsewhere.
-        self._listener.shutdown(socket.SHUT_RD)
         self._copies.drain()
         self._status.enter(status.DRAINING, self._copies)
 
@@ -283,7 +294,7 @@ class Keeper:
             self._checks.kill()
         self._copies.kill_all()
 
-    def _be_copy(self, number):
+    def _be_copy(self, number, channel):
         """In the child: serve as a copy. Does not return."""
         childhood.leave_home(self._close_in_child)
         journal = self._journal.named("copy %d" % number)
@@ -298,10 +309,14 @@ class Keeper:
                 self._send_news(str(failure))
                 os._exit(FAILED)
         ring = self._copies.recorder.rings[number]
-        copy = self._copy("%s/%d" % (self._spec.instance, number), slot, ring, scorer, journal)
+        hand = self._connections.hand(number)
+        copy = self._copy(
+            "%s/%d" % (self._spec.instance, number), slot, hand, ring, scorer, journal
+        )
+        queue = self._connections.queue_in_child(number, channel, journal)
         slot.words[slots.STATE] = slots.IDLE
         self._send_news(None)
-        become(copy, LISTENER)
+        become(copy, queue)
 
     def _be_probe(self, connections, slot):
         """In the child: answer the one request on each connection."""
@@ -314,15 +329,16 @@ class Keeper:
             except LoadFailed as failure:
                 journal.say("loading failed: %s" % failure)
                 return
-        copy = self._copy(self._spec.instance + "/check", slot, None, scorer, journal)
+        copy = self._copy(self._spec.instance + "/check", slot, NO_QUEUE, None, scorer, journal)
         for connection in connections:
-            copy.exchange(connection)
+            copy.exchange(connection, connection.recv(READ_AT_ONCE))
             connection.close()
 
-    def _copy(self, name, slot, ring, scorer, journal):
+    def _copy(self, name, slot, hand, ring, scorer, journal):
         return Copy(
             name=name,
             slot=slot,
+            hand=hand,
             ring=ring,
             scorer=scorer,
             codec=self._codec or fastest_codec(),
@@ -343,6 +359,7 @@ class Keeper:
         if self._control is None:
             os.close(CONTROL)
             return
+        self._connections.close_in_child()
         self._control.close()
         for descriptor in (self._wake, self._signals, self._news):
             os.close(descriptor)

@@ -1,20 +1,14 @@
-"""One copy: takes a connection when it is idle, reads one request, predicts, answers, closes.
+"""One copy: takes a request from the queue when it is idle, predicts, answers, takes the next.
 
-The keeper sees what a copy does through its slot of shared memory. A copy leaves when its listening
-socket says that no more will come (the keeper shut it: the queue is served first), or, told by
-SIGTERM, after the request in hand.
+The keeper sees what a copy does through its slot of shared memory. A copy leaves when the queue
+says that no more will come, or, told by SIGTERM, after the request in hand.
 """
 
-import _socket
-import errno
 import os
-import select
-import signal
 import sys
 from base64 import b64encode
 from hashlib import sha256
-from socket import AF_UNIX, SOCK_STREAM
-from time import monotonic_ns, sleep
+from time import monotonic_ns
 from types import AsyncGeneratorType, GeneratorType
 
 from havre_copy import wire
@@ -35,19 +29,13 @@ from havre_copy.slots import (
     WRITING,
 )
 
-Connection = _socket.socket  # socket.socket makes each accept 3 µs slower
-
-DRAINED = 0  # exit code: the queue was empty and closed
-TOLD_TO_LEAVE = 10  # exit code: SIGTERM
-OUT_OF_DESCRIPTORS = 11
-
 _PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
 
 
 class Copy:
-    """Serves requests with a loaded ``scorer``. ``slot`` and ``ring`` are this copy's own."""
+    """Serves requests with a loaded ``scorer``; ``slot``, ``hand`` and ``ring`` are its own."""
 
-    def __init__(self, *, name, slot, ring, scorer, codec, journal, max_body):
+    def __init__(self, *, name, slot, hand, ring, scorer, codec, journal, max_body):
         self._slot = slot
         self._ring = ring
         self._words = slot.words
@@ -55,57 +43,33 @@ class Copy:
         self._codec = codec
         self._bodies = Bodies(codec)
         self._journal = journal
-        self._wire = wire.Wire(name, max_body)
+        self._wire = wire.Wire(name, max_body, hand)
         self._request = wire.Request()
         self._pid = os.getpid()
-        self._poll = select.poll()
-        self._polled = -1
         self._loop = None
-        self._leaving = False
 
-    def serve(self, listener):
-        """Answer until told to stop; returns the exit code. ``listener`` is a descriptor."""
-        nothing = Connection(AF_UNIX, SOCK_STREAM)
-
-        def leave(_signum, _frame):
-            # accept() is restarted after a signal, on whatever the descriptor is by then: on a
-            # socket that does not listen it fails, and no accepted connection can be lost.
-            self._leaving = True
-            os.dup2(nothing.fileno(), listener, False)
-
-        signal.signal(signal.SIGTERM, leave)
-        accept = Connection(AF_UNIX, SOCK_STREAM, 0, listener)._accept
+    def serve(self, queue):
+        """Answer until told to stop; returns the exit code."""
+        queue.leave_at_sigterm()
+        take, put_back, exchange = queue.take, queue.put_back, self.exchange
         while True:
-            try:
-                descriptor, _ = accept()
-            except OSError as error:
-                if error.errno == errno.EINVAL:
-                    return TOLD_TO_LEAVE if self._leaving else DRAINED
-                if error.errno in (errno.EMFILE, errno.ENFILE):
-                    self._journal.say("no file descriptors left: score.py does not close its files")
-                    return OUT_OF_DESCRIPTORS
-                self._journal.say("cannot accept: %s" % error)
-                sleep(0.1)
-                continue
-            connection = Connection(AF_UNIX, SOCK_STREAM, 0, descriptor)
-            try:
-                self.exchange(connection)
-            finally:
-                connection.close()
+            taken = take()
+            if taken is None:
+                return queue.code
+            connection, data = taken
+            put_back(connection, is_usable=exchange(connection, data))
 
-    def exchange(self, connection):
-        """One request and its answer on a connected socket; the caller closes it."""
+    def exchange(self, connection, data):
+        """Answer the request that begins with ``data``; whether there may be another after it."""
         request = self._request
         words = self._words
         try:
             try:
-                if not self._wire.receive(connection, request):
-                    return
+                if not self._wire.receive(connection, data, request):
+                    return False
                 if request.digest:
                     _check_digest(request)
                 data, form = self._bodies.read(request)
-                if self._is_gone(connection.fileno()):
-                    return
                 self._slot.request_id = request.id
                 words[SINCE] = monotonic_ns()
                 words[STATE] = BUSY
@@ -113,8 +77,9 @@ class Copy:
             except Refused as refused:
                 self._refuse(connection, refused.status, refused.code, refused.message)
                 words[ANSWERED] += 1
+            return not request.is_last
         except OSError:
-            pass  # the peer is gone: nobody to tell
+            return False  # the peer is gone: nobody to tell
         finally:
             request.body = b""
             words[STATE] = IDLE
@@ -147,7 +112,7 @@ class Copy:
             self._fail(connection, request, error)
             return
         words[STATE] = WRITING
-        self._wire.answer(connection, kind, body, request.id, more)
+        self._wire.answer(connection, kind, body, request, more)
         words[ANSWERED] += 1
         if words[RECORD]:
             self._ring.add(request, 200, body)
@@ -171,7 +136,7 @@ class Copy:
             self._slot.returned()
             words[ACTIVITY] = monotonic_ns()
             words[STATE] = STREAMING
-            self._wire.begin_stream(connection, kind, request.id)
+            self._wire.begin_stream(connection, kind, request)
             while True:
                 self._wire.chunk(connection, data)
                 words[ACTIVITY] = monotonic_ns()
@@ -231,15 +196,6 @@ class Copy:
             return await awaitable
 
         return self._loop.run_until_complete(wait())
-
-    def _is_gone(self, descriptor):
-        """Whether the peer has hung up: its request has waited longer than it wanted to."""
-        if descriptor != self._polled:
-            if self._polled >= 0:
-                self._poll.unregister(self._polled)
-            self._poll.register(descriptor, 0)
-            self._polled = descriptor
-        return bool(self._poll.poll(0))
 
     def _fail(self, connection, request, error):
         if os.getpid() != self._pid:
@@ -319,11 +275,11 @@ def _text(request_id):
     return request_id.decode("ascii")
 
 
-def become(copy, listener):
+def become(copy, queue):
     """Serve, then end this process: never returns."""
     code = 1
     try:
-        code = copy.serve(listener)
+        code = copy.serve(queue)
     finally:
         flush_user_output()
         sys.stdout = sys.stderr = None

@@ -1,30 +1,31 @@
-"""The HTTP/1.1 that the load balancer speaks to a copy: one request per connection.
+"""The HTTP/1.1 that the load balancer speaks to a copy: one request at a time.
 
-Nothing else knows that, so another way of carrying requests changes this module only.
-A request has a content-length, or is refused; heads are bounded; a peer that stalls is dropped.
+A request has a content-length, or is refused; heads are bounded; a peer that stalls is dropped
+(``fair_queue.limit_stalls``).
 """
 
-from socket import MSG_NOSIGNAL, SHUT_WR, SO_RCVTIMEO, SO_SNDTIMEO, SOL_SOCKET
+from socket import MSG_NOSIGNAL, SHUT_WR, SO_RCVTIMEO, SOL_SOCKET
 from struct import pack
 from time import monotonic
 
+from havre_copy.fair_queue import ENDING, READ_STALL_S
 from havre_copy.faults import Refused
 
 HEAD_LIMIT = 64 * 1024
-READ_STALL_S = 10  # a peer that sends nothing for so long is gone
-WRITE_STALL_S = 30  # one that reads nothing of its answer for so long, too
 DISCARD_S = 1
 DISCARD_BYTES = 16 * 1024 * 1024
-_READ_STALL = pack("ll", READ_STALL_S, 0)
-_WRITE_STALL = pack("ll", WRITE_STALL_S, 0)
 _DISCARD_STALL = pack("ll", DISCARD_S, 0)
-# What the kernel takes at once from a fresh Unix socket: such an answer never waits for its reader.
-_NEVER_WAITS = 64 * 1024
+_SENT_AT_ONCE = 64 * 1024  # copying more is dearer than another call
 _LONGEST_ID = 200
+_UNPRINTABLE = bytes(byte for byte in range(256) if not 32 <= byte < 127)
 
 JSON = b"application/json"
 BYTES = b"application/octet-stream"
 EVENTS = b"text/event-stream"
+
+_ID = b"\r\nopc-request-id:"
+_MOST_KNOWN = 256
+_LONGEST_KNOWN = 2048
 
 # The load balancer sets it once it has verified the request's signature.
 _DIGEST = b"\r\nx-havre-body-sha256:"
@@ -49,36 +50,37 @@ class Request:
     """One request. ``content_type`` is as sent; ``id`` is printable ASCII or empty.
 
     ``digest`` is what the signed hash of the body says, base64; empty where none was asked for.
+    ``is_last``: the connection ends with its answer.
     """
 
-    __slots__ = ("stream", "content_type", "id", "body", "is_read", "digest", "_head", "_lower")
+    __slots__ = ("stream", "content_type", "id", "body", "is_read", "is_last", "digest", "_head")
 
     def header(self, name):
         """Value of a header named in lower case, ``b""`` if absent."""
-        return _value(self._head, self._lower, b"\r\n" + name + b":")
+        return _value(self._head, self._head.lower(), b"\r\n" + name + b":")
 
 
 class Wire:
     """One copy's side of the wire; ``name`` goes out as ``x-havre-copy``."""
 
-    def __init__(self, name, max_body):
+    def __init__(self, name, max_body, hand):
         self._max_body = max_body
-        self._common = b"x-havre-copy: %s\r\nconnection: close\r\n" % name.encode(
-            "ascii", "replace"
-        )
+        self._hand = hand
+        self._common = b"x-havre-copy: %s\r\n" % name.encode("ascii", "replace")
         self._ok = {kind: self._head(200, kind) for kind in (JSON, BYTES)}
+        # What was read in heads that came before: most differ in their id only.
+        self._known = {}
 
-    def receive(self, connection, request):
-        """Read one request into ``request``; False if the peer went away or stalled.
+    def receive(self, connection, data, request):
+        """Read one request, which begins with ``data``; False if the peer went away or stalled.
 
         Raises Refused, after which the caller still owes the peer an answer; what could be read by
         then (its id, above all) is in ``request``.
         """
         request.stream = request.is_read = False
-        request.content_type = request.id = request.body = b""
+        request.is_last = True
+        request.content_type = request.id = request.body = request.digest = b""
         try:
-            connection.setsockopt(SOL_SOCKET, SO_RCVTIMEO, _READ_STALL)
-            data = connection.recv(HEAD_LIMIT)
             end = data.find(b"\r\n\r\n")
             if end < 0:
                 data = _rest_of_head(connection, data)
@@ -86,42 +88,69 @@ class Wire:
                     return False
                 end = data.find(b"\r\n\r\n")
             request._head = head = data[:end]
-            request._lower = lower = head.lower()
-            identity = _value(head, lower, b"\r\nopc-request-id:")
-            if identity:
+            at = head.find(_ID)
+            if at >= 0:
+                stop = head.find(b"\r\n", at + 2)
+                identity = head[at + len(_ID) : stop if stop >= 0 else end]
                 request.id = _printable(identity)
-            _read_target(head, request)
-            length = _length(head, lower)
-            if length > self._max_body:
-                raise Refused(
-                    413,
-                    "PayloadTooLarge",
-                    "the body has %d bytes; at most %d are taken" % (length, self._max_body),
-                )
-            request.content_type = _value(head, lower, b"\r\ncontent-type:")
-            body = data[end + 4 : end + 4 + length]
-            if len(body) < length:
-                body = _rest_of_body(connection, body, length)
-                if body is None:
-                    return False
+                key = head[:at] + head[stop:] if stop >= 0 else head[:at]
+            else:
+                key = head
+            known = self._known.get(key)
+            if known is None:
+                known = self._read_head(key, head, request)
+            request.stream, length, request.content_type, is_last, request.digest = known
+            body = data[end + 4 :]
+            if len(body) != length:
+                if len(body) < length:
+                    body = _rest_of_body(connection, body, length)
+                    if body is None:
+                        return False
+                else:
+                    # Bytes that nobody asked for yet would be lost: the connection cannot go on.
+                    body = body[:length]
+                    is_last = True
             request.body = body
+            request.is_last = is_last
             request.is_read = True
-            request.digest = _value(head, lower, _DIGEST) if _DIGEST in lower else b""
         except OSError:  # reset, or stalled: SO_RCVTIMEO reports as EAGAIN
             return False
         return True
 
-    def answer(self, connection, kind, body, request_id, more=b""):
+    def _read_head(self, key, head, request):
+        """``(stream, length, content type, is last, digest)``. Raises Refused."""
+        lower = head.lower()
+        if not request.id:
+            request.id = _printable(_value(head, lower, _ID))
+        stream = _asks_for_stream(head)
+        length = _length(head, lower)
+        if length > self._max_body:
+            raise Refused(
+                413,
+                "PayloadTooLarge",
+                "the body has %d bytes; at most %d are taken" % (length, self._max_body),
+            )
+        kind = _value(head, lower, b"\r\ncontent-type:")
+        digest = _value(head, lower, _DIGEST) if _DIGEST in lower else b""
+        known = (stream, length, kind, _asks_to_close(head, lower), digest)
+        if _ID in key.lower() or digest or len(key) > _LONGEST_KNOWN:
+            return known  # an id that is spelt otherwise, or a signature: none is like another
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[key] = known
+        return known
+
+    def answer(self, connection, kind, body, request, more=b""):
         """Send a 200. ``more``: lines of the head. Raises OSError if the peer is gone."""
         head = self._ok.get(kind) or self._head(200, kind)
-        self._send(connection, head + more, body, request_id)
+        self._send(connection, head + more, body, request)
 
     def refuse(self, connection, status, body, request):
         """Send an answer that is not a prediction; a request still coming in is read past.
 
         Closing with unread input would reset the connection under the answer.
         """
-        self._send(connection, self._head(status, JSON), body, request.id)
+        self._send(connection, self._head(status, JSON), body, request)
         if request.is_read:
             return
         connection.shutdown(SHUT_WR)
@@ -134,11 +163,10 @@ class Wire:
                 return
             left -= read
 
-    def begin_stream(self, connection, kind, request_id):
+    def begin_stream(self, connection, kind, request):
         """Send the head of a chunked answer. Raises OSError if the peer is gone."""
-        connection.setsockopt(SOL_SOCKET, SO_SNDTIMEO, _WRITE_STALL)
         head = self._head(200, kind) + b"transfer-encoding: chunked\r\ntrailer: StreamFailure\r\n"
-        connection.sendall(head + _identity(request_id) + b"\r\n", MSG_NOSIGNAL)
+        connection.sendall(head + self._about(request) + b"\r\n", MSG_NOSIGNAL)
 
     def chunk(self, connection, data):
         """Send a part; an empty one would end the stream, so it is not sent."""
@@ -161,15 +189,19 @@ class Wire:
             kind,
         )
 
-    def _send(self, connection, head, body, request_id):
-        if request_id:
-            head += _identity(request_id)
-        if len(body) < _NEVER_WAITS:
-            message = b"%scontent-length: %d\r\n\r\n%s" % (head, len(body), body)
-            connection.sendall(message, MSG_NOSIGNAL)
+    def _about(self, request):
+        """Which request it was, and whether it was the connection's last."""
+        if self._hand[ENDING]:
+            request.is_last = True
+        ending = b"connection: close\r\n" if request.is_last else b""
+        return b"opc-request-id: %s\r\n%s" % (request.id, ending) if request.id else ending
+
+    def _send(self, connection, head, body, request):
+        head = b"%s%scontent-length: %d\r\n\r\n" % (head, self._about(request), len(body))
+        if len(body) < _SENT_AT_ONCE:
+            connection.sendall(head + body, MSG_NOSIGNAL)
             return
-        connection.setsockopt(SOL_SOCKET, SO_SNDTIMEO, _WRITE_STALL)
-        connection.sendall(b"%scontent-length: %d\r\n\r\n" % (head, len(body)), MSG_NOSIGNAL)
+        connection.sendall(head, MSG_NOSIGNAL)
         connection.sendall(body, MSG_NOSIGNAL)
 
 
@@ -181,16 +213,14 @@ def _value(head, lower, key):
     return head[start + len(key) : stop if stop >= 0 else len(head)].strip()
 
 
-def _identity(request_id):
-    return b"opc-request-id: %s\r\n" % request_id if request_id else b""
-
-
 def _printable(identity):
-    """The id if it is safe to log and to send back, else its safe characters; bounded."""
-    identity = identity[:_LONGEST_ID]
-    if identity.isalnum():
-        return identity
-    return bytes(byte for byte in identity if 32 <= byte < 127)
+    """The id without what is not safe to log and to send back; bounded."""
+    return identity.strip()[:_LONGEST_ID].translate(None, _UNPRINTABLE)
+
+
+def _asks_to_close(head, lower):
+    """The load balancer never does; others may speak to a copy, too."""
+    return b"\r\nconnection: close" in lower or head.startswith(b"HTTP/1.0", head.find(b"\r\n") - 8)
 
 
 def _length(head, lower):
@@ -206,7 +236,7 @@ def _length(head, lower):
     return int(text)
 
 
-def _read_target(head, request):
+def _asks_for_stream(head):
     line = head.split(b"\r\n", 1)[0].split(b" ")
     if len(line) != 3 or not line[2].startswith(b"HTTP/1."):
         raise Refused(400, "InvalidParameter", "the request is not HTTP/1.1")
@@ -217,7 +247,7 @@ def _read_target(head, request):
     at = path.find(b"/predict")
     if at < 0:
         raise Refused(404, "NotAuthorizedOrNotFound", "predictions are made at /predict")
-    request.stream = path.startswith(b"/predictWithResponseStream", at)
+    return path.startswith(b"/predictWithResponseStream", at)
 
 
 def _rest_of_head(connection, data):

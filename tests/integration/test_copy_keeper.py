@@ -1,6 +1,5 @@
 """What a keeper does on bad days: bad score.py files, deaths, hangs, its own end."""
 
-import http.client
 import os
 import signal
 import socket
@@ -9,9 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.copy_instance import ECHO, STREAM, in_background, wait_until
-
-NO_ANSWER = (OSError, http.client.HTTPException)
+from tests.copy_instance import ECHO, NO_ANSWER, STREAM, in_background, wait_until
 
 
 @pytest.mark.parametrize(

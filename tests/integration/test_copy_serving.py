@@ -198,7 +198,8 @@ def test_a_failing_predict_is_a_500_and_the_copy_goes_on(many, case, message):
 def test_a_stream_that_fails_says_so_in_its_trailer(many):
     body = b'"fails_late"'
     head = (
-        f"POST {STREAM} HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+        f"POST {STREAM} HTTP/1.1\r\ncontent-type: application/json\r\n"
+        f"connection: close\r\ncontent-length: {len(body)}"
     )
     answer = many.raw(head.encode() + b"\r\n\r\n" + body)
     assert b"\r\ntrailer: StreamFailure\r\n" in answer

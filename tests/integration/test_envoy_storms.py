@@ -1,59 +1,35 @@
-"""Storms, clients that hang up, and streams that break off, through a real Envoy."""
+"""Storms, clients that hang up, and streams that break off: a real Envoy and real copies."""
 
 import http.client
+import json
+import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.copy_instance import Instance, in_background
 from tests.envoy_server import EnvoyServer, envoy, wait_until  # noqa: F401
 
+from havre.balancer.clusters import COPY_CONNECTION_IDLE_S
 from havre.balancer.envoy import EnvoyBalancer
 from havre.domain.ocid import Kind, new_ocid
 from havre.domain.route import Endpoint, Route
 
-OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok"
-BROKEN_STREAM = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n"
-    b"trailer: StreamFailure\r\nconnection: close\r\n\r\n"
-    b"2\r\nab\r\n0\r\nStreamFailure: ValueError: boom\r\n\r\n"
-)
-
-
-@contextmanager
-def one_copy(path: Path, answer: bytes, *, work_s: float) -> Iterator[list[bytes]]:
-    """Takes one connection at a time, as a copy does, and waits for its request for 10 s."""
-    requests: list[bytes] = []
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen(1024)
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                with connection:
-                    connection.settimeout(10)
-                    request = connection.recv(65536)
-                    if not request:
-                        continue
-                    requests.append(request)
-                    time.sleep(work_s)
-                    try:
-                        connection.sendall(answer)
-                    except OSError:
-                        pass
-
-        server = threading.Thread(target=serve)
-        server.start()
-        yield requests
-        listener.shutdown(socket.SHUT_RDWR)
-        server.join(timeout=15)
+SCORE = """
+import time
+def predict(data):
+    time.sleep(data)
+    return data
+"""
+BREAKS_OFF = """
+def predict(data):
+    yield "ab"
+    raise ValueError("boom")
+"""
+MOST = 8
 
 
 @pytest.fixture
@@ -64,54 +40,139 @@ def balancer(envoy: EnvoyServer) -> Iterator[EnvoyBalancer]:  # noqa: F811
     balancer.stop()
 
 
-def publish(balancer: EnvoyBalancer, path: Path) -> str:
+def publish(balancer: EnvoyBalancer, instance: Instance, *, most: int = MOST) -> str:
     deployment_id = new_ocid(Kind.DEPLOYMENT)
-    endpoints = (Endpoint("copy", path),)
-    balancer.publish(Route(deployment_id, "r1", endpoints, 8, 1000))
-    return deployment_id
+    endpoints = (Endpoint("instance", Path(instance.socket_path)),)
+    balancer.publish(Route(deployment_id, "r1", endpoints, most, 1000))
+    return f"/{deployment_id}/predict"
 
 
-def post(port: int, path: str) -> http.client.HTTPResponse:
+def post(port: int, path: str, seconds: float = 0) -> http.client.HTTPResponse:
     client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    client.request("POST", path, b"{}", {"content-type": "application/json"})
+    client.request("POST", path, json.dumps(seconds), {"content-type": "application/json"})
     return client.getresponse()
 
 
+def connections(instance: Instance) -> int:
+    """How many the keeper has from the balancer: they get the highest numbers."""
+    numbers = map(int, os.listdir(f"/proc/{instance.process.pid}/fd"))
+    return sum(number > 1000 for number in numbers)
+
+
 @pytest.mark.parametrize("hang_up", [False, True])
-def test_a_storm_leaves_the_copy_free(
+def test_a_storm_leaves_the_copies_free(
+    launch,
     envoy: EnvoyServer,  # noqa: F811
     balancer: EnvoyBalancer,
     hang_up: bool,
 ) -> None:
     """Each refused request has had a connection made for it, which nothing is sent on."""
-    path = envoy.home.instance_sockets / "copy.sock"
-    with one_copy(path, OK, work_s=0.01) as requests:
-        target = f"/{publish(balancer, path)}/predict"
-        head = f"POST {target} HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n".encode()
-        clients = [socket.create_connection(("127.0.0.1", envoy.port)) for _ in range(64)]
-        for client in clients:
-            client.sendall(head + b"{}")
-        wait_until(lambda: bool(requests))
-        for client in clients:
-            if not hang_up:
-                assert client.recv(65536).split(b" ")[1] in (b"200", b"429")
-            client.close()
-        began = time.monotonic()
-        for _ in range(5):
-            assert post(envoy.port, target).read() == b"ok"
-        # The copy would wait ten seconds for a request on each connection that is kept open.
-        assert time.monotonic() - began < 5
+    instance = launch(SCORE, copies=1).ready()
+    target = publish(balancer, instance)
+    head = f"POST {target} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
+    request = f"{head}content-length: 4\r\n\r\n0.01".encode()
+    clients = [socket.create_connection(("127.0.0.1", envoy.port)) for _ in range(64)]
+    for client in clients:
+        client.sendall(request)
+    wait_until(lambda: instance.ask("status")["answered"] > 0)
+    for client in clients:
+        if not hang_up:
+            assert client.recv(65536).split(b" ")[1] in (b"200", b"429")
+        client.close()
+    began = time.monotonic()
+    for _ in range(5):
+        assert post(envoy.port, target).read() == b"0"
+    # No copy waits at a connection that says nothing.
+    assert time.monotonic() - began < 5
+    wait_until(lambda: connections(instance) == 0)
 
 
-def test_the_trailer_of_a_broken_stream_reaches_the_client(
+def test_connections_are_kept_between_requests_and_closed_by_the_balancer(
+    launch,
     envoy: EnvoyServer,  # noqa: F811
     balancer: EnvoyBalancer,
 ) -> None:
-    path = envoy.home.instance_sockets / "copy.sock"
-    with one_copy(path, BROKEN_STREAM, work_s=0):
-        target = f"/{publish(balancer, path)}/predictWithResponseStream"
-        with socket.create_connection(("127.0.0.1", envoy.port), timeout=30) as client:
-            head = f"POST {target} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n"
-            client.sendall(head.encode() + b"content-length: 2\r\n\r\n{}")
-            answer = b"".join(iter(lambda: client.recv(65536), b""))
+    instance = launch(SCORE).ready()
+    target = publish(balancer, instance)
+    client = http.client.HTTPConnection("127.0.0.1", envoy.port, timeout=30)
+    began = time.monotonic()
+    for _ in range(50):
+        client.request("POST", target, b"0", {"content-type": "application/json"})
+        assert client.getresponse().read() == b"0"
+    if time.monotonic() - began < COPY_CONNECTION_IDLE_S:
+        assert connections(instance) == 1
+    wait_until(lambda: connections(instance) == 0)
+    assert post(envoy.port, target).status == 200
+
+
+def test_no_request_waits_behind_a_slow_one_while_a_copy_is_idle(
+    launch,
+    envoy: EnvoyServer,  # noqa: F811
+    balancer: EnvoyBalancer,
+) -> None:
+    instance = launch(SCORE).ready()
+    target = publish(balancer, instance)
+    stop = threading.Event()
+    times = []
+
+    def call() -> None:
+        client = http.client.HTTPConnection("127.0.0.1", envoy.port, timeout=30)
+        while not stop.is_set():
+            began = time.monotonic()
+            client.request("POST", target, b"0.01", {"content-type": "application/json"})
+            assert client.getresponse().read() == b"0.01"
+            times.append(time.monotonic() - began)
+
+    callers = [in_background(call) for _ in range(3)]
+    for _ in range(2):
+        assert post(envoy.port, target, 1.0).status == 200
+    stop.set()
+    for caller in callers:
+        caller()
+    # One copy serves three callers meanwhile: 30 ms each, not the second of the slow one.
+    times.sort()
+    assert times[-1] < 0.8, times[-5:]
+
+
+def test_a_request_that_overlaps_a_drain_is_answered(
+    launch,
+    envoy: EnvoyServer,  # noqa: F811
+    balancer: EnvoyBalancer,
+) -> None:
+    """An instance is stopped though it is still routed to: new ones are refused, none is cut."""
+    instance = launch(SCORE).ready()
+    target = publish(balancer, instance)
+    stop = threading.Event()
+    statuses = []
+
+    def call() -> None:
+        client = http.client.HTTPConnection("127.0.0.1", envoy.port, timeout=30)
+        while not stop.is_set():
+            client.request("POST", target, b"0.005", {"content-type": "application/json"})
+            answer = client.getresponse()
+            answer.read()
+            statuses.append(answer.status)
+
+    callers = [in_background(call) for _ in range(4)]
+    wait_until(lambda: len(statuses) > 50)
+    instance.process.terminate()
+    assert instance.process.wait(20) == 0
+    wait_until(lambda: statuses[-1] == 503)
+    stop.set()
+    for caller in callers:
+        caller()
+    assert set(statuses) == {200, 503}
+
+
+def test_the_trailer_of_a_broken_stream_reaches_the_client(
+    launch,
+    envoy: EnvoyServer,  # noqa: F811
+    balancer: EnvoyBalancer,
+) -> None:
+    instance = launch(BREAKS_OFF).ready()
+    target = publish(balancer, instance) + "WithResponseStream"
+    with socket.create_connection(("127.0.0.1", envoy.port), timeout=30) as client:
+        head = f"POST {target} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n"
+        client.sendall(head.encode() + b"content-length: 2\r\n\r\n{}")
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
     assert b"streamfailure: ValueError: boom" in answer

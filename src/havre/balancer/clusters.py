@@ -12,10 +12,9 @@ REFUSALS_CLUSTER = "refusals"
 CONNECT_TIMEOUT_S = 2
 API_CONNECTION_IDLE_S = 3
 """Below uvicorn's 5 s keep-alive: the balancer, not the API, closes idle connections."""
-COPY_CONNECTION_IDLE_S = 0.02
-"""A connection opened for a request whose client has hung up meanwhile carries nothing, yet a copy
-that takes it waits for its request. Closing it is this balancer's: a copy cannot tell it from one
-whose request is on the way."""
+COPY_CONNECTION_IDLE_S = 0.5
+"""The balancer, not the copies, closes idle connections. Well below the second after which a keeper
+that drains cuts them (``havre_copy.connections.IDLE_GRACE_S``): so none is cut under a request."""
 MAX_CONCURRENT_REFUSALS = 256
 FAILURES_IN_A_ROW = 2
 SET_ASIDE_S = 1.0
@@ -46,10 +45,7 @@ def _cluster(name: str, route: Route) -> Json:
         name,
         [endpoint.socket for endpoint in route.endpoints],
         max_requests=route.max_requests,
-        connection={
-            "max_requests_per_connection": 1,
-            "idle_timeout": f"{COPY_CONNECTION_IDLE_S}s",
-        },
+        connection={"idle_timeout": f"{COPY_CONNECTION_IDLE_S}s"},
     )
     if len(route.endpoints) > 1:
         cluster["load_balancing_policy"] = {

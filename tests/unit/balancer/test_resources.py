@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from havre.balancer import routing
-from havre.balancer.clusters import clusters
+from havre.balancer.clusters import COPY_CONNECTION_IDLE_S, clusters
 from havre.balancer.resources import DEFAULT_LIMITS, Limits
 from havre.balancer.routing import route_table
 from havre.domain.route import Endpoint, Route
 from havre.settings import load_settings
+from havre_copy.connections import IDLE_GRACE_S
 
 API = Path("/run/api.sock")
 ONE = Route("ocid1.a", "r1", (Endpoint("i1", Path("/run/i1.sock")),), 8, 10)
@@ -57,7 +58,10 @@ def test_a_cluster_bounds_requests_and_nothing_else() -> None:
     (bounds,) = cluster["circuit_breakers"]["thresholds"]
     assert bounds.pop("max_requests") == ONE.max_requests
     assert min(bounds.values()) >= 1_000_000
-    assert found(cluster, "max_requests_per_connection") == [1]
+    # Connections are kept: who closes one under a request loses it, so it is never the copy.
+    assert found(cluster, "max_requests_per_connection") == []
+    assert found(cluster, "idle_timeout") == [f"{COPY_CONNECTION_IDLE_S}s"]
+    assert 2 * COPY_CONNECTION_IDLE_S <= IDLE_GRACE_S
 
 
 @pytest.mark.parametrize("mbps", [0, 1, 10, 100_000, 10**9])

@@ -5,7 +5,10 @@ import socket
 import pytest
 
 from havre_copy import wire
+from havre_copy.fair_queue import DRAINING, OPEN
 from havre_copy.faults import Refused
+
+HAND = [0, 0, OPEN]
 
 
 @pytest.fixture
@@ -26,7 +29,8 @@ def receive(pair, data: bytes, *, close: bool = False, limit: int = 100) -> wire
     if close:
         theirs.shutdown(socket.SHUT_WR)
     request = wire.Request()
-    return request if wire.Wire("i/0", limit).receive(ours, request) else None
+    first = ours.recv(65536)
+    return request if wire.Wire("i/0", limit, HAND).receive(ours, first, request) else None
 
 
 def test_reads_what_matters(pair):
@@ -87,12 +91,45 @@ def test_a_peer_that_leaves_gets_no_work(pair, data):
     assert receive(pair, data, close=True) is None
 
 
+def test_heads_that_came_before_are_read_no_differently(pair):
+    ours, _ = pair
+    side = wire.Wire("i/0", 100, HAND)
+    heads = [
+        head("content-type: a/b", "opc-request-id: one", "content-length: 1"),
+        head("content-type: a/b", "opc-request-id: two", "content-length: 1"),
+        head("content-type: a/b", "opc-request-id: one", "content-length: 2"),
+        head("content-type: a/c", "content-length: 1", "Opc-Request-Id: three"),
+        head("content-type: a/c", "content-length: 1", "opc-request-id: four"),
+        head("content-type: a/c", "content-length: 1", "connection: close"),
+        head("content-length: 1", "opc-request-id: five", target="/predictWithResponseStream"),
+        head("content-length: 1", "opc-request-id: six", "x-havre-body-sha256: aGFzaA=="),
+    ]
+    seen = []
+    for first in [*heads, *heads]:
+        request = wire.Request()
+        assert side.receive(ours, first + b"12", request)
+        about = (request.id, request.content_type, request.body, request.stream, request.digest)
+        seen.append((*about, request.is_last))
+    assert seen[:8] == seen[8:]
+    assert [each[0] for each in seen[:8]] == [
+        *(b"one", b"two", b"one", b"three", b"four", b"", b"five", b"six")
+    ]
+    assert [each[2] for each in seen[:8]] == [b"1", b"1", b"12", *[b"1"] * 5]
+    assert [each[3] for each in seen[:8]] == [*[False] * 6, True, False]
+    assert seen[7][4] == b"aGFzaA=="
+    with pytest.raises(Refused, match="at most 100"):
+        side.receive(ours, head("content-length: 101", "opc-request-id: one"), wire.Request())
+    for number in range(1000):
+        many = head(f"x: {number}", f"y: {'y' * (number % 5000)}", "content-length: 0")
+        assert side.receive(ours, many, wire.Request())
+
+
 def test_body_in_pieces(pair):
     ours, theirs = pair
-    theirs.sendall(head("content-length: 6") + b"abc")
     theirs.sendall(b"def")
     request = wire.Request()
-    assert wire.Wire("i/0", 100).receive(ours, request)
+    first = head("content-length: 6") + b"abc"
+    assert wire.Wire("i/0", 100, HAND).receive(ours, first, request)
     assert request.body == b"abcdef"
 
 
@@ -110,26 +147,55 @@ def test_request_id_is_safe_to_log_and_to_send_back(pair, sent, kept):
     assert request.id == kept
 
 
-def test_an_answer_is_one_message(pair):
+def asked(*, is_last: bool = False, identity: bytes = b"") -> wire.Request:
+    request = wire.Request()
+    request.id = identity
+    request.is_last = is_last
+    return request
+
+
+@pytest.mark.parametrize(
+    ("hand", "is_last", "ends"),
+    [(HAND, False, False), (HAND, True, True), ([0, 0, DRAINING], False, True)],
+)
+def test_an_answer_is_one_message(pair, hand, is_last, ends):
     ours, theirs = pair
-    wire.Wire("i/7", 100).answer(ours, wire.JSON, b"[1]", b"ID")
+    request = asked(is_last=is_last, identity=b"ID")
+    wire.Wire("i/7", 100, hand).answer(ours, wire.JSON, b"[1]", request)
     ours.close()
     top, body = theirs.makefile("rb").read().split(b"\r\n\r\n")
     assert top.split(b"\r\n")[0] == b"HTTP/1.1 200 OK"
     assert set(top.split(b"\r\n")[1:]) == {
         b"x-havre-copy: i/7",
-        b"connection: close",
+        *([b"connection: close"] if ends else []),
         b"content-type: application/json",
         b"content-length: 3",
         b"opc-request-id: ID",
     }
     assert body == b"[1]"
+    assert request.is_last is ends
+
+
+@pytest.mark.parametrize(
+    ("data", "is_last"),
+    [
+        (head("content-length: 1") + b"1", False),
+        (head("content-length: 1", "Connection: Keep-Alive") + b"1", False),
+        (head("content-length: 1", "Connection: Close") + b"1", True),
+        (head("content-length: 1").replace(b"1.1", b"1.0") + b"1", True),
+        (head("content-length: 1") + b"1POST", True),
+    ],
+)
+def test_knows_the_last_request_of_a_connection(pair, data, is_last):
+    request = receive(pair, data)
+    assert request.body == b"1"
+    assert request.is_last is is_last
 
 
 def test_a_stream_names_its_failure_in_the_trailer(pair):
     ours, theirs = pair
-    side = wire.Wire("i/0", 100)
-    side.begin_stream(ours, wire.EVENTS, b"")
+    side = wire.Wire("i/0", 100, HAND)
+    side.begin_stream(ours, wire.EVENTS, asked())
     side.chunk(ours, b"data: 1\n\n")
     side.chunk(ours, b"")
     side.end_stream(ours, "ValueError: bäd\r\nx: injected")

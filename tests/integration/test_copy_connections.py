@@ -1,0 +1,330 @@
+"""Connections that are kept open and shared: who serves them, and what outlives whom."""
+
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tests.copy_instance import (
+    DEADLINE_S,
+    ECHO,
+    NO_ANSWER,
+    Instance,
+    in_background,
+    wait_until,
+)
+
+SLEEPER = (
+    "import os, time\ndef predict(data):\n    time.sleep(data or 0)\n    return [data, os.getpid()]"
+)
+
+
+class Kept:
+    """A connection that carries one request after the other."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.connection = http.client.HTTPConnection("localhost")
+        self.connection.sock = instance.connect()
+
+    def ask(self, body: object, path: str = "/predict") -> object:
+        """What predict() returned; the connection must stay usable."""
+        self.connection.request("POST", path, json.dumps(body), {"content-type": JSON})
+        answer = self.connection.getresponse()
+        told = answer.read()
+        assert answer.status == 200, told
+        assert self.connection.sock is not None, "the connection was closed"
+        return json.loads(told)
+
+    def is_closed(self) -> bool:
+        return self.connection.sock.recv(1) == b""
+
+    def close(self) -> None:
+        self.connection.close()
+
+
+JSON = "application/json"
+
+
+@pytest.fixture
+def keep():
+    kept = []
+
+    def connect(instance: Instance) -> Kept:
+        kept.append(Kept(instance))
+        return kept[-1]
+
+    yield connect
+    for each in kept:
+        each.close()
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def test_every_connection_is_every_copys(launch, keep):
+    instance = launch(SLEEPER, copies=3).ready()
+    connections = [keep(instance) for _ in range(4)]
+    seen = [set() for _ in connections]
+    for _ in range(30):
+        waits = [in_background(lambda each=each: each.ask(0.002)) for each in connections]
+        for pids, wait in zip(seen, waits, strict=True):
+            pids.add(wait()[1])
+    assert all(len(pids) > 1 for pids in seen)
+    assert set.union(*seen) == set(instance.copies())
+
+
+def test_no_request_waits_for_a_slow_one_while_a_copy_is_idle(launch, keep):
+    instance = launch(SLEEPER).ready()
+    fast = [keep(instance) for _ in range(6)]
+    slow = keep(instance)
+    for each in [*fast, slow]:
+        each.ask(0)
+    held = in_background(lambda: slow.ask(1.5))
+    wait_until(lambda: instance.ask("status")["busy"] == 1)
+    began = time.monotonic()
+    for _ in range(10):
+        for each in fast:
+            each.ask(0)
+    assert time.monotonic() - began < 1
+    assert held()[0] == 1.5
+
+
+def test_a_request_is_served_in_the_order_of_its_arrival(launch, keep):
+    """One copy: what waits is answered first come, first served."""
+    instance = launch("import time\ndone = []\ndef predict(data):\n    done.append(data)\n"
+                      "    time.sleep(0.3 if data == 'first' else 0)\n    return done",
+                      copies=1).ready()  # fmt: skip
+    connections = [keep(instance) for _ in range(8)]
+    held = in_background(lambda: connections[0].ask("first"))
+    wait_until(lambda: instance.ask("status")["busy"] == 1)
+    order = list(range(1, 8))
+    random.Random(1).shuffle(order)
+    for number in order:
+        connections[number].connection.request("POST", "/predict", b"%d" % number,
+                                               {"content-type": JSON})  # fmt: skip
+        time.sleep(0.01)  # the order of arrival is what is asked about
+    held()
+    answers = [json.loads(connections[n].connection.getresponse().read()) for n in order]
+    assert answers[-1] == ["first", *order]
+
+
+def test_kills_at_any_moment_cost_a_request_each_and_leave_no_connection_behind(launch, keep):
+    """Copies are killed idle, busy and in between; whoever asks is answered or cut, at once."""
+    instance = launch(SLEEPER, copies=3).ready()
+    chance = random.Random(3)
+    stop = threading.Event()
+    lost, slowest, answered = [], [], []
+
+    def call(seed: int) -> None:
+        own = random.Random(seed)
+        connection = Kept(instance)
+        worst = 0.0
+        while not stop.is_set():
+            began = time.monotonic()
+            try:
+                connection.ask(own.choice([0, 0, 0, 0.001]))
+                answered.append(1)
+            except NO_ANSWER as error:
+                lost.append(error)
+                connection.close()
+                connection = Kept(instance)
+            worst = max(worst, time.monotonic() - began)
+        connection.close()
+        slowest.append(worst)
+
+    callers = [threading.Thread(target=call, args=(seed,)) for seed in range(8)]
+    for caller in callers:
+        caller.start()
+    kills = 60
+    try:
+        for number in range(kills):
+            wait_until(lambda n=number: (s := instance.ask("status"))["restarts"] == n and s)
+            instance.ready()
+            count = len(answered)
+            wait_until(lambda count=count: len(answered) > count + 20)
+            time.sleep(chance.random() * 0.005)
+            os.kill(chance.choice(instance.copies()), signal.SIGKILL)
+    finally:
+        stop.set()
+        for caller in callers:
+            caller.join(DEADLINE_S)
+    assert not any(caller.is_alive() for caller in callers)
+    wait_until(lambda: instance.ask("status")["restarts"] == kills)
+    assert len(lost) <= kills
+    assert max(slowest) < 8
+    # A copy may die between sending an answer and counting it.
+    assert len(answered) <= instance.ask("status")["answered"] + kills
+
+
+def test_a_large_body_is_read_by_one_copy(launch, keep):
+    instance = launch(
+        "def predict(data): return [len(data), data[:2], data[-2:]]", copies=4
+    ).ready()
+    connections = [keep(instance) for _ in range(6)]
+    for size in (70_000, 1_000_000, 9_000_000):
+        waits = [
+            in_background(lambda each=each, n=n, size=size: each.ask(f"{n:02}" * (size // 2)))
+            for n, each in enumerate(connections)
+        ]
+        for n, wait in enumerate(waits):
+            assert wait() == [size, f"{n:02}", f"{n:02}"]
+
+
+def test_what_follows_a_request_too_early_ends_the_connection(launch):
+    """Nothing pipelines to a copy: the bytes would belong to nobody."""
+    instance = launch(ECHO).ready()
+    one = b"POST /predict HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 1\r\n\r\n7"
+    answer = instance.raw(one + one)
+    assert answer.count(b"HTTP/1.1 200 OK") == 1
+    assert b"\r\nconnection: close\r\n" in answer
+
+
+def test_connections_come_and_go_and_nothing_piles_up(launch, keep):
+    instance = launch(ECHO).ready()
+    steady = keep(instance)
+    held = descriptors(instance.process.pid)
+    for number in range(2500):
+        with instance.connect() as connection:
+            if number % 5 == 0:
+                steady.ask(number)
+            connection.send(b"")
+    steady.ask(1)
+    wait_until(lambda: descriptors(instance.process.pid) <= held + 1, "closed connections")
+    for pid in instance.copies():
+        assert descriptors(pid) < 1200  # what was closed gives its number to what comes
+
+
+def test_a_client_that_leaves_during_a_long_prediction_frees_its_connection(launch, keep):
+    """The copy has the old file at that number for as long as it predicts."""
+    instance = launch(SLEEPER).ready()
+    gone = Kept(instance)
+    gone.connection.request("POST", "/predict", b"1", {"content-type": JSON})
+    wait_until(lambda: instance.ask("status")["busy"] == 1)
+    gone.close()
+    others = [keep(instance) for _ in range(20)]
+    for each in others:
+        assert each.ask(0)[0] == 0
+    wait_until(lambda: instance.ask("status")["busy"] == 0)
+    for each in others:
+        assert each.ask(0)[0] == 0
+    assert instance.ask("status")["restarts"] == 0
+
+
+def test_copies_serve_on_without_their_keeper_old_connections_and_new(launch, keep):
+    instance = launch(SLEEPER).ready()
+    copies = set(instance.copies())
+    old = [keep(instance) for _ in range(4)]
+    for each in old:
+        each.ask(0)
+    had = descriptors(instance.process.pid)
+    fresh = [keep(instance) for _ in range(3)]  # told of, but no copy has used them
+    wait_until(lambda: descriptors(instance.process.pid) == had + 3)
+    os.kill(instance.process.pid, signal.SIGKILL)
+    instance.process.wait()
+    for _ in range(5):
+        for each in [*old, *fresh]:
+            assert each.ask(0)[1] in copies
+        assert instance.post(0).json[1] in copies
+    held = in_background(lambda: instance.post(1))
+    began = time.monotonic()
+    for each in old:
+        each.ask(0)
+    assert time.monotonic() - began < 0.9
+    assert held().status == 200
+    # Nobody spins.
+    before = cpu_ticks(copies)
+    time.sleep(0.5)  # half a second of nothing is what is measured
+    assert cpu_ticks(copies) - before <= 3
+
+
+def cpu_ticks(pids: set[int]) -> int:
+    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+    return sum(int(each[11]) + int(each[12]) for each in fields)
+
+
+def test_more_connections_than_numbers_wait_until_one_is_closed(launch, keep):
+    instance = launch(ECHO, open_files=64).ready()
+    first = [keep(instance) for _ in range(32)]
+    for number, each in enumerate(first):
+        assert each.ask(number)["prediction"] == number
+    late = keep(instance)
+    late.connection.request("POST", "/predict", b'"late"', {"content-type": JSON})
+    for number, each in enumerate(first):
+        assert each.ask(number)["prediction"] == number
+    first[3].close()
+    assert json.loads(late.connection.getresponse().read())["prediction"] == "late"
+
+
+def test_a_model_that_uses_up_the_descriptors_gets_a_new_copy(launch, keep):
+    """Its files are not replaced by connections, and the request that found out is served."""
+    score = (
+        "import os\nkept = []\ndef predict(data):\n    try:\n        while data == 'leak':\n"
+        "            kept.append(open('/dev/null'))\n    except OSError:\n        pass\n"
+        "    for file in kept: os.fstat(file.fileno())\n    return os.getpid()"
+    )
+    instance = launch(score, copies=1, open_files=64).ready()
+    old = keep(instance)
+    leaky = old.ask("leak")
+    assert old.ask("fine") == leaky
+    new = keep(instance)
+    assert new.ask("fine") != leaky
+    assert old.ask("fine") != leaky
+    assert "no file descriptors left" in instance.log
+
+
+def test_a_keeper_that_starts_anew_keeps_its_connections(launch, keep):
+    score = (
+        "import os, time\nkeeper = os.getpid()\ndef predict(data):\n"
+        "    if os.getppid() == keeper: time.sleep(99)\n    return 1"
+    )
+    instance = launch(score, copies=1, predict_timeout_s=0.5).ready()
+    waiting, idle = keep(instance), keep(instance)
+    with pytest.raises(NO_ANSWER):
+        keep(instance).ask(1)
+    waiting.connection.request("POST", "/predict", b"1", {"content-type": JSON})
+    wait_until(lambda: instance.state["mode"] == "per_copy", "a keeper that starts anew")
+    assert waiting.connection.getresponse().read() == b"1"
+    assert idle.ask(1) == 1
+    assert keep(instance).ask(1) == 1
+
+
+@pytest.mark.parametrize("how", ["op", "SIGTERM"])
+def test_a_drain_ends_kept_connections_and_loses_nothing(launch, keep, how):
+    instance = launch(SLEEPER).ready()
+    used, idle = keep(instance), keep(instance)
+    used.ask(0)
+    idle.ask(0)
+    held = in_background(lambda: used.connection.request("POST", "/predict", b"0.3",
+                                                         {"content-type": JSON})
+                         or used.connection.getresponse())  # fmt: skip
+    wait_until(lambda: instance.ask("status")["busy"] == 1)
+    if how == "op":
+        instance.ask("drain")
+    else:
+        instance.process.terminate()
+    wait_until(lambda: instance.state["phase"] == "draining")
+    idle.connection.request("POST", "/predict", b"0", {"content-type": JSON})
+    answer = idle.connection.getresponse()
+    assert answer.getheader("connection") == "close"
+    assert json.loads(answer.read())[0] == 0
+    assert held().getheader("connection") == "close"
+    instance.process.terminate()
+    assert instance.process.wait(20) == 0
+
+
+def test_a_connection_that_nobody_uses_does_not_hold_up_a_drain(launch, keep):
+    instance = launch(ECHO).ready()
+    idle = keep(instance)
+    idle.ask(1)
+    instance.process.terminate()
+    assert instance.process.wait(20) == 0
+    assert idle.is_closed()
+    with pytest.raises(OSError, match="refused"):
+        socket.socket(socket.AF_UNIX).connect(instance.socket_path)
