@@ -34,10 +34,10 @@ HIGHEST_NUMBER = 8192
 # not let run takes longer, and it must run within this time to be sure not to be disturbed.
 PATIENCE_S = 0.25
 _LOOK_S = 0.01
+_FEWEST_LOOKS = 8  # it is also looked at so often: the keeper may be kept from running as well
 _TRY_AGAIN_S = 0.1
 # Longer than the load balancer keeps an idle connection (``balancer/clusters.py``).
 IDLE_GRACE_S = 1.0
-_DISARMED = select.EPOLLIN
 
 
 class Connections:
@@ -97,7 +97,7 @@ class Connections:
     # For the copies.
 
     def before_fork(self, copy):
-        """Make the way on which a copy is told of connections; its end, for ``after_fork``."""
+        """Make the way on which a copy will be told of connections; the end that is the copy's."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         hand = self._hands[copy]
         hand[HELD] = hand[OPENED] = 0
@@ -271,11 +271,11 @@ class Connections:
         known = self._suspects
         self._suspects = {}
         for number in lost if has_died else lost & known.keys():
-            when = known.get(number, now + PATIENCE_S)
-            if when <= now:
+            until, looks = known.get(number, (now + PATIENCE_S, 0))
+            if until <= now and looks >= _FEWEST_LOOKS:
                 self._queue.modify(number, ARMED)
             else:
-                self._suspects[number] = when
+                self._suspects[number] = until, looks + 1
 
     def _disarmed(self):
         """Numbers of connections that some copy has taken, as the kernel tells."""
@@ -284,7 +284,7 @@ class Connections:
             for line in file:
                 if line.startswith("tfd:"):
                     words = line.split()
-                    if not int(words[3], 16) & _DISARMED:
+                    if not int(words[3], 16) & select.EPOLLIN:
                         found.add(int(words[1]))
         return found & self._open.keys()
 
@@ -299,34 +299,37 @@ class Connections:
 
 
 class _Told:
-    """What one copy has been told of, and what it has not: in the order in which it was opened."""
+    """What one copy has been told of, and what it is owed."""
 
     def __init__(self, channel, hand):
         self.channel = channel
         self._hand = hand
         self._owed = []
+        self._void = 0
 
     def owe(self, numbers):
         self._owed.extend(numbers)
         self._hand[OPENED] += len(numbers)
 
     def forget(self, number):
-        """It is closed. Its place in the order stays: the copy counts."""
+        """It is closed. The copy counts: it must hear that there was one."""
         if number in self._owed:
-            self._owed[self._owed.index(number)] = 0
+            self._owed.remove(number)
+            self._void += 1
 
     def send(self):
         """Send what is owed; False if some of it must wait until the copy has read."""
-        while self._owed:
+        while self._owed or self._void:
             numbers = self._owed[:MOST_AT_ONCE]
-            rights = array("i", [number for number in numbers if number])
-            control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", numbers))]
             flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+            news = array("i", [self._void, *numbers])
             try:
-                self.channel.sendmsg([array("i", numbers)], control, flags)
+                self.channel.sendmsg([news], rights if numbers else [], flags)
             except OSError as error:
                 return error.errno not in (errno.EAGAIN, errno.ETOOMANYREFS, errno.ENOBUFS)
             del self._owed[:MOST_AT_ONCE]
+            self._void = 0
         return True
 
 

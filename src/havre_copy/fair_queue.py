@@ -207,16 +207,15 @@ class FairQueue:
             if not data:
                 self._channel = None  # the keeper is dead
                 return
-            numbers = array("i", data)
+            void, *numbers = array("i", data)  # how many are closed again; the others
             files = array("i")
-            for _, _, rights_data in control:
-                files.frombytes(rights_data[: len(rights_data) // 4 * 4])
-            opened = [number for number in numbers if number]
-            if flags & MSG_CTRUNC or len(files) < len(opened):
+            for _, _, sent in control:
+                files.frombytes(sent[: len(sent) // files.itemsize * files.itemsize])
+            if flags & MSG_CTRUNC or len(files) < len(numbers):
                 raise OutOfDescriptors
-            for number, file in zip(opened, files):
+            for number, file in zip(numbers, files):
                 self._place(number, file)
-            self._told += len(numbers)
+            self._told += void + len(numbers)
 
     def _place(self, number, file):
         is_known = number in self._connections

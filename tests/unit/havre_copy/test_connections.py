@@ -128,6 +128,9 @@ def test_what_a_copy_took_and_did_not_name_is_served_by_another(bench, now):
     assert bench.keeper.next_wake() is not None
     now[0] += connections_module.PATIENCE_S
     bench.keeper.see_to()
+    assert bench.copies[1]._wait(0, 1) == [], "not looked at often enough"
+    for _ in range(10):
+        bench.keeper.see_to()
     assert bench.copies[1].take()[0].fileno() == number
     assert bench.keeper.next_wake() is None
 
@@ -137,7 +140,7 @@ def test_what_a_living_copy_is_about_to_name_is_left_to_it(bench, now):
     number = wait_at(bench.copies[1])
     bench.keeper.bury(0, has_served=True)
     bench.keeper.hand(1)[HELD] = number
-    for _ in range(3):
+    for _ in range(20):
         now[0] += connections_module.PATIENCE_S
         bench.keeper.see_to()
     third = bench.fork(0)
@@ -151,7 +154,8 @@ def test_what_comes_to_be_taken_after_a_death_is_not_suspected(bench, now):
     bench.keeper.bury(0, has_served=True)
     wait_at(bench.copies[1])
     now[0] += 2 * connections_module.PATIENCE_S
-    bench.keeper.see_to()
+    for _ in range(20):
+        bench.keeper.see_to()
     third = bench.fork(0)
     assert len(third._wait(0, 5)) == 1
 
