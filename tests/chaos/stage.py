@@ -45,7 +45,7 @@ class Stage:
         self.seen_instances: set[str] = set()
         self.is_everything_lost = False
         """Whether the present round kills every process of the server."""
-        self.deploy()
+        self.busy = self.near = self.far = ""
 
     def deploy(self) -> None:
         create = self.operated.create
@@ -53,6 +53,21 @@ class Stage:
         for _, work_request in made:
             assert self.end_of(work_request) == "SUCCEEDED"
         self.busy, self.near, self.far = (deployment for deployment, _ in made)
+
+    def warm_up(self) -> None:
+        """Use everything once: what is made on first use is there to stay."""
+        for model in (*self.models, self.unloadable, self.endless):
+            made, _ = self.operated.create(model)
+            # An artifact is unpacked before there is an instance of it.
+            wait_for(
+                "an instance, or the end",
+                lambda made=made: (
+                    self.operated.instances(made) or self.operated.state(made) != "CREATING"
+                ),
+            )
+            self.operated.delete(made)
+        self.deploy()
+        self.clear()
 
     def clear(self) -> None:
         for deployment in (self.busy, self.near, self.far):

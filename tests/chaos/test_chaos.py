@@ -42,7 +42,7 @@ def test_whatever_happens_nothing_is_lost_and_nothing_is_left(
     # What comes next does not depend on how the moments were drawn.
     order, moments = random.Random(SEED), random.Random(SEED)
     stage = Stage(operated, moments)
-    stage.clear()  # what is made on first use is there to stay
+    stage.warm_up()
     files = names_below(operated.home.root)
     descriptors = {name: process.num_fds() for name, process in standing(operated).items()}
     stage.deploy()

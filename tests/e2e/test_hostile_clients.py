@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import resource
 import socket
 import struct
@@ -17,7 +18,8 @@ from tests.e2e.operated_server import SHAPE_COPIES, OperatedServer, wait_for
 from tests.e2e.operated_server import operated as operated
 
 SOON_S = 2.0
-IDLE = 2_000
+IDLE = int(os.environ.get("CHAOS_IDLE", "2000"))
+MORE_THAN_THE_QUEUE = 200
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,34 @@ def test_clients_that_send_slowly_occupy_no_copy(target: Target, others: Load) -
         for client in slow_bodies:  # one after another: all at once would be too much load
             client.sendall(whole[sent_first:])
             assert status_of(client) == 200
+
+
+def test_more_half_sent_bodies_than_the_queue_holds_take_no_place_in_it(
+    target: Target, others: Load
+) -> None:
+    whole = target.request(json.dumps({"echo": 1, "padding": "x" * 1000}))
+    with crowd(target, MORE_THAN_THE_QUEUE) as clients:
+        for client in clients:
+            client.sendall(whole[:-500])
+        others.wait_for_more(50)
+        # Half of them go away; of the others, the last is served as the first would have been.
+        for client in clients[: MORE_THAN_THE_QUEUE // 2]:
+            client.close()
+        clients[-1].sendall(whole[-500:])
+        assert status_of(clients[-1]) == 200
+
+
+def test_a_client_that_sends_on_and_never_reads_is_no_longer_listened_to(
+    target: Target, others: Load
+) -> None:
+    """Its answers fill the buffers between; then it must wait, or is cut off. Nobody else is."""
+    large = 400_000 * target.request(json.dumps({"echo": 1, "filling": 100_000}))
+    with target.connect() as client:
+        client.settimeout(2 * SOON_S)
+        with pytest.raises((TimeoutError, ConnectionError)):
+            client.sendall(large)
+        others.wait_for_more(50)
+    wait_for("idle copies", lambda: target.server.keeper_of(target.deployment).busy <= 1)
 
 
 def test_clients_that_go_away_leave_no_work_behind(target: Target, others: Load) -> None:

@@ -139,6 +139,38 @@ def test_a_keeper_is_killed(operated: OperatedServer, deployment: str) -> None:
     assert load.failures == []
 
 
+def test_one_of_two_instances_is_lost(operated: OperatedServer) -> None:
+    """Its keeper and all its copies: only what was in it is lost, and it is replaced."""
+    deployment = operated.deploy(instances=2)
+    lost, left = operated.instances(deployment)
+    pids = operated.pids()
+    others = psutil.Process(pids[f"i-{left}"]).children()
+    keeper = psutil.Process(pids[f"i-{lost}"])
+    told: set[int] = set()
+
+    def is_repaired() -> bool:
+        shown = operated.client.deployment(deployment)
+        told.add(shown["modelDeploymentSystemData"]["currentInstanceCount"])
+        assert shown["lifecycleState"] == "ACTIVE"
+        return len(operated.instances(deployment)) == 2 and lost not in operated.instances(
+            deployment
+        )
+
+    with Load(f"{operated.url}/{deployment}") as load:
+        load.wait_for_more()
+        for process in (keeper, *keeper.children()):
+            process.kill()
+        wait_for("another instance", is_repaired)
+        wait_for("both", lambda: is_repaired() and max(told) == 2)
+        load.wait_for_more()
+    assert told == {1, 2}
+    assert all(copy.is_running() for copy in others)
+    # At most what was in it: each of the load's clients sends one request at a time.
+    assert len(load.failures) <= 20
+    assert {failure.what for failure in load.failures} <= {"500 InternalServerError"}
+    operated.delete(deployment)
+
+
 def test_envoy_is_killed(
     operated: OperatedServer, deployment: str, record_property: Callable[[str, object], None]
 ) -> None:

@@ -1,0 +1,94 @@
+"""Three times as many requests as can be answered, from clients that do not wait for each other."""
+
+import json
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+from tests.e2e.load import OK, Load, quantile
+from tests.e2e.operated_server import OperatedServer, wait_for
+from tests.e2e.operated_server import operated as operated
+
+from havre.settings import SETTINGS
+from havre.supervisor.protocol import BALANCER
+
+WORK_S = 0.01
+TIMES = 3
+STORM_S = 10.0
+WARM_S = 3.0
+"""Buffers and pools have grown to what the storm needs by then."""
+QUEUE = next(setting.default for setting in SETTINGS if setting.name == "queue_at_least")
+REFUSED = "429 TooManyRequests"
+REFUSED_WITHIN_S = 0.25
+"""Generous: shared machines. Alone it is a hundredth of that."""
+SLACK_BYTES = 16 * 1024 * 1024
+
+
+@pytest.fixture
+def deployment(operated: OperatedServer) -> str:
+    return operated.deploy(bandwidth_mbps=1000)
+
+
+def test_three_times_the_capacity_is_refused_at_once_and_the_rest_served(
+    operated: OperatedServer,
+    deployment: str,
+    record_property: Callable[[str, object], None],
+) -> None:
+    at = f"{operated.url}/{deployment}"
+    capacity = answers_a_second(at)
+    pids = {copy.pid for copy in operated.copies(deployment)}
+    watched = [psutil.Process(operated.pids()[BALANCER]), *instance_of(operated, deployment)]
+    with Load(at, keep_alive=0, short_lived=0, rate=TIMES * capacity, sleep=WORK_S) as storm:
+        time.sleep(WARM_S)
+        before, began = sum(map(memory, watched)), time.monotonic()
+        time.sleep(STORM_S)
+        grown = sum(map(memory, watched)) - before
+        ended = time.monotonic()
+    during = [outcome for outcome in storm.outcomes if began <= outcome.ended <= ended]
+    admitted = [outcome.took_s for outcome in during if outcome.what == OK]
+    refused = [outcome.took_s for outcome in during if outcome.what == REFUSED]
+    assert storm.counts.keys() == {OK, REFUSED}
+    goodput = len(admitted) / (ended - began) / capacity
+    measured = {
+        "capacity a second": round(capacity),
+        "goodput of it": round(goodput, 2),
+        "admitted p99 ms": round(quantile(admitted, 0.99) * 1e3),
+        "refused p99 ms": round(quantile(refused, 0.99) * 1e3, 1),
+        "grown MB": round(grown / 1e6, 1),
+    }
+    record_property("overload", json.dumps(measured))
+    print(measured)
+    assert goodput >= 0.9, measured
+    # The last that is let in waits for a queue of others.
+    assert quantile(admitted, 0.99) < 2 * QUEUE / capacity + REFUSED_WITHIN_S, measured
+    assert quantile(refused, 0.99) < REFUSED_WITHIN_S, measured
+    assert grown < SLACK_BYTES, measured
+
+    # As if nothing had been.
+    with Load(at, keep_alive=4, short_lived=2, pause_s=0.1, sleep=WORK_S) as load:
+        load.wait_for_more()
+    assert load.failures == []
+    assert {copy.pid for copy in operated.copies(deployment)} == pids
+    assert operated.keeper_of(deployment).restarts == 0
+    wait_for("idle copies", lambda: operated.keeper_of(deployment).busy == 0)
+
+
+def answers_a_second(at: str) -> float:
+    """What a few clients that wait for their answers get: all copies are always busy."""
+    with Load(at, keep_alive=8, short_lived=0, pause_s=0.0, sleep=WORK_S) as load:
+        load.wait_for_more(50)
+        began, before = time.monotonic(), len(load.outcomes)
+        time.sleep(2.0)
+        count = len(load.outcomes) - before
+        return count / (time.monotonic() - began)
+
+
+def instance_of(operated: OperatedServer, deployment: str) -> list[psutil.Process]:
+    [instance] = operated.instances(deployment)
+    keeper = psutil.Process(operated.pids()[f"i-{instance}"])
+    return [keeper, *keeper.children()]
+
+
+def memory(process: psutil.Process) -> int:
+    return int(process.memory_info().rss)
