@@ -6,12 +6,14 @@ import time
 from datetime import UTC, datetime
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import select, text
+from sqlalchemy import create_engine, select
 
 from havre.domain.errors import Unavailable
-from havre.store.database import Database, sqlite_url
+from havre.store.database import MIGRATIONS, Database, sqlite_url
 from havre.store.schema import Base, LeaseRow, Project
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 891000, tzinfo=UTC)
@@ -117,13 +119,20 @@ def test_writers_that_queue_behind_a_locked_sqlite_do_not_wait_for_each_other(lo
     assert max(waited) < 3.0  # not 20 x 0.3 s
 
 
+def back_to_the_first_schema(database):
+    configuration = Config()
+    configuration.set_main_option("script_location", str(MIGRATIONS))
+    engine = create_engine(database.url)
+    with engine.begin() as connection:
+        configuration.attributes["connection"] = connection
+        command.downgrade(configuration, "0001")
+    engine.dispose()
+
+
 def test_two_servers_that_start_at_once_migrate_once(database):
     second = Database(database.url)
     beside = [threading.Thread(target=each.migrate) for each in (database, second)]
-    with database.write() as session:
-        for table in ("identity", "lease"):
-            session.execute(text(f"DROP TABLE {table}"))
-        session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    back_to_the_first_schema(database)
     if database.is_sqlite:
         beside = beside[:1]  # nobody else: the home is locked by its supervisor
     for thread in beside:
@@ -139,9 +148,7 @@ def test_what_was_in_the_database_before_there_was_a_lease_stays(database):
     """An upgrade of a home whose models run: they are not forgotten."""
     with database.write() as session:
         session.add(project("kept"))
-        session.execute(text("DROP TABLE lease"))
-        session.execute(text("DROP TABLE identity"))
-        session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    back_to_the_first_schema(database)
     database.migrate()
     with database.read() as session:
         assert session.get(Project, "kept") is not None

@@ -220,9 +220,11 @@ class InstanceRecord(Base):
 
 class WorkRequest(Base):
     __tablename__ = "work_requests"
+    # They are listed newest first, and there may be many.
+    __table_args__ = (Index("ix_work_requests_listing", "compartment_id", "time_accepted", "id"),)
 
     id: Mapped[str] = mapped_column(String(255), primary_key=True)
-    compartment_id: Mapped[str] = mapped_column(String(255), index=True)
+    compartment_id: Mapped[str] = mapped_column(String(255))
     operation: Mapped[str] = mapped_column(String(64))
     status: Mapped[str] = mapped_column(String(32), default=WorkRequestState.ACCEPTED)
     percent_complete: Mapped[float] = mapped_column(default=0.0)
