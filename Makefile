@@ -3,8 +3,10 @@ SHELL := /bin/bash
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?=
+SEED ?= 1
+MINUTES ?= 5
 
-.PHONY: help quickstart install dev format lint types arrows docs check unit test chaos bench bench-quick bench-start bench-whole bench-binary clean
+.PHONY: help quickstart install dev format lint types arrows docs check unit test chaos soak bench bench-quick bench-start bench-whole bench-binary clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,11 +48,18 @@ unit: dev
 check: lint types arrows unit  ## format, lint, types, import arrows, unit and contract tests
 
 test: dev check  ## everything
-	@$(BIN)/pytest -n auto tests/integration tests/e2e
+	@$(BIN)/pytest -n auto tests/integration tests/e2e tests/chaos
 
-chaos: dev  ## the tests of kills and leaks, five times as long
-	@CHAOS_ROUNDS=50 $(BIN)/pytest --timeout 1800 tests/e2e/test_kills.py tests/e2e/test_kills_together.py \
-		tests/e2e/test_leaks.py
+chaos: dev  ## changes and faults under load (SEED=1 MINUTES=5), then every test of trouble, longer
+	@CHAOS_SEED=$(SEED) CHAOS_MINUTES=$(MINUTES) $(BIN)/pytest -s tests/chaos
+	@CHAOS_ROUNDS=50 CHAOS_IDLE=10000 CRASH_AT_EVERY=1 FUZZ_EXAMPLES=200 \
+		$(BIN)/pytest --timeout 3600 tests/e2e/test_kills.py tests/e2e/test_kills_together.py tests/e2e/test_leaks.py \
+		tests/e2e/test_hostile_clients.py tests/e2e/test_overload.py \
+		tests/unit/reconciler/test_crashes.py tests/contract/test_fuzz_api.py \
+		tests/contract/test_api_lives.py
+
+soak: dev  ## half an hour of changes and faults under load (SEED=1)
+	@CHAOS_SEED=$(SEED) CHAOS_MINUTES=30 $(BIN)/pytest -s tests/chaos
 
 bench: dev  ## havre and its peers on the same work; ARGS="--servers … --workloads … --rounds 5"
 	@$(BIN)/python -m bench $(ARGS)
