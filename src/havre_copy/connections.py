@@ -18,11 +18,13 @@ from havre_copy.fair_queue import (
     DRAINING,
     ENDING,
     HELD,
+    MORE,
     MOST_AT_ONCE,
     OPEN,
     OPENED,
     OVER,
     FairQueue,
+    held,
     limit_stalls,
     make_hands,
 )
@@ -43,17 +45,18 @@ IDLE_GRACE_S = 1.0
 class Connections:
     """All connections of one instance. ``carried`` are numbers that a former self has left open.
 
-    ``listener`` is a listening socket; ``selector`` the keeper's.
+    ``listener`` is a listening socket; ``selector`` the keeper's. Each copy serves up to ``most``
+    requests at once.
     """
 
-    def __init__(self, *, listener, selector, copies, journal, carried=()):
+    def __init__(self, *, listener, selector, copies, journal, most=1, carried=()):
         self._listener = listener
         self._listener.setblocking(False)
         self._selector = selector
         self._journal = journal
         self._queue = select.epoll()
         self._hangups = select.epoll()
-        self._hands = make_hands(copies)
+        self._hands = make_hands(copies, most)
         self._told = {}
         self._open = {}
         self._suspects = {}
@@ -100,7 +103,8 @@ class Connections:
         """Make the way on which a copy will be told of connections; the end that is the copy's."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         hand = self._hands[copy]
-        hand[HELD] = hand[OPENED] = 0
+        _empty(hand)
+        hand[OPENED] = 0
         hand[ENDING] = OPEN if self._ends_at is None else DRAINING
         self._told[copy] = _Told(ours, hand)
         return theirs
@@ -129,14 +133,18 @@ class Connections:
         return self._hands[copy]
 
     def bury(self, copy, *, has_served):
-        """A copy is dead. ``has_served``: it was past loading its model."""
+        """A copy is dead. ``has_served``: it was past loading its model.
+
+        How many connections it was serving, all of which are shut.
+        """
         self._told.pop(copy).channel.close()
-        held = self._hands[copy][HELD]
-        self._hands[copy][HELD] = 0
-        if held in self._open:
-            _shut(self._open[held])
-        elif has_served:
+        served = held(self._hands[copy]) & self._open.keys()
+        for number in served:
+            _shut(self._open[number])
+        _empty(self._hands[copy])
+        if has_served:
             self._look_for_lost(has_died=True)
+        return len(served)
 
     # Its end.
 
@@ -205,10 +213,10 @@ class Connections:
         return len(arrived) == MOST_AT_ONCE
 
     def _free_number(self):
-        held = {hand[HELD] for hand in self._hands}
+        in_use = self._held()
         for _ in range(len(self._free)):
             number = self._free.popleft()
-            if number not in held:
+            if number not in in_use:
                 return number
             self._free.append(number)
         return None
@@ -267,7 +275,7 @@ class Connections:
         """
         now = monotonic()
         lost = self._disarmed()
-        lost.difference_update(hand[HELD] for hand in self._hands)
+        lost -= self._held()
         known = self._suspects
         self._suspects = {}
         for number in lost if has_died else lost & known.keys():
@@ -276,6 +284,10 @@ class Connections:
                 self._queue.modify(number, ARMED)
             else:
                 self._suspects[number] = until, looks + 1
+
+    def _held(self):
+        """Numbers of the connections that copies serve now."""
+        return set().union(*map(held, self._hands))
 
     def _disarmed(self):
         """Numbers of connections that some copy has taken, as the kernel tells."""
@@ -290,11 +302,11 @@ class Connections:
 
     def _shut_idle(self):
         """Cut what nobody uses: the load balancer would have closed it long ago."""
-        held = {hand[HELD] for hand in self._hands}
+        in_use = self._held()
         unread = {number for number, _ in _readable(self._open)}
         taken = self._disarmed()
         for number, connection in self._open.items():
-            if number not in held and number not in unread and number not in taken:
+            if number not in in_use and number not in unread and number not in taken:
                 _shut(connection)
 
 
@@ -337,6 +349,13 @@ def _highest_number():
     """Up to which this process may number its files, and should."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return HIGHEST_NUMBER if limit == resource.RLIM_INFINITY else min(limit, HIGHEST_NUMBER)
+
+
+def _empty(hand):
+    """Its copy is dead, or not born yet."""
+    hand[HELD] = 0
+    for place in range(MORE, len(hand)):
+        hand[place] = 0
 
 
 def _shut(connection):

@@ -197,7 +197,7 @@ class Copies:
         was = slot.words[slots.STATE]
         request_id = slot.request_id.decode("ascii", "replace")
         slot.clear(0, slots.EMPTY, 0)
-        self.connections.bury(number, has_served=was != slots.LOADING)
+        in_hand = self.connections.bury(number, has_served=was != slots.LOADING)
         code = -1 if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
         cause = sentence or cause_of(status, self._has_memory_ended())
         death = Death(number, cause, was, bool(sentence), code)
@@ -210,13 +210,21 @@ class Copies:
         self.last_cause = death.cause
         self._last_death = now
         if was in (slots.BUSY, slots.STREAMING, slots.WRITING):
-            slot.words[slots.FAILED] += 1  # its request: the client gets the load balancer's 500
+            # Its requests: their clients get the load balancer's 500.
+            slot.words[slots.FAILED] += max(1, in_hand)
         pause = pause_after(self.deaths_in_a_row)
         self._due[number] = now + int(pause * 1e9)
         verb = "ended" if sentence else "died"
         self._journal.say(
-            "copy %d (pid %d) %s: %s; another follows%s"
-            % (number, pid, verb, death.cause, " in %.2g s" % pause if pause else ""),
+            "copy %d (pid %d) %s: %s; another follows%s%s"
+            % (
+                number,
+                pid,
+                verb,
+                death.cause,
+                " in %.2g s" % pause if pause else "",
+                "; it served %d requests at once" % in_hand if in_hand > 1 else "",
+            ),
             request_id if was in (slots.BUSY, slots.STREAMING, slots.WRITING) else "",
         )
         return death

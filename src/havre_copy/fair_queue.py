@@ -15,6 +15,8 @@ What a copy does, and what its death at each point means:
    who then finds nothing to read leaves it to the other.
 2. It writes the number into its hand, and reads. A death from here on fails this one request: the
    keeper shuts the connection that the dead copy's hand names.
+   With batching a copy then takes more of what is waiting, one place of its hand for each, and a
+   death fails them all.
 3. It answers, empties its hand, and only then arms the connection again: so the keeper never shuts
    one that is another's already. A death in between leaves it lost, as in 1.
 
@@ -47,6 +49,7 @@ from socket import (
     SOL_SOCKET,
 )
 from struct import pack
+from time import monotonic
 
 Connection = _socket.socket  # a file's number is all it needs to know
 
@@ -59,7 +62,8 @@ HELD = 0  # number of the connection it serves; 0: none. Written by the copy
 OPENED = 1  # how many connections it is, or will be, told of. Written by the keeper
 ENDING = 2  # OPEN, or: answers end their connections; or: nothing will come. Written by the keeper
 OPEN, DRAINING, OVER = range(3)
-_BYTES = 64  # a cache line each
+MORE = 3  # and on: numbers of the others that it serves with that one; 0: none
+_LINE = 64  # bytes; no hand shares a cache line with another
 _WORDS = "Q"
 NO_QUEUE = (0, 0, DRAINING)  # the hand of a process that serves connections of its own
 
@@ -68,6 +72,7 @@ MOST_AT_ONCE = 64  # connections told of in one message
 READ_AT_ONCE = 64 * 1024
 _GONE = select.EPOLLHUP | select.EPOLLERR
 _NOTHING = (0, 0)
+_OUT_OF_DESCRIPTORS = "no file descriptors left: score.py does not close its files"
 # One that waits for work takes at least so often what the keeper has sent it: until then those
 # connections count as open, and against the number of files that a user may have under way.
 _NAP_S = 10
@@ -81,10 +86,17 @@ class OutOfDescriptors(Exception):
     """The model's files have used up the numbers."""
 
 
-def make_hands(copies):
-    """Shared memory, a hand per copy."""
-    whole = memoryview(mmap.mmap(-1, copies * _BYTES))
-    return [whole[n * _BYTES : (n + 1) * _BYTES].cast(_WORDS) for n in range(copies)]
+def make_hands(copies, most):
+    """Shared memory, a hand per copy, each with places for so many connections."""
+    used = (MORE + most - 1) * 8
+    apart = -(-used // _LINE) * _LINE
+    whole = memoryview(mmap.mmap(-1, copies * apart))
+    return [whole[n * apart : n * apart + used].cast(_WORDS) for n in range(copies)]
+
+
+def held(hand):
+    """Numbers of the connections that a copy serves."""
+    return {hand[HELD], *hand[MORE:]} - {0}
 
 
 def limit_stalls(connection):
@@ -112,7 +124,7 @@ class FairQueue:
         self._told = 0
         self._connections = {number: _connection(number) for number in numbers}
         self._private = None
-        self._is_told_to_leave = False
+        self._leaves_with = None
         self._code = DRAINED
         self._arm = select.epoll.fromfd(os.dup(epoll)).modify
         # A second descriptor to wait at, which a signal can replace at any moment.
@@ -120,15 +132,14 @@ class FairQueue:
         self._wait = select.epoll.fromfd(self._wait_at).poll
 
     def leave_at_sigterm(self):
-        nothing = Connection(AF_UNIX, SOCK_STREAM)
+        self._nothing = Connection(AF_UNIX, SOCK_STREAM)
+        signal.signal(signal.SIGTERM, lambda _signum, _frame: self._leave(TOLD_TO_LEAVE))
 
-        def leave(_signum, _frame):
-            # Waiting is taken up again after a signal, on whatever is there by then: on a socket
-            # it fails, and no connection can be lost.
-            self._is_told_to_leave = True
-            os.dup2(nothing.fileno(), self._wait_at, False)
-
-        signal.signal(signal.SIGTERM, leave)
+    def _leave(self, code):
+        # Waiting is taken up again after a signal, on whatever is there by then: on a socket it
+        # fails, and no connection can be lost.
+        self._leaves_with = code
+        os.dup2(self._nothing.fileno(), self._wait_at, False)
 
     def take(self):
         """``(connection, its first bytes)`` of the next request, or None: leave with ``code``."""
@@ -137,9 +148,9 @@ class FairQueue:
             try:
                 ready = self._wait(_NAP_S, 1)
             except OSError:
-                if not self._is_told_to_leave:
+                if self._leaves_with is None:
                     raise
-                self._code = TOLD_TO_LEAVE
+                self._code = self._leaves_with
                 return None
             number, events = ready[0] if ready else _NOTHING
             hand[HELD] = number
@@ -153,7 +164,7 @@ class FairQueue:
                 return None
             except OutOfDescriptors:
                 hand[HELD] = 0  # lost, not failed: nothing has been read
-                self._journal.say("no file descriptors left: score.py does not close its files")
+                self._journal.say(_OUT_OF_DESCRIPTORS)
                 self._code = OUT_OF_DESCRIPTORS
                 return None
             if connection is None or events & _GONE:
@@ -174,12 +185,56 @@ class FairQueue:
                 return connection, data
             self.put_back(connection, is_usable=False)
 
+    def take_more(self, most, within_s):
+        """Up to ``most`` further requests that wait now, or come in that time.
+
+        ``[(connection, its first bytes, place), …]``; the place is for ``put_back``.
+        """
+        if self._private is not None:
+            return []  # the keeper is dead: one at a time
+        hand = self._hand
+        ready = []
+        left = within_s
+        give_up = monotonic() + within_s
+        while len(ready) < most:
+            try:
+                some = self._wait(left, most - len(ready))
+            except OSError:
+                break  # told to leave, which take() will find
+            for place, (number, _) in enumerate(some, MORE + len(ready)):
+                hand[place] = number
+            ready += some
+            left = give_up - monotonic()
+            if left <= 0 or not some:
+                break
+        found = []
+        for place, (number, events) in enumerate(ready, MORE):
+            data = None
+            try:
+                if hand[OPENED] != self._told and self._leaves_with != OUT_OF_DESCRIPTORS:
+                    self._take_news()
+                connection = self._connections.get(number)
+                if connection is not None and not events & _GONE:
+                    data = connection.recv(READ_AT_ONCE, MSG_DONTWAIT)
+            except OutOfDescriptors:  # this one is lost, not failed: nothing has been read
+                self._journal.say(_OUT_OF_DESCRIPTORS)
+                self._leave(OUT_OF_DESCRIPTORS)
+            except OSError:
+                pass  # another copy has it, or it is gone: the keeper puts it away
+            if data:
+                found.append((connection, data, place))
+            elif data is not None:
+                self.put_back(connection, is_usable=False, place=place)
+            else:
+                hand[place] = 0
+        return found
+
     @property
     def code(self):
         """Why ``take`` returned nothing: the exit code."""
         return self._code
 
-    def put_back(self, connection, *, is_usable):
+    def put_back(self, connection, *, is_usable, place=HELD):
         """The request is answered; ``is_usable``: the connection may bring another."""
         if self._private is not None:
             self._private = None
@@ -187,7 +242,7 @@ class FairQueue:
             connection.close()
             return
         if is_usable:
-            self._hand[HELD] = 0
+            self._hand[place] = 0
             try:
                 self._arm(connection, ARMED)
             except FileNotFoundError:
@@ -197,7 +252,7 @@ class FairQueue:
             connection.shutdown(SHUT_RDWR)
         except OSError:
             pass  # its peer was quicker
-        self._hand[HELD] = 0
+        self._hand[place] = 0
 
     def _take_news(self):
         """Put what the keeper has sent to its place. Raises OutOfDescriptors."""

@@ -11,14 +11,13 @@ loads nothing and each copy loads its own.
 import gc
 import json
 import os
-import select
 import selectors
 import signal
 import socket
 import sys
 from time import monotonic
 
-from havre_copy import childhood, forking, scoring, slots, status
+from havre_copy import batching, childhood, forking, proof, scoring, slots, status
 from havre_copy.checks import Checks
 from havre_copy.connections import Connections
 from havre_copy.control import Control
@@ -28,7 +27,7 @@ from havre_copy.encoding import fastest_codec
 from havre_copy.fair_queue import NO_QUEUE, READ_AT_ONCE
 from havre_copy.faults import LoadFailed, full_traceback
 from havre_copy.journal import Journal, flush_at_each_line, flush_user_output
-from havre_copy.probes import Probe, try_sample
+from havre_copy.probes import Probe, ask, try_sample
 from havre_copy.samples import read_sample
 from havre_copy.serving import Copy, become
 from havre_copy.spec import read_spec
@@ -65,6 +64,7 @@ class Keeper:
         self._first_folder = os.getcwd()
         self._status = status.Status(spec, journal)
         self._scorer = None
+        self._batching = batching.wanted(os.environ)
         self._codec = None  # chosen after score.py: its own modules come before the environment's
         self._stopping = False
         self._failure = ""
@@ -95,6 +95,8 @@ class Keeper:
                 self._choose()
         except LoadFailed as failure:
             self._fail(str(failure), failure.__cause__)
+        if self._batching.size > 1:
+            self._settle_batching()
         gc.collect()
         gc.freeze()  # the collector then leaves the shared pages alone
         self._watch()
@@ -111,9 +113,9 @@ class Keeper:
 
     def _choose(self):
         evidence = forking.look(self._sockets_before)
-        sample = read_sample(self._spec.artifact, self._spec.max_body)
+        sample = self._sample()
         if sample is not None:
-            outcome = try_sample(sample, self._be_probe, _wait_for)
+            outcome = try_sample(sample, self._be_probe)
             evidence = evidence._replace(probe=outcome)
         choice = forking.choose(evidence)
         if choice.mode == forking.PER_COPY:
@@ -121,6 +123,14 @@ class Keeper:
         self._is_proven = evidence.probe == forking.ANSWERED
         self._status.mode = choice.mode
         self._status.note("copies are forked and share the model: %s" % choice.why)
+
+    def _settle_batching(self):
+        """Batch only what a forked child has proved on the sample; say what came of it."""
+        limit_s = forking.SAMPLE_LIMIT_S + (self._spec.start_timeout_s if self._per_copy else 0)
+        sample = self._sample()
+        told = sample and ask(sample, self._be_proof, limit_s=limit_s)
+        self._batching, note = proof.settle(self._batching, sample, told)
+        self._status.note(note)
 
     def _start_anew(self, why):
         """Become a keeper without a model. Does not return."""
@@ -164,6 +174,7 @@ class Keeper:
             selector=self._selector,
             copies=self._spec.copies,
             journal=self._journal,
+            most=self._batching.size,
             carried=self._carried_connections,
         )
         self._control = Control(
@@ -260,7 +271,8 @@ class Keeper:
         elif op == "check":
             self._checks.begin(request, reply)
         elif op == "sample":
-            reply(self._sample())
+            sample = self._sample()
+            reply({"sample": sample and sample.told()})
         elif op == "record":
             self._record(request, reply)
         elif op == "recorded":
@@ -269,8 +281,7 @@ class Keeper:
             reply({"error": "op must be status, check, sample, record or recorded, not %r" % (op,)})
 
     def _sample(self):
-        sample = read_sample(self._spec.artifact, self._spec.max_body)
-        return {"sample": sample and sample.told()}
+        return read_sample(self._spec.artifact, self._spec.max_body)
 
     def _record(self, request, reply):
         most = request.get("most")
@@ -299,15 +310,11 @@ class Keeper:
         childhood.leave_home(self._close_in_child)
         journal = self._journal.named("copy %d" % number)
         slot = self._copies.table.slots[number]
-        scorer = self._scorer
-        if scorer is None:
-            try:
-                scorer = scoring.load(self._spec.artifact, timeout_s=self._spec.start_timeout_s)
-            except LoadFailed as failure:
-                details = full_traceback(failure.__cause__) if failure.__cause__ else ""
-                journal.say("loading failed: %s" % failure, details=details)
-                self._send_news(str(failure))
-                os._exit(FAILED)
+        try:
+            scorer = self._loaded(journal)
+        except LoadFailed as failure:
+            self._send_news(str(failure))
+            os._exit(FAILED)
         ring = self._copies.recorder.rings[number]
         hand = self._connections.hand(number)
         copy = self._copy(
@@ -320,19 +327,32 @@ class Keeper:
 
     def _be_probe(self, connections, slot):
         """In the child: answer the one request on each connection."""
-        childhood.leave_home(self._close_in_child)
-        journal = self._journal.named("check")
-        scorer = self._scorer
-        if scorer is None:
-            try:
-                scorer = scoring.load(self._spec.artifact, timeout_s=self._spec.start_timeout_s)
-            except LoadFailed as failure:
-                journal.say("loading failed: %s" % failure)
-                return
-        copy = self._copy(self._spec.instance + "/check", slot, NO_QUEUE, None, scorer, journal)
+        copy = self._copy_for_checks(slot)
         for connection in connections:
             copy.exchange(connection, connection.recv(READ_AT_ONCE))
             connection.close()
+
+    def _be_proof(self, connections, slot):
+        """In the child: tell whether requests like the sample may be batched."""
+        copy = self._copy_for_checks(slot)
+        proof.tell(connections[0], self._sample(), copy.call, self._codec or fastest_codec())
+
+    def _copy_for_checks(self, slot):
+        childhood.leave_home(self._close_in_child)
+        journal = self._journal.named("check")
+        name = self._spec.instance + "/check"
+        return self._copy(name, slot, NO_QUEUE, None, self._loaded(journal), journal)
+
+    def _loaded(self, journal):
+        """In the child: the model, which it loads itself if the keeper has none."""
+        if self._scorer is not None:
+            return self._scorer
+        try:
+            return scoring.load(self._spec.artifact, timeout_s=self._spec.start_timeout_s)
+        except LoadFailed as failure:
+            details = full_traceback(failure.__cause__) if failure.__cause__ else ""
+            journal.say("loading failed: %s" % failure, details=details)
+            raise
 
     def _copy(self, name, slot, hand, ring, scorer, journal):
         return Copy(
@@ -344,6 +364,7 @@ class Keeper:
             codec=self._codec or fastest_codec(),
             journal=journal,
             max_body=self._spec.max_body,
+            batching=self._batching,
         )
 
     def _send_news(self, failed):
@@ -364,11 +385,6 @@ class Keeper:
         for descriptor in (self._wake, self._signals, self._news):
             os.close(descriptor)
         self._checks.close()
-
-
-def _wait_for(probe):
-    wanted = [probe.socket] if probe.has_more_to_send else []
-    select.select([probe.socket], wanted, [], max(0.0, probe.ends_at - monotonic()))
 
 
 def _note(_signum, _frame):

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import warnings
+from select import select
 from socket import AF_UNIX, SO_SNDBUF, SOCK_STREAM, SOL_SOCKET, socketpair
 from time import monotonic
 
@@ -43,8 +44,8 @@ class Probe:
                 for ours, _ in pairs:
                     ours.close()
                 body([theirs for _, theirs in pairs], self._slot)
-                flush_user_output()
             finally:
+                flush_user_output()
                 sys.stdout = sys.stderr = None
                 os._exit(0)
         for _, theirs in pairs:
@@ -123,20 +124,25 @@ class Probe:
             pass
 
 
-def try_sample(sample, body, wait):
-    """Whether a forked child answers the sample: an outcome of ``forking``.
-
-    ``wait(probe)`` returns when the probe's socket is ready or its time is over.
-    """
-    probe = Probe([sample], body, limit_s=forking.SAMPLE_LIMIT_S)
+def ask(request, body, *, limit_s):
+    """What a forked child answers to a Sample: ``(status, body)``, or None if it is not in time."""
+    probe = Probe([request], body, limit_s=limit_s)
     complete = False
     while not complete and monotonic() < probe.ends_at:
-        wait(probe)
+        wanted = [probe.socket] if probe.has_more_to_send else []
+        select([probe.socket], wanted, [], max(0.0, probe.ends_at - monotonic()))
         complete = probe.advance()
-    status = probe.result()[0]
+    status, _, answer = probe.result()
     probe.end()
-    if not complete:
+    return (status, answer) if complete else None
+
+
+def try_sample(sample, body):
+    """Whether a forked child answers the sample: an outcome of ``forking``."""
+    told = ask(sample, body, limit_s=forking.SAMPLE_LIMIT_S)
+    if told is None:
         return forking.HUNG
+    status = told[0]
     if status == 200:
         return forking.ANSWERED
     return forking.RAISED if status else forking.DIED

@@ -167,7 +167,8 @@ class Recorder:
             (since, number, at, length)
             for number, ring in enumerate(self.rings)
             for since, at, length in ring.find()
-            if since >= self._since and (before is None or [since, number] < before)
+            # Requests that one call has answered have begun at the same time.
+            if since >= self._since and (before is None or [since, number, at] < before)
         )
         page, size, last = [], 0, None
         for since, number, at, length in reversed(found[-self.most :]):
@@ -177,14 +178,14 @@ class Recorder:
             recorded = self.rings[number].read(at, length)
             if recorded is not None:
                 page.append(recorded)
-            last = [since, number]
+            last = [since, number, at]
         return page, None
 
 
 def _is_place(before):
     return (
         isinstance(before, list)
-        and len(before) == 2
+        and len(before) == 3
         and all(isinstance(part, int) for part in before)
     )
 

@@ -28,6 +28,7 @@ from havre_copy.slots import (
     STREAMING,
     WRITING,
 )
+from havre_copy.together import Together
 
 _PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
 
@@ -35,7 +36,7 @@ _PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
 class Copy:
     """Serves requests with a loaded ``scorer``; ``slot``, ``hand`` and ``ring`` are its own."""
 
-    def __init__(self, *, name, slot, hand, ring, scorer, codec, journal, max_body):
+    def __init__(self, *, name, slot, hand, ring, scorer, codec, journal, max_body, batching):
         self._slot = slot
         self._ring = ring
         self._words = slot.words
@@ -45,12 +46,17 @@ class Copy:
         self._journal = journal
         self._wire = wire.Wire(name, max_body, hand)
         self._request = wire.Request()
+        self._batching = batching
         self._pid = os.getpid()
         self._loop = None
 
     def serve(self, queue):
         """Answer until told to stop; returns the exit code."""
         queue.leave_at_sigterm()
+        if self._batching.structures:
+            return Together(
+                self, self._batching, slot=self._slot, journal=self._journal, bodies=self._bodies
+            ).serve(queue)
         take, put_back, exchange = queue.take, queue.put_back, self.exchange
         while True:
             taken = take()
@@ -62,42 +68,67 @@ class Copy:
     def exchange(self, connection, data):
         """Answer the request that begins with ``data``; whether there may be another after it."""
         request = self._request
-        words = self._words
         try:
             try:
-                if not self._wire.receive(connection, data, request):
+                found = self.read(connection, data, request)
+                if found is None:
                     return False
-                if request.digest:
-                    _check_digest(request)
-                data, form = self._bodies.read(request)
-                self._slot.request_id = request.id
-                words[SINCE] = monotonic_ns()
-                words[STATE] = BUSY
-                self._answer(connection, request, data, form)
+                data, form = found
+                self.answer(connection, request, data, form)
             except Refused as refused:
-                self._refuse(connection, refused.status, refused.code, refused.message)
-                words[ANSWERED] += 1
+                self.refuse(connection, request, refused)
             return not request.is_last
         except OSError:
             return False  # the peer is gone: nobody to tell
         finally:
             request.body = b""
-            words[STATE] = IDLE
+            self._words[STATE] = IDLE
 
-    def _answer(self, connection, request, data, form):
+    def read(self, connection, data, request):
+        """``(data, form)`` of the request that begins with ``data``; None if the peer is gone.
+
+        Raises Refused.
+        """
+        if not self._wire.receive(connection, data, request):
+            return None
+        if request.digest:
+            _check_digest(request)
+        return self._bodies.read(request)
+
+    def answer(self, connection, request, data, form):
+        """Predict, and send the answer. Raises Refused, and OSError if the peer is gone."""
         words = self._words
+        self._slot.request_id = request.id
+        words[SINCE] = monotonic_ns()
+        words[STATE] = BUSY
+        try:
+            result = self.call(data)
+            if type(result) not in _PLAIN and _is_stream(result):
+                if not request.stream:
+                    result = _collected(self._parts(result))
+        except BaseException as error:
+            self._slot.raised()
+            self._fail(connection, request, error)
+            return
+        if request.stream and _is_stream(result):
+            self._stream(connection, request, result)
+            return
+        self._slot.returned()
+        self.send(connection, request, result, form)
+
+    def call(self, data):
+        """What predict() returns, awaited if it must be."""
         try:
             result = self._predict(data)
+        finally:
             if os.getpid() != self._pid:
-                os._exit(0)  # predict() forked, and this is its child: the request is not its own
-            if type(result) not in _PLAIN:
-                result = self._settled(result)
-                if request.stream and _is_stream(result):
-                    self._stream(connection, request, result)
-                    return
-                if _is_stream(result):
-                    result = _collected(self._parts(result))
-            self._slot.returned()
+                os._exit(0)  # predict() forked, and this is its child: no request is its own
+        return result if type(result) in _PLAIN else self._settled(result)
+
+    def send(self, connection, request, result, form):
+        """Send what predict() has returned, in its form. Raises as ``answer`` does."""
+        words = self._words
+        try:
             if request.stream:
                 raise Refused(
                     409,
@@ -126,6 +157,7 @@ class Copy:
             frame = _Frame(self._codec, first)
             data = frame(first)
         except BaseException as error:
+            self._slot.raised()
             self._fail(connection, request, error)
             return
         # Oracle's command line breaks on the bare type, its SDK on anything else.
@@ -202,15 +234,13 @@ class Copy:
             os._exit(0)
         words = self._words
         words[FAILED] += 1
-        self._slot.raised()
         if isinstance(error, NotEncodable):
             message = str(error)
             self._journal.say(message, _text(request.id))
         else:
             message = describe(error)
             self._tell(request, error, "raised")
-        body = self._refuse(connection, 500, "InternalServerError", message)
-        words[ANSWERED] += 1
+        body = self.refuse(connection, request, Refused(500, "InternalServerError", message))
         if words[RECORD] and not request.stream:
             self._ring.add(request, 500, body)
 
@@ -219,9 +249,11 @@ class Copy:
             "predict() %s %s" % (what, describe(error)), _text(request.id), full_traceback(error)
         )
 
-    def _refuse(self, connection, status, code, message):
-        body = self._codec.dumps({"code": code, "message": message})
-        self._wire.refuse(connection, status, body, self._request)
+    def refuse(self, connection, request, refused):
+        """Say why there is no prediction; what was said. Raises OSError if the peer is gone."""
+        body = self._codec.dumps({"code": refused.code, "message": refused.message})
+        self._wire.refuse(connection, refused.status, body, request)
+        self._words[ANSWERED] += 1
         return body
 
 

@@ -14,8 +14,8 @@ FAILED = 5  # those with a 500, and requests that died with their copy
 RECORD = 6  # how many requests are wanted in memory; 0: none is kept. Written by the keeper
 WRITTEN, OLDEST = 7, 8  # of its ring of records, in bytes since its first: see recording.py
 TOOK = 9  # ns that the last predict() took, whether it returned or raised
-SPENT = 10  # ns in calls of predict() that returned
-LATENCY = 11  # first of a word per bucket: how many calls that returned took so long
+SPENT = 10  # ns in calls of predict() that returned, for each request that one answered
+LATENCY = 11  # first of a word per bucket: how many requests' calls that returned took so long
 _WORDS = 64
 _BYTES = _WORDS * 8
 _TEXT = 64  # the last bytes: the id of the request in hand
@@ -56,6 +56,14 @@ class Slot:
         words[TOOK] = took = monotonic_ns() - words[SINCE]
         words[SPENT] += took
         words[LATENCY + bisect_right(BOUNDS, took)] += 1
+
+    def returned_to(self, requests):
+        """The same for a call that answers several requests: each has waited all of its time."""
+        self.returned()
+        words = self.words
+        took = words[TOOK]
+        words[SPENT] += took * (requests - 1)
+        words[LATENCY + bisect_right(BOUNDS, took)] += requests - 1
 
     def raised(self):
         """Of one that has raised only the time is told: its speed says nothing of the model's."""

@@ -17,7 +17,12 @@ from havre.domain.errors import InvalidParameter
 from havre.domain.shape import ShapeChoice, choose_shape
 
 MAX_INSTANCES = 1000
-MAX_COPIES = 1000
+NUMBERS = {
+    "WEB_CONCURRENCY": (1, 1000),
+    "MODEL_BATCH_SIZE": (1, 64),
+    "MODEL_BATCH_DELAY_MS": (0, 1000),
+}
+"""Variables that the service reads, and what they may be."""
 MAX_BANDWIDTH_MBPS = 8000  # multiples of 10 in the original service; any whole number here
 MAX_VARIABLES_BYTES = 2048
 
@@ -186,13 +191,14 @@ def _problems_of(name: str, value: Any) -> list[str]:
         problems.append(f"{name[:40]} is set by the server")
     if not isinstance(value, str):
         problems.append(f"the value of {name[:40]} must be text")
-    elif name == "WEB_CONCURRENCY" and value and not _is_copies(value):
-        problems.append(f"WEB_CONCURRENCY must be a whole number from 1 to {MAX_COPIES}")
+    elif name in NUMBERS and value and not _is_within(value, *NUMBERS[name]):
+        least, most = NUMBERS[name]
+        problems.append(f"{name} must be a whole number from {least} to {most}")
     return problems
 
 
-def _is_copies(value: str) -> bool:
-    return re.fullmatch(r"[0-9]{1,4}", value) is not None and 1 <= int(value) <= MAX_COPIES
+def _is_within(value: str, least: int, most: int) -> bool:
+    return re.fullmatch(r"[0-9]{1,4}", value) is not None and least <= int(value) <= most
 
 
 def _is_number(value: Any) -> bool:

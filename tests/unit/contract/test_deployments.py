@@ -155,6 +155,8 @@ def problems(*changes) -> str:
         (VARIABLES, {"WEB_CONCURRENCY": "0"}, "1 to 1000"),
         (VARIABLES, {"WEB_CONCURRENCY": "1001"}, "1 to 1000"),
         (VARIABLES, {"WEB_CONCURRENCY": " 4"}, "1 to 1000"),
+        (VARIABLES, {"MODEL_BATCH_SIZE": "65"}, "1 to 64"),
+        (VARIABLES, {"MODEL_BATCH_DELAY_MS": "1.5"}, "0 to 1000"),
         (VARIABLES, {"WEB_CONCURRENCY": "٤"}, "1 to 1000"),
         (VARIABLES, {"WEB_CONCURRENCY": 2.5}, "1 to 1000"),
         (("categoryLogDetails",), {"access": {}}, "logId"),

@@ -43,7 +43,7 @@ class Bench:
         listener.listen(2000)
         self.selector = selectors.PollSelector()
         self.keeper = Connections(
-            listener=listener, selector=self.selector, copies=2, journal=Silent()
+            listener=listener, selector=self.selector, copies=2, journal=Silent(), most=8
         )
         self.every_copy: list[Place] = []
         self.copies = [self.fork(number) for number in range(2)]
@@ -110,6 +110,46 @@ def test_each_request_goes_to_one_copy_and_its_connection_comes_back(bench):
     first.put_back(connection, is_usable=False)
     assert client.recv(1) == b""
     assert other.send(b"x") == 1
+
+
+def test_a_copy_may_take_more_of_what_waits_and_its_death_costs_just_that(bench):
+    clients = [bench.connect(says=REQUEST) for _ in range(10)]
+    copy, other = bench.copies
+    assert copy.take() is not None
+    more = copy.take_more(7, 0)
+    assert len(more) == 7
+    assert other.take() is not None
+    assert len(other.take_more(7, 0)) == 1
+    connection, data, place = more[2]
+    assert data == REQUEST
+    copy.put_back(connection, is_usable=True, place=place)
+    clients[3].sendall(b"next")
+    ((again, said, _),) = other.take_more(7, 0)
+    assert (again.fileno(), said) == (connection.fileno(), b"next")
+    assert bench.keeper.bury(0, has_served=True) == 7
+    ended = []
+    for number, client in enumerate(clients):
+        client.setblocking(False)
+        try:
+            ended += [number] if client.recv(1) == b"" else []
+        except BlockingIOError:
+            pass
+    assert ended == [0, 1, 2, 4, 5, 6, 7]
+
+
+def test_what_hangs_up_is_none_of_what_a_copy_takes_more(bench):
+    bench.connect(says=REQUEST)
+    gone = bench.connect(says=REQUEST)
+    silent = bench.connect(says=REQUEST)
+    copy = bench.copies[0]
+    copy.take()
+    gone.close()
+    silent.shutdown(socket.SHUT_WR)
+    ((connection, data, place),) = copy.take_more(7, 0)
+    assert data == REQUEST
+    copy.put_back(connection, is_usable=True, place=place)
+    assert copy.take_more(7, 0) == []  # its end came without a request
+    assert silent.recv(1) == b""
 
 
 def wait_at(copy: FairQueue) -> int:

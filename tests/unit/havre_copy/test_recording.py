@@ -152,6 +152,20 @@ def test_the_last_of_all_copies_page_by_page(monkeypatch):
     assert "error" in recorder.page([1, "2"])
 
 
+def test_a_page_may_end_within_a_batch(monkeypatch):
+    """Its requests have begun at the same time."""
+    table = slots.Table(1)
+    recorder = Recorder(table)
+    recorder.keep(9)
+    table.slots[0].words[slots.SINCE] = recorder._since
+    for number in range(5):
+        recorder.rings[0].add(request(b"%d" % number), 200, b"a" * 100)
+    monkeypatch.setattr(recording, "PAGE_BYTES", 400)
+    first = recorder.page()
+    assert told(first) == [b"4", b"3"]
+    assert told(recorder.page(first["before"])) == [b"2", b"1"]
+
+
 def test_what_was_kept_is_forgotten_when_it_is_not_wanted():
     table = slots.Table(1)
     recorder = Recorder(table)

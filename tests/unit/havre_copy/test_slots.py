@@ -24,6 +24,16 @@ def test_returns_are_counted_by_how_long_they_took():
     assert 102e9 > table.total(slots.SPENT) > 100.002e9
 
 
+def test_each_request_of_a_batch_counts_with_the_batchs_time():
+    table = slots.Table(1)
+    slot = table.slots[0]
+    slot.words[slots.SINCE] = monotonic_ns() - 5_000_000
+    slot.returned_to(3)
+    counts = table.latency()
+    assert (sum(counts), max(counts)) == (3, 3)
+    assert slot.words[slots.SPENT] == 3 * slot.words[slots.TOOK] >= 15e6
+
+
 def test_what_raised_is_timed_but_not_counted():
     table = slots.Table(1)
     slot = table.slots[0]

@@ -1,0 +1,183 @@
+"""Which requests may be answered by one call of predict(), and how its result is shared out. Pure.
+
+Data can be combined if they are rows: a list, an array, or a dict of such (all equally long) and
+of plain values. Requests of one *form* are combined: the same kinds at the same keys, the same
+plain values. A result can be shared out if it holds a row for each row: a list, an array, or a dict
+of such; plain values beside them go to everybody.
+
+Whether that gives everybody what predict() would have given them alone, no rule can tell: the
+keeper tries it on a sample (``proof``), and copies combine what has the sample's structure.
+"""
+
+import sys
+from typing import Any, NamedTuple
+
+_FIXED = frozenset((str, int, float, bool, type(None)))
+_NUMBERS = {int, float}
+
+
+MOST_AT_ONCE = 64
+LONGEST_DELAY_MS = 1000
+SIZE = "MODEL_BATCH_SIZE"
+DELAY = "MODEL_BATCH_DELAY_MS"
+
+
+class Batching(NamedTuple):
+    """How a copy takes requests: at most ``size`` at once, waiting ``delay_s`` for more of them.
+
+    Those whose data have one of the ``structures`` are combined.
+    """
+
+    size: int = 1
+    delay_s: float = 0.0
+    structures: Any = frozenset()
+
+
+class NotShareable(Exception):
+    """A result that has no row for each row."""
+
+
+class Form(NamedTuple):
+    """``structure`` is what the sample has in common with other data; ``fixed`` the plain values
+    and sizes in which those that are combined must agree, too. ``rows``: how many there are.
+    """
+
+    structure: Any
+    fixed: Any
+    rows: int
+
+
+def wanted(environment):
+    """The Batching that the deployment's variables ask for, as yet without structures.
+
+    What is no number in its bounds counts as absent: the API has refused it.
+    """
+    return Batching(
+        size=max(1, _number(environment.get(SIZE, ""), MOST_AT_ONCE)),
+        delay_s=_number(environment.get(DELAY, ""), LONGEST_DELAY_MS) / 1000,
+    )
+
+
+def structures_of(sample, *, arrays):
+    """What may be combined once the sample's data are proved: what is like them."""
+    found = {form_of(sample).structure}
+    if arrays:
+        found.add(("array", 2))
+    return frozenset(found)
+
+
+def form_of(data):
+    """The Form of one request's data, or None: it is answered alone."""
+    kind = type(data)
+    if kind is list:
+        return _form_of_rows(data)
+    if kind is dict:
+        return _form_of_columns(data)
+    shape = _shape(data)
+    if not shape or not shape[0]:
+        return None
+    return Form(("array", len(shape)), (str(data.dtype), shape[1:]), shape[0])
+
+
+def combine(many):
+    """One request's data for several of the same structure and fixed values."""
+    first = many[0]
+    if type(first) is list:
+        return [row for data in many for row in data]
+    if type(first) is dict:
+        return {
+            key: value if type(value) in _FIXED else combine([data[key] for data in many])
+            for key, value in first.items()
+        }
+    # Whoever has arrays has imported NumPy.
+    return sys.modules["numpy"].concatenate(many)
+
+
+def share_out(result, sizes):
+    """What each of those whose rows were combined gets. Raises NotShareable."""
+    total = sum(sizes)
+    if not _has_rows(result, total):
+        raise NotShareable("predict() gave %s for %d rows" % (_described(result), total))
+    shares = []
+    begin = 0
+    for size in sizes:
+        shares.append(_rows(result, begin, begin + size))
+        begin += size
+    return shares
+
+
+def take(data, begin, end):
+    """Some rows of one request's data, which has a Form."""
+    return _rows(data, begin, end)
+
+
+def _number(text, most):
+    text = text.strip()
+    return int(text) if text.isdigit() and len(text) < 6 and int(text) <= most else 0
+
+
+def _form_of_rows(rows):
+    kinds = set(map(type, rows))
+    if kinds <= _NUMBERS:
+        kind = "numbers" if rows else None
+    else:
+        kind = kinds.pop().__name__ if len(kinds) == 1 else None
+    if kind is None:
+        return None
+    # A row of another length than the others' would spoil their batch.
+    width = len(rows[0]) if kind == "list" else 0
+    return Form(("rows", kind), width, len(rows))
+
+
+def _form_of_columns(columns):
+    structure = []
+    fixed = []
+    lengths = set()
+    for key in sorted(columns, key=str):
+        value = columns[key]
+        kind = type(value)
+        if kind in _FIXED:
+            structure.append((key, "fixed"))
+            fixed.append((kind, value))
+            continue
+        form = None if kind is dict else form_of(value)
+        if form is None:
+            return None
+        structure.append((key, form.structure))
+        fixed.append(form.fixed)
+        lengths.add(form.rows)
+    if len(lengths) != 1:
+        return None
+    return Form(("columns", tuple(structure)), tuple(fixed), lengths.pop())
+
+
+def _has_rows(value, total):
+    if type(value) is dict:
+        each = [_has_rows(part, total) for part in value.values() if type(part) not in _FIXED]
+        return bool(each) and all(each)
+    if type(value) is list:
+        return len(value) == total
+    shape = _shape(value)
+    return bool(shape) and shape[0] == total
+
+
+def _rows(value, begin, end):
+    if type(value) is dict:
+        return {
+            key: part if type(part) in _FIXED else _rows(part, begin, end)
+            for key, part in value.items()
+        }
+    return value[begin:end]
+
+
+def _shape(value):
+    """The shape of a NumPy array, by looks; empty for anything else."""
+    return value.shape if type(value).__name__ == "ndarray" else ()
+
+
+def _described(result):
+    if type(result) is list:
+        return "a list of %d" % len(result)
+    if type(result) is dict:
+        return "a dict whose values are not all lists so long"
+    return "a result of type %s" % type(result).__name__

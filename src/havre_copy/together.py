@@ -1,0 +1,126 @@
+"""Requests that are answered together: taken when they wait already, predicted in one call.
+
+What cannot be combined, and every request of a batch that fails, is answered alone.
+"""
+
+from collections import namedtuple
+from time import monotonic_ns
+
+from havre_copy.batching import NotShareable, combine, form_of, share_out
+from havre_copy.fair_queue import HELD
+from havre_copy.faults import Refused
+from havre_copy.slots import BUSY, IDLE, SINCE, STATE
+from havre_copy.wire import Request
+
+MOST_BYTES = 16 * 1024 * 1024  # of requests at once; the last of them may exceed it
+
+_Waiting = namedtuple("_Waiting", "connection place request data form rows")
+
+
+class Together:
+    """One copy's way with several requests. ``batching`` says which, and how many."""
+
+    def __init__(self, copy, batching, *, slot, journal, bodies):
+        self._copy = copy
+        self._most = batching.size
+        self._delay_s = batching.delay_s
+        self._structures = set(batching.structures)
+        self._slot = slot
+        self._words = slot.words
+        self._journal = journal
+        self._bodies = bodies
+
+    def serve(self, queue):
+        """Answer until told to stop; returns the exit code."""
+        while True:
+            taken = queue.take()
+            if taken is None:
+                return queue.code
+            more = queue.take_more(self._most - 1, self._delay_s) if self._structures else ()
+            if more:
+                self._exchange(queue, [taken + (HELD,)] + more)
+            else:
+                connection, data = taken
+                queue.put_back(connection, is_usable=self._copy.exchange(connection, data))
+
+    def _exchange(self, queue, taken):
+        """Answer ``[(connection, first bytes, place), …]``, and give their connections back."""
+        batches = {}
+        size = 0
+        for connection, data, place in taken:
+            one = self._read(queue, connection, data, place)
+            if one is None:
+                continue
+            batches.setdefault(self._key(one), []).append(one)
+            size += len(one.request.body)
+            if size > MOST_BYTES:
+                self._answer_all(queue, batches)
+                size = 0
+        self._answer_all(queue, batches)
+
+    def _answer_all(self, queue, batches):
+        for key, batch in batches.items():
+            if key is None or len(batch) == 1 or not self._answer(queue, batch):
+                for one in batch:
+                    self._finish(queue, one, self._copy.answer, one.data, one.form)
+        batches.clear()
+        self._words[STATE] = IDLE
+
+    def _read(self, queue, connection, first, place):
+        """The request, or None if it has got its answer."""
+        one = _Waiting(connection, place, Request(), None, None, None)
+        try:
+            found = self._copy.read(connection, first, one.request)
+        except Refused as refused:
+            self._finish(queue, one, self._copy.refuse, refused)
+            return None
+        if found is None:
+            queue.put_back(connection, is_usable=False, place=place)
+            return None
+        data, form = found
+        return one._replace(data=data, form=form, rows=form_of(data))
+
+    def _key(self, one):
+        """Requests of the same key can be combined; those of None cannot."""
+        if one.request.stream or one.rows is None or one.rows.structure not in self._structures:
+            return None
+        return one.rows.structure, one.rows.fixed
+
+    def _answer(self, queue, batch):
+        """Answer all by one call of predict(). False: it failed, and nothing is answered."""
+        words = self._words
+        self._slot.request_id = batch[0].request.id
+        words[SINCE] = monotonic_ns()
+        words[STATE] = BUSY
+        try:
+            result = self._copy.call(combine([one.data for one in batch]))
+            shares = share_out(result, [one.rows.rows for one in batch])
+        except BaseException as error:
+            if isinstance(error, NotShareable):
+                self._journal.say("requests are answered one by one from here on: %s" % error)
+                self._structures.clear()
+            # Whose fault it is will show. predict() may have changed what it was given.
+            batch[:] = [self._read_anew(one) for one in batch]
+            return False
+        self._slot.returned_to(len(batch))
+        for one, share in zip(batch, shares):
+            self._finish(queue, one, self._copy.send, share, one.form)
+        return True
+
+    def _read_anew(self, one):
+        data, form = self._bodies.read(one.request)
+        return one._replace(data=data, form=form)
+
+    def _finish(self, queue, one, act, *what):
+        """``act(connection, request, *what)``, which answers; then give the connection back."""
+        connection, request = one.connection, one.request
+        is_usable = False
+        try:
+            try:
+                act(connection, request, *what)
+            except Refused as refused:
+                self._copy.refuse(connection, request, refused)
+            is_usable = not request.is_last
+        except OSError:
+            pass  # the peer is gone: nobody to tell
+        queue.put_back(connection, is_usable=is_usable, place=one.place)
