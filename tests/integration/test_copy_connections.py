@@ -295,8 +295,7 @@ def test_a_keeper_that_starts_anew_keeps_its_connections(launch, keep):
     assert keep(instance).ask(1) == 1
 
 
-@pytest.mark.parametrize("how", ["op", "SIGTERM"])
-def test_a_drain_ends_kept_connections_and_loses_nothing(launch, keep, how):
+def test_a_drain_ends_kept_connections_and_loses_nothing(launch, keep):
     instance = launch(SLEEPER).ready()
     used, idle = keep(instance), keep(instance)
     used.ask(0)
@@ -305,17 +304,13 @@ def test_a_drain_ends_kept_connections_and_loses_nothing(launch, keep, how):
                                                          {"content-type": JSON})
                          or used.connection.getresponse())  # fmt: skip
     wait_until(lambda: instance.ask("status")["busy"] == 1)
-    if how == "op":
-        instance.ask("drain")
-    else:
-        instance.process.terminate()
+    instance.process.terminate()
     wait_until(lambda: instance.state["phase"] == "draining")
     idle.connection.request("POST", "/predict", b"0", {"content-type": JSON})
     answer = idle.connection.getresponse()
     assert answer.getheader("connection") == "close"
     assert json.loads(answer.read())[0] == 0
     assert held().getheader("connection") == "close"
-    instance.process.terminate()
     assert instance.process.wait(20) == 0
 
 
