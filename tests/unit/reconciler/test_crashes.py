@@ -36,27 +36,27 @@ def update_that_fails(world: World) -> Iterator[str]:
     yield deployment
 
 
-def update_that_is_canceled(world: World) -> Iterator[str]:
+def update_that_never_ends(world: World) -> Iterator[str]:
     deployment = world.create()
     yield deployment
     world.engine.script(
         replace(SPEC, environment_variables=SLOW).revision, Script(ready_after_s=None)
     )
     world.update(deployment, environment_variables=SLOW)
-    yield deployment  # it never ends by itself
+    yield deployment
+
+
+def update_that_is_canceled(world: World) -> Iterator[str]:
+    for deployment in update_that_never_ends(world):
+        yield deployment
     with world.database.write() as session:
         intents.cancel(session, session.get(intents.WorkRequest, world.work_request(deployment).id))
     yield deployment
 
 
 def delete_during_an_update(world: World) -> Iterator[str]:
-    deployment = world.create()
-    yield deployment
-    world.engine.script(
-        replace(SPEC, environment_variables=SLOW).revision, Script(ready_after_s=None)
-    )
-    world.update(deployment, environment_variables=SLOW)
-    yield deployment  # it never ends by itself
+    for deployment in update_that_never_ends(world):
+        yield deployment
     world.ask(deployment, intents.delete)
     yield deployment
 
