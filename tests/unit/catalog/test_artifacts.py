@@ -75,7 +75,7 @@ def test_deleted_bytes_are_gone_and_deleting_again_is_fine(store: ArtifactStore)
     digest = put(store, b"x").digest
     store.delete(digest)
     store.delete(digest)
-    with pytest.raises(NotFound, match="upload them again"):
+    with pytest.raises(NotFound, match="upload it again"):
         store.open(digest)
 
 
