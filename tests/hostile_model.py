@@ -64,28 +64,40 @@ def hostile_instance(
     )
 
 
-def request(path: Path, code: str) -> tuple[int, bytes]:
-    """The status and the body of the answer; 0 when the copy died over it.
+class Line:
+    """A connection to an instance that is kept between requests."""
 
-    The answer's ``prediction`` is what ``answer`` is after the code, or the error it ended with.
-    """
-    body = json.dumps({"code": base64.b64encode(code.encode()).decode()}).encode()
-    with socket.socket(socket.AF_UNIX) as caller:
-        caller.settimeout(30)
-        caller.connect(str(path))
-        caller.sendall(
+    def __init__(self, path: Path) -> None:
+        self._caller = socket.socket(socket.AF_UNIX)
+        self._caller.settimeout(30)
+        self._caller.connect(str(path))
+        self._stream = self._caller.makefile("rb")
+
+    def __enter__(self) -> "Line":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+        self._caller.close()
+
+    def request(self, code: str) -> tuple[int, bytes]:
+        """The status and the body of the answer; 0 when the copy died over it.
+
+        The answer's ``prediction`` is what ``answer`` is after the code, or the error it ended with.
+        """
+        body = json.dumps({"code": base64.b64encode(code.encode()).decode()}).encode()
+        self._caller.sendall(
             b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-            b"content-length: %d\r\nconnection: close\r\n\r\n%s" % (len(body), body)
+            b"content-length: %d\r\n\r\n%s" % (len(body), body)
         )
         # Not until the end of the connection: a forked child may hold it open.
         try:
-            with caller.makefile("rb") as stream:
-                line, length = stream.readline(), 0
-                for header in iter(stream.readline, b"\r\n"):
-                    if not header:
-                        break
-                    if header.lower().startswith(b"content-length:"):
-                        length = int(header.split(b":")[1])
-                return (int(line.split(b" ")[1]) if line else 0), stream.read(length)
+            line, length = self._stream.readline(), 0
+            for header in iter(self._stream.readline, b"\r\n"):
+                if not header:
+                    break
+                if header.lower().startswith(b"content-length:"):
+                    length = int(header.split(b":")[1])
+            return (int(line.split(b" ")[1]) if line else 0), self._stream.read(length)
         except ConnectionResetError:
             return 0, b""

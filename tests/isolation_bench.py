@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.hostile_model import hostile_instance, request
+from tests.hostile_model import Line, hostile_instance
 from tests.supervisor_bench import SupervisorBench, wait_until
 
 from havre.domain.instance import InstanceSpec, InstanceStatus
@@ -72,14 +72,21 @@ class Model:
         self.folder = bench.home.instances / spec.id
         self._bench = bench
 
-    def does(self, code: str) -> Any:
-        """What ``answer`` is after the code, or the error it ended with, as text."""
-        status, answer = self.request(code)
+    def does(self, code: str, line: Line | None = None) -> Any:
+        """What ``answer`` is after the code, or the error it ended with, as text.
+
+        On a line of its own, where none is given.
+        """
+        status, answer = line.request(code) if line else self.request(code)
         assert status == 200, (status, answer, self.log())
         return json.loads(answer)["prediction"]
 
     def request(self, code: str) -> tuple[int, bytes]:
-        return request(self.status.socket, code)
+        with self.line() as line:
+            return line.request(code)
+
+    def line(self) -> Line:
+        return Line(self.status.socket)
 
     def log(self) -> str:
         return self._bench.log(self.spec.id)

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "src")]
 
-from tests.hostile_model import hostile_instance, request  # noqa: E402
+from tests.hostile_model import Line, hostile_instance  # noqa: E402
 
 from havre.domain.instance import InstanceStatus  # noqa: E402
 from havre.engines.process import ProcessEngine  # noqa: E402
@@ -61,7 +61,8 @@ def try_all(home: Home, client: Supervisor, supervisor: int, codes: list[str]) -
     for code in codes:
         for name, value in known.items():
             code = code.replace(f"{{{name}}}", str(value))
-        status, body = request(instances["a"].socket, code)
+        with Line(instances["a"].socket) as line:
+            status, body = line.request(code)
         answers.append(json.loads(body)["prediction"] if status == 200 else f"HTTP {status}")
     before = processes_of_ours()
     for name in instances:

@@ -142,18 +142,20 @@ def test_hostile_state_does_not_fool_or_stop_the_engine(isolation: IsolationBenc
     model = isolation.run("a")
     state = str(model.folder / "state" / "state.json")
     pid = model.status.pid
-    os.kill(pid, 19)  # the keeper does not answer: only the file speaks
-    try:
-        for make in (
-            "os.mkfifo(path)",
-            "os.symlink('/dev/zero', path)",
-            "open(path, 'w').write('[' * 100000)",
-            "open(path, 'w').truncate(1 << 40)",
-        ):
-            model.does(f"import os; path = {state!r}; os.remove(path); {make}")
-            began = time.monotonic()
-            seen = model.now()
-            assert time.monotonic() - began < 3, make
-            assert seen.deployment_id == model.spec.deployment_id
-    finally:
-        os.kill(pid, 18)
+    with model.line() as line:
+        model.does("answer = 1", line)  # accepted: a keeper that stands still accepts no more
+        os.kill(pid, 19)  # the keeper does not answer: only the file speaks
+        try:
+            for make in (
+                "os.mkfifo(path)",
+                "os.symlink('/dev/zero', path)",
+                "open(path, 'w').write('[' * 100000)",
+                "open(path, 'w').truncate(1 << 40)",
+            ):
+                model.does(f"import os; path = {state!r}; os.remove(path); {make}", line)
+                began = time.monotonic()
+                seen = model.now()
+                assert time.monotonic() - began < 3, make
+                assert seen.deployment_id == model.spec.deployment_id
+        finally:
+            os.kill(pid, 18)
