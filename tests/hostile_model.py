@@ -83,7 +83,8 @@ class Line:
     def request(self, code: str) -> tuple[int, bytes]:
         """The status and the body of the answer; 0 when the copy died over it.
 
-        The answer's ``prediction`` is what ``answer`` is after the code, or the error it ended with.
+        The answer's ``prediction`` is what ``answer`` is after the code, or the error it ended
+        with.
         """
         body = json.dumps({"code": base64.b64encode(code.encode()).decode()}).encode()
         self._caller.sendall(
