@@ -122,13 +122,19 @@ def _locked(stage: Stage) -> Hit:
 
 
 def _an_instance(stage: Stage) -> list[psutil.Process]:
-    """Keeper and copies of one that is routed and ready: a change's own are not yet promised."""
-    candidates = [
-        processes
-        for instance in sorted(stage.routed(stage.busy))
-        if len(processes := stage.instance_processes(instance)) > 1
-    ]
-    return stage.chance.choice(candidates)
+    """Keeper and copies of one that is routed and ready: a change's own are not yet promised.
+
+    After another fault there may be none yet: it is waited for.
+    """
+
+    def candidates() -> list[list[psutil.Process]]:
+        return [
+            processes
+            for instance in sorted(stage.routed(stage.busy))
+            if len(processes := stage.instance_processes(instance)) > 1
+        ]
+
+    return stage.chance.choice(wait_for("an instance that serves", candidates))
 
 
 @contextlib.contextmanager
