@@ -51,7 +51,8 @@ def serve(home):
         (home / "havre.toml").write_text(f'default_environment = "{SLUG}"\n')
     run(home, "up", "--port", str(asked.PORT), "--detach")
     if is_new:
-        run(home, "deploy", str(artifact()), "--name", NAME, "--bandwidth", MBPS)
+        batches = [] if asked.BATCH == 1 else ["--env", f"MODEL_BATCH_SIZE={asked.BATCH}"]
+        run(home, "deploy", str(artifact()), "--name", NAME, "--bandwidth", MBPS, *batches)
     listed = json.loads(run(home, "list", "--json"))
     url = urlsplit(next(one["modelDeploymentUrl"] for one in listed))
     address = asked.SCRATCH / "address.new"
@@ -70,9 +71,17 @@ def artifact():
     folder = Path(tempfile.mkdtemp(dir=asked.SCRATCH))
     (folder / "score.py").write_text(SCORE.format(workload=asked.WORKLOAD))
     shutil.copy(predictors.__file__, folder)
+    if asked.BATCH > 1:
+        (folder / "test_input.json").write_text(json.dumps({"data": sample()}))
     for model in asked.MODELS.glob("*.pkl"):
         shutil.copy(model, folder)
     return folder
+
+
+def sample():
+    """Rows on which batching is proved."""
+    samples = json.loads((asked.MODELS / "samples.json").read_text())[asked.WORKLOAD]
+    return [row for one in samples[::10] for row in one["rows"]]
 
 
 if __name__ == "__main__":
