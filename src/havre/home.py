@@ -109,6 +109,11 @@ class Home:
         return self.logs / "access.jsonl"
 
     @property
+    def telemetry(self) -> Path:
+        """Logs and metrics that are kept. The telemetry process writes there, and nobody else."""
+        return self.root / "telemetry"
+
+    @property
     def lib(self) -> Path:
         """The code of ours that runs beside a model's, by digest: running copies keep theirs."""
         return self.root / "lib"
@@ -132,6 +137,7 @@ class Home:
             self.lib,
             self.envoy,
             self.logs,
+            self.telemetry,
         ):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if os.geteuid() == 0:

@@ -1,0 +1,121 @@
+"""What an entry is: one set of columns for both logs, and the SQL that reads them from JSON lines.
+
+Lines that are not whole, or not ours, are no entries: the last one of a live file may be half
+written, and after a full disk one in the middle may be.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from havre.telemetry.layout import Category
+
+COLUMNS = {
+    "category": "VARCHAR",
+    "deployment": "VARCHAR",
+    "id": "VARCHAR",
+    "time": "BIGINT",
+    "ingested": "BIGINT",
+    "message": "VARCHAR",
+    "request": "VARCHAR",
+    "instance": "VARCHAR",
+    "copy": "INTEGER",
+    "revision": "VARCHAR",
+    "method": "VARCHAR",
+    "path": "VARCHAR",
+    "protocol": "VARCHAR",
+    "status": "SMALLINT",
+    "flags": "VARCHAR",
+    "total_ms": "DOUBLE",
+    "copy_ms": "DOUBLE",
+    "model_ms": "DOUBLE",
+    "bytes_in": "BIGINT",
+    "bytes_out": "BIGINT",
+}
+"""Name and type of each column of the view ``entries``; times are epoch ms."""
+
+PREDICT_FIELDS = (
+    *("deployment", "id", "time", "ingested", "message"),
+    *("request", "instance", "copy", "revision"),
+)
+"""Fields of a line of the predict log's files, of the types above; those without a value are left
+out or null."""
+
+_ACCESS_FIELDS = {
+    **dict.fromkeys(("id", "time", "deployment", "request", "method", "path"), "VARCHAR"),
+    **dict.fromkeys(("protocol", "flags", "copy"), "VARCHAR"),
+    "status": "VARCHAR",
+    **dict.fromkeys(("total_ms", "copy_us"), "DOUBLE"),
+    **dict.fromkeys(("bytes_in", "bytes_out"), "BIGINT"),
+}
+
+# Where no route was found the path says which deployment was meant.
+_MEANT = r"ocid1\.datasciencemodeldeployment\.[a-z0-9._-]+"
+
+_OF_ACCESS = {
+    "category": f"'{Category.ACCESS}'",
+    "deployment": f"coalesce(deployment, regexp_extract(path, '{_MEANT}'))",
+    "id": "id",
+    "time": "began",
+    "ingested": "began + CAST(coalesce(total_ms, 0) AS BIGINT)",
+    "message": "concat_ws(' ', method, path, protocol)",
+    "request": "request",
+    "instance": "who[1]",
+    "copy": "TRY_CAST(who[2] AS INTEGER)",
+    "revision": "who[3]",
+    "method": "method",
+    "path": "path",
+    "protocol": "protocol",
+    "status": "TRY_CAST(status AS SMALLINT)",
+    "flags": "nullif(flags, '-')",
+    "total_ms": "total_ms",
+    "copy_ms": "copy_us / 1000",
+    "model_ms": "TRY_CAST(who[4] AS DOUBLE) / 1000",
+    "bytes_in": "bytes_in",
+    "bytes_out": "bytes_out",
+}
+
+
+def select_json(category: Category, files: Iterable[Path]) -> str:
+    """A SELECT of all columns from live or closed files; there must be at least one."""
+    if category is Category.ACCESS:
+        inner = (
+            "SELECT *, epoch_ms(TRY_CAST(time AS TIMESTAMP)) AS began, "
+            f"string_split(copy, '/') AS who FROM {_read_json(files, _ACCESS_FIELDS)}"
+        )
+        columns = ", ".join(f"{what} AS {name}" for name, what in _OF_ACCESS.items())
+        return f"SELECT {columns} FROM ({inner}) WHERE id IS NOT NULL AND began IS NOT NULL"
+    fields = {name: COLUMNS[name] for name in PREDICT_FIELDS}
+    columns = ", ".join(
+        name if name in fields else f"'{category}' AS {name}" if name == "category"
+        else f"CAST(NULL AS {kind}) AS {name}"
+        for name, kind in COLUMNS.items()
+    )  # fmt: skip
+    source = _read_json(files, fields)
+    return f"SELECT {columns} FROM {source} WHERE id IS NOT NULL AND time IS NOT NULL"
+
+
+def select_parquet(files: Iterable[Path]) -> str:
+    """The same from segments."""
+    return f"SELECT {', '.join(COLUMNS)} FROM read_parquet({_quoted(files)}, union_by_name = true)"
+
+
+def select_nothing() -> str:
+    columns = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in COLUMNS.items())
+    return f"SELECT {columns} WHERE false"
+
+
+def quote(text: str) -> str:
+    """A literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _read_json(files: Iterable[Path], fields: dict[str, str]) -> str:
+    columns = ", ".join(f"{name}: '{kind}'" for name, kind in fields.items())
+    return (
+        f"read_json({_quoted(files)}, format = 'newline_delimited', ignore_errors = true, "
+        f"columns = {{{columns}}})"
+    )
+
+
+def _quoted(files: Iterable[Path]) -> str:
+    return f"[{', '.join(quote(str(path)) for path in files)}]"

@@ -1,0 +1,32 @@
+"""DuckDB as we use it: in memory, small, and never on the network."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+MEMORY_MB = 512
+
+
+def connect(
+    *, memory_mb: int = MEMORY_MB, threads: int = 1, spill: Path | None = None
+) -> "DuckDBPyConnection":
+    """A database of its own. Whoever never asks for one never loads the library.
+
+    ``spill``: a folder for what does not fit into its memory; without one that is an error.
+    """
+    import duckdb
+
+    return duckdb.connect(
+        ":memory:",
+        config={
+            "threads": threads,
+            "memory_limit": f"{memory_mb}MB",
+            # What is needed is linked in; nothing is ever fetched.
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "temp_directory": str(spill or ""),
+            "preserve_insertion_order": False,
+        },
+    )
