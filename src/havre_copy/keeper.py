@@ -356,7 +356,7 @@ class Keeper:
 
     def _copy(self, name, slot, hand, ring, scorer, journal):
         return Copy(
-            name=name,
+            name="%s/%s" % (name, self._spec.revision),
             slot=slot,
             hand=hand,
             ring=ring,

@@ -26,6 +26,7 @@ from havre_copy.slots import (
     SINCE,
     STATE,
     STREAMING,
+    TOOK,
     WRITING,
 )
 from havre_copy.together import Together
@@ -128,6 +129,7 @@ class Copy:
     def send(self, connection, request, result, form):
         """Send what predict() has returned, in its form. Raises as ``answer`` does."""
         words = self._words
+        request.took = words[TOOK]
         try:
             if request.stream:
                 raise Refused(
@@ -166,6 +168,7 @@ class Copy:
         failure = None
         try:
             self._slot.returned()
+            request.took = words[TOOK]
             words[ACTIVITY] = monotonic_ns()
             words[STATE] = STREAMING
             self._wire.begin_stream(connection, kind, request)
@@ -234,6 +237,7 @@ class Copy:
             os._exit(0)
         words = self._words
         words[FAILED] += 1
+        request.took = words[TOOK]
         if isinstance(error, NotEncodable):
             message = str(error)
             self._journal.say(message, _text(request.id))

@@ -50,10 +50,12 @@ class Request:
     """One request. ``content_type`` is as sent; ``id`` is printable ASCII or empty.
 
     ``digest`` is what the signed hash of the body says, base64; empty where none was asked for.
-    ``is_last``: the connection ends with its answer.
+    ``is_last``: the connection ends with its answer. ``took``: ns in predict(), None before; of a
+    stream, until its first part.
     """
 
-    __slots__ = ("stream", "content_type", "id", "body", "is_read", "is_last", "digest", "_head")
+    __slots__ = ("stream", "content_type", "id", "body", "is_read", "is_last", "digest", "took")
+    __slots__ += ("_head",)
 
     def header(self, name):
         """Value of a header named in lower case, ``b""`` if absent."""
@@ -61,12 +63,15 @@ class Request:
 
 
 class Wire:
-    """One copy's side of the wire; ``name`` goes out as ``x-havre-copy``."""
+    """One copy's side of the wire.
+
+    ``name``, and the microseconds in predict() after a slash, go out as ``x-havre-copy``.
+    """
 
     def __init__(self, name, max_body, hand):
         self._max_body = max_body
         self._hand = hand
-        self._common = b"x-havre-copy: %s\r\n" % name.encode("ascii", "replace")
+        self._name = b"x-havre-copy: %s/" % name.encode("ascii", "replace")
         self._ok = {kind: self._head(200, kind) for kind in (JSON, BYTES)}
         # What was read in heads that came before: most differ in their id only.
         self._known = {}
@@ -79,6 +84,7 @@ class Wire:
         """
         request.stream = request.is_read = False
         request.is_last = True
+        request.took = None
         request.content_type = request.id = request.body = request.digest = b""
         try:
             end = data.find(b"\r\n\r\n")
@@ -182,19 +188,17 @@ class Wire:
         connection.sendall(b"0\r\n%s\r\n" % trailer, MSG_NOSIGNAL)
 
     def _head(self, status, kind):
-        return b"HTTP/1.1 %d %s\r\n%scontent-type: %s\r\n" % (
-            status,
-            _REASONS[status],
-            self._common,
-            kind,
-        )
+        return b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\n" % (status, _REASONS[status], kind)
 
     def _about(self, request):
-        """Which request it was, and whether it was the connection's last."""
+        """Which request it was, who answered, and whether it was the connection's last."""
         if self._hand[ENDING]:
             request.is_last = True
         ending = b"connection: close\r\n" if request.is_last else b""
-        return b"opc-request-id: %s\r\n%s" % (request.id, ending) if request.id else ending
+        took = b"" if request.took is None else b"%d" % (request.took // 1000)
+        if not request.id:
+            return b"%s%s\r\n%s" % (self._name, took, ending)
+        return b"%s%s\r\nopc-request-id: %s\r\n%s" % (self._name, took, request.id, ending)
 
     def _send(self, connection, head, body, request):
         head = b"%s%scontent-length: %d\r\n\r\n" % (head, self._about(request), len(body))

@@ -87,12 +87,18 @@ def test_every_python_serves(launch, version):
     answer = instance.post("str", headers={"opc-request-id": "ABC"})
     assert (answer.status, answer.json) == (200, "text")
     assert answer.headers["opc-request-id"] == "ABC"
-    assert answer.headers["x-havre-copy"] in ("testinstance/0", "testinstance/1")
+    name, number, revision, took_us = answer.headers["x-havre-copy"].split("/")
+    assert (name, revision) == ("testinstance", "r1")
+    assert number in ("0", "1")
+    assert 0 <= int(took_us) < 10_000_000
     assert answer.headers["content-type"] == "application/json"
     assert instance.post("awaited").json == {"a": 1}
     assert instance.post("async_parts", STREAM).body == b"data: a\n\ndata: b\n\n"
-    assert instance.post("raises").json["message"] == "ZeroDivisionError: division by zero"
-    assert instance.post(b"{").status == 400
+    failed, refused = instance.post("raises"), instance.post(b"{")
+    assert failed.json["message"] == "ZeroDivisionError: division by zero"
+    assert failed.headers["x-havre-copy"].split("/")[3].isdigit()
+    assert refused.status == 400
+    assert refused.headers["x-havre-copy"].endswith("/r1/")
     assert instance.check(b'"str"') == [(200, b'"text"')]
     state = instance.ask("status")
     assert (state["mode"], state["ready"], state["failed"]) == ("forked", 2, 1)

@@ -147,26 +147,33 @@ def test_request_id_is_safe_to_log_and_to_send_back(pair, sent, kept):
     assert request.id == kept
 
 
-def asked(*, is_last: bool = False, identity: bytes = b"") -> wire.Request:
+def asked(
+    *, is_last: bool = False, identity: bytes = b"", took: int | None = None
+) -> wire.Request:
     request = wire.Request()
     request.id = identity
+    request.took = took
     request.is_last = is_last
     return request
 
 
 @pytest.mark.parametrize(
-    ("hand", "is_last", "ends"),
-    [(HAND, False, False), (HAND, True, True), ([0, 0, DRAINING], False, True)],
+    ("hand", "is_last", "ends", "took", "who"),
+    [
+        (HAND, False, False, 1_234_567, b"i/7/r1/1234"),
+        (HAND, True, True, None, b"i/7/r1/"),
+        ([0, 0, DRAINING], False, True, 0, b"i/7/r1/0"),
+    ],
 )
-def test_an_answer_is_one_message(pair, hand, is_last, ends):
+def test_an_answer_is_one_message(pair, hand, is_last, ends, took, who):
     ours, theirs = pair
-    request = asked(is_last=is_last, identity=b"ID")
-    wire.Wire("i/7", 100, hand).answer(ours, wire.JSON, b"[1]", request)
+    request = asked(is_last=is_last, identity=b"ID", took=took)
+    wire.Wire("i/7/r1", 100, hand).answer(ours, wire.JSON, b"[1]", request)
     ours.close()
     top, body = theirs.makefile("rb").read().split(b"\r\n\r\n")
     assert top.split(b"\r\n")[0] == b"HTTP/1.1 200 OK"
     assert set(top.split(b"\r\n")[1:]) == {
-        b"x-havre-copy: i/7",
+        b"x-havre-copy: " + who,
         *([b"connection: close"] if ends else []),
         b"content-type: application/json",
         b"content-length: 3",
