@@ -19,8 +19,6 @@ from havre.api.app import create_app
 from havre.api.services import Services
 from havre.auth.identity import Identity, home_id, settle
 from havre.auth.keyring import Keyring
-from havre.balancer.access_log import Rotation
-from havre.balancer.admin import Admin
 from havre.balancer.envoy import EnvoyBalancer
 from havre.balancer.resources import Limits
 from havre.catalog.artifacts import ArtifactStore
@@ -62,11 +60,6 @@ def serve(home: Home, settings: Settings) -> None:
         balancer = EnvoyBalancer(home, limits=Limits.behind(settings), keys=keys)
         balancer.start()
         stack.callback(balancer.stop)
-        rotation = Rotation(
-            home.access_log, Admin(home.admin_socket), max_mb=settings.access_log_mb
-        )
-        rotation.start()
-        stack.callback(rotation.stop)
         succession = _make_succession(home, settings, database, artifacts, balancer, identity)
         services = Services(
             database=database,

@@ -137,10 +137,16 @@ SETTINGS: tuple[Setting, ...] = (
         "Copies allowed per hardware thread of the machine, over all deployments.",
     ),
     Setting(
-        "access_log_mb",
+        "log_retention_days",
         int,
-        256,
-        "Megabytes of access log that are kept, counted before they are compressed; the oldest go.",
+        30,
+        "Days that entries of the logs are kept.",
+    ),
+    Setting(
+        "log_max_mb",
+        int,
+        512,
+        "Megabytes of each log of a deployment that are kept, compressed; the oldest go first.",
     ),
     Setting("log_level", str, "info", "How much is logged.", ("debug", "info", "warning", "error")),
 )
@@ -174,7 +180,8 @@ class Settings:
     rollout_canary: str
     capacity: str
     overcommit_factor: float
-    access_log_mb: int
+    log_retention_days: int
+    log_max_mb: int
     log_level: str
 
 

@@ -13,7 +13,7 @@ from tests.e2e.killing import is_alive, kill, kill_everything, kill_supervisor
 from tests.e2e.operated_server import wait_for
 
 from havre.client import ApiError
-from havre.supervisor.protocol import BALANCER, CONTROL_PLANE
+from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, TELEMETRY
 
 ENVOY_BACK_WITHIN_S = 5.0
 """Generous: shared machines. Alone it takes about half a second; the table tells."""
@@ -46,6 +46,12 @@ def _control_plane(stage: Stage) -> Hit:
 def _envoy(stage: Stage) -> Hit:
     with lives_on(stage, BALANCER) as hit:
         kill(stage.operated, BALANCER)
+    return hit
+
+
+def _telemetry(stage: Stage) -> Hit:
+    with lives_on(stage, TELEMETRY) as hit:
+        kill(stage.operated, TELEMETRY)
     return hit
 
 
@@ -152,6 +158,7 @@ FAULTS = (
     Fault("a keeper", _keeper),
     Fault("an instance", _instance, fails=IN_AN_INSTANCE),
     Fault("Envoy", _envoy, away_s=ENVOY_BACK_WITHIN_S),
+    Fault("telemetry", _telemetry),
     Fault("supervisor", _supervisor),
     Fault("supervisor and control plane", _control_plane_of_a_dead_supervisor),
     Fault("control plane, keeper, copy", _several, fails=1),

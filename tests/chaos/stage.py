@@ -18,7 +18,7 @@ from tests.e2e.remains import is_empty
 from havre.client import ApiError
 from havre.domain.errors import HavreError
 from havre.domain.states import BUSY, FINISHED
-from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, Phase
+from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, TELEMETRY, Phase
 
 KEEP_ALIVE, SHORT_LIVED = 64, 8
 PAUSE_S = 0.2
@@ -188,7 +188,7 @@ class Stage:
         waiting, routes = self._routes()
         if waiting or routes != wanted:
             return f"routes {routes}, waiting {waiting}, instances {wanted}"
-        names = {BALANCER, CONTROL_PLANE, *(f"i-{instance}" for instance in running)}
+        names = {BALANCER, CONTROL_PLANE, TELEMETRY, *(f"i-{instance}" for instance in running)}
         processes = server.processes()
         if set(processes) != names:
             return f"processes {sorted(processes)}, wanted {sorted(names)}"

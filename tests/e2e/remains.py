@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 from tests.e2e.operated_server import OperatedServer
 
-from havre.supervisor.protocol import BALANCER, CONTROL_PLANE
+from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, TELEMETRY
 
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -18,6 +18,7 @@ def standing(operated: OperatedServer) -> dict[str, psutil.Process]:
     return {
         CONTROL_PLANE: psutil.Process(pids[CONTROL_PLANE]),
         BALANCER: psutil.Process(pids[BALANCER]),
+        TELEMETRY: psutil.Process(pids[TELEMETRY]),
         "supervisor": psutil.Process(operated.supervisor_pid()),
     }
 
@@ -26,11 +27,11 @@ def is_empty(operated: OperatedServer) -> bool:
     """Whether no instance is left: no process, folder, socket or record of one."""
     mark = str(operated.home.root)
     return (
-        set(operated.processes()) == {CONTROL_PLANE, BALANCER}
+        set(operated.processes()) == {CONTROL_PLANE, BALANCER, TELEMETRY}
         and list(operated.home.instances.iterdir()) == []
         and list(operated.home.instance_sockets.iterdir()) == []
-        and len(list(operated.home.processes.iterdir())) == 2
-        and sum(mark in " ".join(words) for words in commands()) == 3
+        and len(list(operated.home.processes.iterdir())) == 3
+        and sum(mark in " ".join(words) for words in commands()) == 4
     )
 
 

@@ -21,7 +21,7 @@ from tests.e2e.operated_server import TROUBLED, OperatedServer, configuration, w
 from tests.e2e.operated_server import operated as operated
 
 from havre.client import ApiError
-from havre.supervisor.protocol import BALANCER, CONTROL_PLANE
+from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, TELEMETRY
 
 COPIES = 4
 IN_FLIGHT = 32
@@ -323,7 +323,7 @@ def assert_only_this_is_there(operated: OperatedServer, deployment: str) -> None
     """No instance, route, socket or process but this deployment's one."""
     wait_for("one instance", lambda: len(list(operated.home.instances.iterdir())) == 1)
     [instance] = operated.instances(deployment)
-    names = {BALANCER, CONTROL_PLANE, f"i-{instance}"}
+    names = {BALANCER, CONTROL_PLANE, TELEMETRY, f"i-{instance}"}
     wait_for("no other process", lambda: set(operated.processes()) == names)
     sockets = {path.name for path in operated.home.instance_sockets.iterdir()}
     assert sockets == {f"{instance}.sock", f"{instance}.ctl"}

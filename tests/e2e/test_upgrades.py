@@ -18,7 +18,7 @@ from tests.e2e.other_version import OtherVersion
 import havre
 from havre.home import Home
 from havre.supervisor import records
-from havre.supervisor.protocol import BALANCER, CONTROL_PLANE
+from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, TELEMETRY
 
 OLD = "0.0.9"
 COPIES = 2
@@ -86,7 +86,7 @@ def test_an_upgrade_loses_no_prediction_and_restarts_no_copy(upgraded: Upgraded)
         after = server.server.status()
         assert (after["version"], after["healthy"]) == (havre.__version__, True)
         assert after["supervisor_pid"] == status["supervisor_pid"]
-        assert changed(before, server.pids()) == {CONTROL_PLANE}
+        assert changed(before, server.pids()) == {CONTROL_PLANE, TELEMETRY}
         assert upgraded.copies() == copies
         upgraded.assert_serves_as_before()
         [balancer] = after["behind"]
@@ -104,7 +104,7 @@ def test_an_upgrade_loses_no_prediction_and_restarts_no_copy(upgraded: Upgraded)
         assert f"going back {havre.__version__} → {OLD}" in done.stderr
         load.wait_for_more()
         assert server.server.status()["version"] == OLD
-        assert changed(pids, server.pids()) == {CONTROL_PLANE}
+        assert changed(pids, server.pids()) == {CONTROL_PLANE, TELEMETRY}
         upgraded.up()
         load.wait_for_more()
         upgraded.assert_serves_as_before()
@@ -132,7 +132,7 @@ def test_keepers_of_another_protocol_are_replaced_without_a_lost_prediction(
         load.wait_for_more()
         upgraded.assert_serves_as_before()
     assert load.failures == []
-    wait_for("no other process", lambda: len(server.pids()) == 3)
+    wait_for("no other process", lambda: len(server.pids()) == 4)
 
 
 def test_a_supervisor_that_cannot_hand_over_is_replaced(upgraded: Upgraded) -> None:
@@ -150,7 +150,7 @@ def test_a_supervisor_that_cannot_hand_over_is_replaced(upgraded: Upgraded) -> N
         after = upgraded.server.server.status()
         assert after["version"] == havre.__version__
         assert after["supervisor_pid"] != status["supervisor_pid"]
-        assert changed(before, upgraded.server.pids()) == {CONTROL_PLANE}
+        assert changed(before, upgraded.server.pids()) == {CONTROL_PLANE, TELEMETRY}
         assert upgraded.copies() == copies
         upgraded.assert_serves_as_before()
     assert load.failures == []
@@ -181,7 +181,7 @@ def test_what_cannot_be_upgraded_serves_on(upgraded: Upgraded) -> None:
         identity.write_text(kept)
         upgraded.up()
         upgraded.assert_serves_as_before()
-        assert changed(before, server.pids()) == {CONTROL_PLANE}
+        assert changed(before, server.pids()) == {CONTROL_PLANE, TELEMETRY}
     assert load.failures == []
 
 

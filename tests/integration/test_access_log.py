@@ -1,11 +1,10 @@
-"""The access log of a real Envoy: what a line says, and that a rotation loses none."""
+"""The access log of a real Envoy, collected: what an entry says, and that none is lost."""
 
-import gzip
-import json
+import http.client
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,11 +18,16 @@ from tests.envoy_server import (
     wait_until,
 )
 
-from havre.balancer.access_log import Rotation
 from havre.balancer.envoy import EnvoyBalancer
 from havre.domain.errors import Unavailable
 from havre.domain.ocid import Kind, new_ocid
 from havre.domain.route import Endpoint, Route
+from havre.telemetry import layout
+from havre.telemetry.access_log import AccessLog
+from havre.telemetry.collecting import Tally
+from havre.telemetry.conversion import Converter
+from havre.telemetry.layout import Category
+from havre.telemetry.store import LogStore
 
 INSTANCE = "8b1f0c7a55d2"
 
@@ -31,7 +35,7 @@ INSTANCE = "8b1f0c7a55d2"
 @pytest.fixture
 def deployment(envoy: EnvoyServer, upstreams: StartUpstream) -> Iterator[str]:  # noqa: F811
     socket = envoy.home.instance_sockets / f"{INSTANCE}.sock"
-    upstreams(socket, answer_with(b'{"a":1}', x_havre_copy=f"{INSTANCE}/1"))
+    upstreams(socket, answer_with(b'{"a":1}', x_havre_copy=f"{INSTANCE}/1/r1/412"))
     balancer = EnvoyBalancer(envoy.home)
     balancer.start()
     deployment_id = new_ocid(Kind.DEPLOYMENT)
@@ -40,39 +44,96 @@ def deployment(envoy: EnvoyServer, upstreams: StartUpstream) -> Iterator[str]:  
     balancer.stop()
 
 
-def test_a_line_says_what_was_asked_and_who_answered(
+@pytest.fixture
+def store(envoy: EnvoyServer) -> Iterator[LogStore]:  # noqa: F811
+    store = LogStore(envoy.home)
+    yield store
+    store.close()
+
+
+def collector(envoy: EnvoyServer, *, settled_s: float = 60.0) -> AccessLog:  # noqa: F811
+    tally = Tally()
+    return AccessLog(
+        envoy.home,
+        envoy.admin,
+        Converter(envoy.home, tally),
+        tally,
+        most_bytes=10**9,
+        close_after_s=0.0,
+        settled_s=settled_s,
+    )
+
+
+def collect(collector: AccessLog) -> None:
+    collector.collect(time.time_ns() // 1_000_000)
+
+
+def entries(store: LogStore, *deployments: str, sql: str = "") -> list[dict[str, Any]]:
+    answer = store.query(
+        sql or "SELECT * FROM entries ORDER BY time, id",
+        category=Category.ACCESS,
+        deployments=deployments or None,
+        time_from_ms=0,
+        time_to_ms=2**53,
+        limit=1_000_000,
+        time_limit_s=60,
+    )
+    return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
+
+
+def test_an_entry_says_what_was_asked_and_who_answered(
     envoy: EnvoyServer,  # noqa: F811
     deployment: str,
+    store: LogStore,
 ) -> None:
-    answer = requests.post(
-        f"{envoy.url}/{deployment}/predict?token=secret",
-        data=b"{}",
-        headers={"opc-request-id": "mine"},
-        timeout=10,
-    )
+    url = f"{envoy.url}/{deployment}/predict"
+    headers = {"opc-request-id": "mine", "x-envoy-original-path": "/forged"}
+    answer = requests.post(f"{url}?token=secret", data=b"{}", headers=headers, timeout=10)
     assert "x-havre-copy" not in answer.headers
+    requests.get(url, timeout=10)
+    announce_too_much(envoy, f"/{deployment}/predict?token=secret")
     unknown = new_ocid(Kind.DEPLOYMENT)
     requests.post(f"{envoy.url}/{unknown}/predict", data=b"{}", timeout=10)
-    requests.get(f"{envoy.url}/healthz", timeout=10)
-    log = envoy.home.access_log
-    wait_until(lambda: log.exists() and len(lines(log)) == 2)
-    served, refused = lines(log)
-    assert served["deployment"] == deployment
-    assert (served["request"], served["copy"]) == ("mine", f"{INSTANCE}/1")
-    assert (served["method"], served["status"], served["flags"]) == ("POST", 200, "-")
+    for of_the_api in ("healthz", f"20190101/modelDeployments/{deployment}"):
+        requests.get(f"{envoy.url}/{of_the_api}", timeout=10)
+    wait_until(lambda: len(entries(store)) == 4)
+    served, wrong_method, too_large = entries(store, deployment)
+    [lost] = entries(store, unknown)
+    assert "secret" not in envoy.home.access_log.read_text()
+    assert (served["request"], served["deployment"]) == ("mine", deployment)
+    assert (served["instance"], served["copy"], served["revision"]) == (INSTANCE, 1, "r1")
+    assert (served["method"], served["status"], served["flags"]) == ("POST", 200, None)
     assert (served["bytes_in"], served["bytes_out"]) == (2, 7)
-    assert 0 < served["copy_us"] <= (served["total_ms"] + 1) * 1000
-    assert served["time"].endswith("Z")
-    assert "secret" not in log.read_text()
-    assert refused["status"] == 404
-    assert refused["path"] == f"/{unknown}/predict"
-    assert not {"copy", "copy_us", "deployment"} & refused.keys()
-    assert served["id"] != refused["id"]
+    assert (served["path"], served["protocol"]) == (f"/{deployment}/predict", "HTTP/1.1")
+    assert served["message"] == f"POST /{deployment}/predict HTTP/1.1"
+    assert 0 < served["copy_ms"] <= served["total_ms"] + 1
+    assert served["model_ms"] == 0.412
+    assert abs(served["time"] - time.time() * 1000) < 60_000
+    assert served["ingested"] >= served["time"]
+    # No control plane is here to read the large body away.
+    assert (wrong_method["status"], too_large["status"], lost["status"]) == (405, 503, 404)
+    for refused in (wrong_method, too_large, lost):
+        assert {refused[each] for each in ("instance", "copy", "copy_ms", "model_ms")} == {None}
+    assert len({each["id"] for each in (served, wrong_method, too_large, lost)}) == 4
+    # The same when they have moved on, and there is one folder for all that leads nowhere.
+    before = entries(store)
+    collecting = collector(envoy, settled_s=0.0)
+    while (
+        list(envoy.home.telemetry.glob("access/*/*.parquet")) == []
+        or envoy.home.access_log.exists()
+    ):
+        collect(collecting)
+    assert entries(store) == before
+    folders = {path.name for path in (envoy.home.telemetry / "access").iterdir() if path.is_dir()}
+    assert folders == {deployment, layout.UNROUTED}
 
 
-def test_a_rotation_loses_no_line(envoy: EnvoyServer, deployment: str) -> None:  # noqa: F811
-    log = envoy.home.access_log
-    rotation = Rotation(log, envoy.admin, max_mb=1)
+def test_collecting_under_load_loses_and_doubles_no_entry(
+    envoy: EnvoyServer,  # noqa: F811
+    deployment: str,
+    store: LogStore,
+) -> None:
+    collecting = collector(envoy)
     ending = threading.Event()
 
     def ask() -> int:
@@ -83,55 +144,66 @@ def test_a_rotation_loses_no_line(envoy: EnvoyServer, deployment: str) -> None: 
                 sent += 1
         return sent
 
-    with ThreadPoolExecutor(4) as pool:
+    def look() -> int:
+        looks = 0
+        while not ending.is_set():
+            [found] = entries(store, sql="SELECT count(*) n, count(DISTINCT id) ids FROM entries")
+            assert found["n"] == found["ids"]
+            looks += 1
+        return looks
+
+    with ThreadPoolExecutor(5) as pool:
         asking = [pool.submit(ask) for _ in range(4)]
+        looking = pool.submit(look)
         try:
-            for turns in range(1, 4):
-                wait_until(lambda: log.exists() and log.stat().st_size > 130_000)
-                rotation.rotate()
-                assert len(compressed(log)) == turns
+            wait_until(lambda: collect(collecting) or segments(envoy) >= 4)
         finally:
             ending.set()
     sent = sum(each.result() for each in asking)
-
-    def found() -> list[str]:
-        whole = [entry["id"] for path in compressed(log) for entry in lines(path)]
-        return whole + [entry["id"] for entry in lines(log)]
-
-    wait_until(lambda: len(found()) == sent)
-    assert len(set(found())) == sent
+    assert looking.result() > 0
+    wait_until(lambda: len(entries(store, deployment)) == sent)
+    assert len({each["id"] for each in entries(store, deployment)}) == sent
 
 
-def test_the_oldest_goes_and_what_a_crash_left_is_compressed(
+def test_a_file_that_is_still_written_to_waits(
     envoy: EnvoyServer,  # noqa: F811
     deployment: str,
+    store: LogStore,
 ) -> None:
-    log = envoy.home.access_log
-    requests.post(f"{envoy.url}/{deployment}/predict", data=b"{}", timeout=10)
-    wait_until(log.exists)
-    for number in range(10):
-        log.with_suffix(f".{1_700_000_000_000 + number}.jsonl").write_text("{}\n")
-    Rotation(log, envoy.admin, max_mb=1).rotate()
-    assert [int(path.name.split(".")[1]) % 100 for path in compressed(log)] == [*range(2, 10)]
-    assert list(log.parent.glob("access.*.jsonl")) == []
+    """Whoever closed it may have been killed before Envoy was asked to leave it."""
+    url = f"{envoy.url}/{deployment}/predict"
+    requests.post(url, data=b"{}", timeout=10)
+    wait_until(lambda: len(entries(store)) == 1)
+    collecting = collector(envoy)
+    place = envoy.home.telemetry / "access"
+    place.mkdir()
+    envoy.home.access_log.rename(place / layout.closed_name(7))
+    requests.post(url, data=b"{}", timeout=10)
+    wait_until(lambda: len(entries(store)) == 2)  # into the closed file
+    collect(collecting)
+    collect(collecting)
+    assert (segments(envoy), len(layout.closed_files(place))) == (0, 1)
+    requests.post(url, data=b"{}", timeout=10)
+    wait_until(lambda: len(entries(store)) == 3)  # into another
+    assert envoy.home.access_log.exists()
+    wait_until(lambda: collect(collecting) or segments(envoy) == 2)
     envoy.kill()
-    log.write_bytes(b"x" * 200_000)
+    envoy.home.access_log.write_bytes(b"{}\n")
     with pytest.raises(Unavailable):
-        Rotation(log, envoy.admin, max_mb=1).rotate()
-    [closed] = log.parent.glob("access.*.jsonl")  # kept, until a load balancer has another open
+        collect(collecting)
+    assert len(layout.closed_files(place)) == 1  # until a load balancer has another open
     envoy.start()
-    requests.post(f"{envoy.url}/{deployment}/predict", data=b"{}", timeout=10)
-    wait_until(log.exists)
-    Rotation(log, envoy.admin, max_mb=1).rotate()
-    assert not closed.exists()
-    assert gzip.decompress(compressed(log)[-1].read_bytes()) == b"x" * 200_000
+    requests.post(url, data=b"{}", timeout=10)
+    wait_until(lambda: collect(collecting) or layout.closed_files(place) == {})
+    assert len(entries(store)) == 4
 
 
-def lines(path: Path) -> list[dict[str, Any]]:
-    """Its entries; the last line may be half written yet."""
-    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    return [json.loads(line) for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
+def announce_too_much(envoy: EnvoyServer, path: str) -> None:  # noqa: F811
+    connection = http.client.HTTPConnection("127.0.0.1", envoy.port, timeout=10)
+    connection.request("POST", path, body=b"", headers={"content-length": "99999999999"})
+    connection.getresponse().read()
+    connection.close()
 
 
-def compressed(log: Path) -> list[Path]:
-    return sorted(log.parent.glob("access.*.jsonl.gz"))
+def segments(envoy: EnvoyServer) -> int:  # noqa: F811
+    return len(list(envoy.home.telemetry.glob("access/*/*.parquet")))

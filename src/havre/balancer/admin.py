@@ -63,6 +63,11 @@ class Admin:
         except Unavailable:
             return False
 
+    def failed_writes(self) -> int:
+        """How often what it had to log could not be written, since it started."""
+        stats = self._get("/stats", filter=r"^filesystem\.write_failed$")
+        return int(stats.partition(": ")[2] or 0)
+
     def reopen_logs(self) -> None:
         """Have it go on in new files where its logs were renamed."""
         self._ask("POST", "/reopen_logs")

@@ -117,6 +117,7 @@ def _bootstrap(home: Home) -> dict[str, Any]:
                             r".*\.update_(rejected|failure)",
                             r"cluster_manager\.warming_clusters",
                             r"server\.(state|live)",
+                            r"filesystem\.write_failed",
                         )
                     ]
                 }

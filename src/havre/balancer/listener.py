@@ -11,6 +11,7 @@ from havre.balancer.resources import (
     LISTENER,
     LUA,
     MAX_BODY_BYTES,
+    ORIGINAL_PATH,
     PATH_HEADER,
     RATE,
     REQUEST_ID,
@@ -33,7 +34,7 @@ provisioned bandwidth lets it: otherwise a client per copy that does not read st
 """
 REQUEST_ID_LENGTH = 128
 
-# A wildcard first: the deployment's id is the last one before "predict", as in _PREDICTION.
+# A wildcard first: the deployment's id is the last one before "predict", as in PREDICTION.
 _LENIENT_PATHS = f"""
 local pattern = "^[^?]*/(ocid1%.datasciencemodeldeployment%.[^/?]+)/+(predict%a*)"
 function envoy_on_request(handle)
@@ -131,7 +132,12 @@ def _early_headers() -> Json:
         "name": "envoy.http.early_header_mutation.header_mutation",
         "typed_config": typed(
             "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
-            mutations=[{"append": sane}, {"append": fresh}, {"remove": PATH_HEADER}],
+            mutations=[
+                {"append": sane},
+                {"append": fresh},
+                {"remove": PATH_HEADER},
+                {"remove": ORIGINAL_PATH},
+            ],
         ),
     }
 

@@ -24,7 +24,14 @@ ROUTES = "front"
 STATS_PREFIX = "front"
 PATH_HEADER = "x-havre-path"
 """The path as the client sent it, where it was rewritten."""
+ORIGINAL_PATH = "x-envoy-original-path"
+"""The same, where Envoy itself rewrote it."""
 REQUEST_ID = "opc-request-id"
+
+PREDICTION = (
+    r"[^?]*/ocid1\.datasciencemodeldeployment\.[^/?]+/+predict(?:WithResponseStream)?(?:[/?].*)?"
+)
+"""Paths that mean to ask a deployment for a prediction."""
 
 BANDWIDTH = "envoy.filters.http.bandwidth_limit"
 RATE = "envoy.filters.http.local_ratelimit"

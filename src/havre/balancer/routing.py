@@ -34,6 +34,8 @@ from havre.balancer.resources import (
     COLLECT,
     LUA,
     MAX_BODY_BYTES,
+    ORIGINAL_PATH,
+    PREDICTION,
     RATE,
     ROUTES,
     UNBOUNDED,
@@ -59,9 +61,6 @@ API_VERSIONS = ("20190101", "20180409", "20190909", "20200531", "20180401", "201
 _API_ROOTS = r"healthz|metrics|console|openapi\.json|docs"
 _API_AT_ROOT = rf"/(?:{'|'.join(API_VERSIONS)}|{_API_ROOTS})(?:[/?].*)?"
 _API_ANYWHERE = rf"[^?]*/(?:{'|'.join(API_VERSIONS)})(?:[/?].*)?|/+(?:{_API_ROOTS})(?:[/?].*)?"
-_PREDICTION = (
-    r"[^?]*/ocid1\.datasciencemodeldeployment\.[^/?]+/+predict(?:WithResponseStream)?(?:[/?].*)?"
-)
 # 0 to 10485760.
 _LENGTH_ALLOWED = (
     r"0*(?:[0-9]{1,7}|10[0-3][0-9]{5}|104[0-7][0-9]{4}|1048[0-4][0-9]{3}"
@@ -131,7 +130,7 @@ def _allowed_otherwise(*, is_signed: bool) -> Json:
         "matcher": first(
             [
                 (path_is(_API_AT_ROOT), go(_api())),
-                (path_is(_PREDICTION), go(_look_again(is_signed=is_signed))),
+                (path_is(PREDICTION), go(_look_again(is_signed=is_signed))),
                 (path_is(_API_ANYWHERE), go(_api())),
             ],
             otherwise=go(_refuse(404)),
@@ -147,9 +146,9 @@ def _not_allowed(post: Json) -> Json:
     return first(
         [
             (path_is(_API_AT_ROOT), go(_api())),
-            (all_of(negation(path_is(_PREDICTION)), path_is(_API_ANYWHERE)), go(_api())),
+            (all_of(negation(path_is(PREDICTION)), path_is(_API_ANYWHERE)), go(_api())),
             (too_large, go(_read_away(413))),
-            (all_of(path_is(_PREDICTION), negation(post)), go(_refuse(405))),
+            (all_of(path_is(PREDICTION), negation(post)), go(_refuse(405))),
             (all_of(post, negation(has_length)), go(_refuse(411))),
         ],
         otherwise=go(_refuse(404)),
@@ -302,6 +301,8 @@ def _read_away(status: int) -> Json:
             "timeout": "0s",
             "max_stream_duration": _at_most(UPLOAD_S),
         },
+        # Told to the access log: by then the path is the one that it was rewritten to.
+        "request_headers_to_add": [{"header": {"key": ORIGINAL_PATH, "value": "%REQ(:PATH)%"}}],
         "typed_per_filter_config": _unbuffered(),
     }
 

@@ -1,4 +1,4 @@
-"""Bringing a home up: the supervisor, then the load balancer and the control plane, then health."""
+"""Bringing a home up: the supervisor, then what a server is made of, then health."""
 
 import json
 import os
@@ -23,6 +23,7 @@ from havre.supervisor.identity import is_running
 from havre.supervisor.protocol import (
     BALANCER,
     CONTROL_PLANE,
+    TELEMETRY,
     Phase,
     ProcessSpec,
     ProcessStatus,
@@ -138,10 +139,10 @@ def bring_up(
 ) -> str:
     """Have the supervisor run what a server is made of; returns its URL once it is healthy.
 
-    What runs already is left as it is, but for a control plane that an earlier supervisor started
-    from another version or with other settings: it is replaced, which no prediction notices. A load
-    balancer of that kind serves on, and is the new one from its next start on. Raises SystemFault
-    with the last lines of the log of what did not come up.
+    What runs already is left as it is, but for a control plane or a telemetry process that an
+    earlier supervisor started from another version or with other settings: it is replaced, which no
+    prediction notices. A load balancer of that kind serves on, and is the new one from its next
+    start on. Raises SystemFault with the last lines of the log of what did not come up.
     """
     supervisor = Supervisor(home.supervisor_socket)
     about = supervisor.ping()
@@ -155,7 +156,8 @@ def bring_up(
     )
     _ensure_balancer(supervisor, _balancer(home, settings))
     step("starting the control plane")
-    _ensure_control_plane(supervisor, _control_plane(home, flags, environ))
+    _ensure(supervisor, _control_plane(home, flags, environ))
+    _ensure(supervisor, _telemetry(home, flags, environ))
     step("waiting until it is healthy")
     _wait_until_healthy(home, supervisor, about["url"])
     url: str = about["url"]
@@ -186,12 +188,13 @@ def _ensure_balancer(supervisor: Supervisor, spec: ProcessSpec) -> None:
         supervisor.renew(spec)
 
 
-def _ensure_control_plane(supervisor: Supervisor, spec: ProcessSpec) -> None:
-    status = supervisor.inspect(CONTROL_PLANE)
+def _ensure(supervisor: Supervisor, spec: ProcessSpec) -> None:
+    """Of what no prediction passes through."""
+    status = supervisor.inspect(spec.name)
     if status is not None and _runs(status):
         if not status.adopted or status.spec_digest == spec.digest:
             return
-        supervisor.stop(CONTROL_PLANE)
+        supervisor.stop(spec.name)
     supervisor.start(spec)
 
 
@@ -212,31 +215,41 @@ def _balancer(home: Home, settings: Settings) -> ProcessSpec:
 
 
 def _control_plane(home: Home, flags: Mapping[str, Any], environ: Mapping[str, str]) -> ProcessSpec:
+    return _of_ours(home, CONTROL_PLANE, "havre.service", flags, environ)
+
+
+def _telemetry(home: Home, flags: Mapping[str, Any], environ: Mapping[str, str]) -> ProcessSpec:
+    return _of_ours(home, TELEMETRY, "havre.telemetry", flags, environ)
+
+
+def _of_ours(
+    home: Home, name: str, module: str, flags: Mapping[str, Any], environ: Mapping[str, str]
+) -> ProcessSpec:
     """It reads its settings itself; flags reach it as the environment does.
 
     Where it is reached is the supervisor's: another ``--port`` is no reason to start it anew. Other
     code is: so it is told which it is.
     """
     stated = {
-        f"HAVRE_{name.upper()}": str(value)
-        for name, value in flags.items()
-        if value is not None and name not in {"host", "port"}
+        f"HAVRE_{flag.upper()}": str(value)
+        for flag, value in flags.items()
+        if value is not None and flag not in {"host", "port"}
     }
     return ProcessSpec(
-        name=CONTROL_PLANE,
+        name=name,
         argv=(
-            *(sys.executable, "-P", "-m", "havre.service"),
+            *(sys.executable, "-P", "-m", module),
             *("--home", str(home.root), "--release", str(current())),
         ),
         environment={**passed_on(environ), **stated},
         folder=str(home.root),
-        log=str(home.logs / "control-plane.log"),
+        log=str(home.logs / f"{name}.log"),
         restart=Restart.ALWAYS,
     )
 
 
 def passed_on(environ: Mapping[str, str]) -> dict[str, str]:
-    """What the control plane gets of the shell's variables: what building environments, reaching
+    """What our own processes get of the shell's variables: what building environments, reaching
     indexes and object stores, and our settings need. Whatever else a shell holds stays there.
     """
     return {

@@ -24,7 +24,7 @@ from havre.settings import Settings, load_settings
 from havre.supervisor import records
 from havre.supervisor.client import Supervisor
 from havre.supervisor.identity import Identity, is_running
-from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, Phase
+from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, TELEMETRY, Phase
 
 NOT_RUNNING = 3
 """Exit code of `status` when the server is down."""
@@ -173,6 +173,7 @@ class Report:
     pid: int = 0
     supervisor_pid: int = 0
     balancer_pid: int = 0
+    telemetry_pid: int = 0
     deployments: list[dict[str, str]] = field(default_factory=list)
     left_running: list[str] = field(default_factory=list)
     behind: list[str] = field(default_factory=list)
@@ -189,6 +190,7 @@ class Report:
             "pid": self.pid,
             "supervisor_pid": self.supervisor_pid,
             "balancer_pid": self.balancer_pid,
+            "telemetry_pid": self.telemetry_pid,
             "deployments": self.deployments,
             "left_running": self.left_running,
             "behind": self.behind,
@@ -217,6 +219,7 @@ def look(home: Home) -> Report:
         pid=pids.get(CONTROL_PLANE, 0),
         supervisor_pid=about["supervisor"]["pid"],
         balancer_pid=pids.get(BALANCER, 0),
+        telemetry_pid=pids.get(TELEMETRY, 0),
         deployments=_deployments(home) if health is not None else [],
         behind=upgrade.behind(about, processes),
     )
@@ -347,7 +350,8 @@ def _show(report: Report) -> None:
     output.say(f"{'healthy' if report.healthy else 'not healthy'}  {report.url}  ({report.home})")
     output.say(
         f"supervisor {report.supervisor_pid}, load balancer {report.balancer_pid or 'down'}, "
-        f"control plane {report.pid or 'down'}, version {report.version}"
+        f"control plane {report.pid or 'down'}, telemetry {report.telemetry_pid or 'down'}, "
+        f"version {report.version}"
     )
     for sentence in report.behind:
         output.say(sentence)

@@ -13,6 +13,7 @@ from typing import Any
 
 CONTROL_PLANE = "control-plane"
 BALANCER = "envoy"
+TELEMETRY = "telemetry"
 STOP_ORDER = (CONTROL_PLANE, BALANCER)
 """Who is stopped first when a home shuts down; everything else follows, all at once."""
 

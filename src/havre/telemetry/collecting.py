@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from havre.domain.errors import HavreError
 from havre.telemetry.layout import Category
 
 if TYPE_CHECKING:
@@ -79,4 +80,4 @@ def _complain(complained: dict[str, tuple[str, float]], name: str, error: Except
     before, when = complained.get(name, ("", 0.0))
     if str(error) != before or now > when + COMPLAIN_AGAIN_S:
         complained[name] = (str(error), now)
-        _log.error("%s: %s", name, error, exc_info=not isinstance(error, OSError))
+        _log.error("%s: %s", name, error, exc_info=not isinstance(error, OSError | HavreError))

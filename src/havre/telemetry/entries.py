@@ -49,11 +49,11 @@ _ACCESS_FIELDS = {
 }
 
 # Where no route was found the path says which deployment was meant.
-_MEANT = r"ocid1\.datasciencemodeldeployment\.[a-z0-9._-]+"
+_MEANT = r"(ocid1\.datasciencemodeldeployment\.[a-z0-9._-]+)/+predict"
 
 _OF_ACCESS = {
     "category": f"'{Category.ACCESS}'",
-    "deployment": f"coalesce(deployment, regexp_extract(path, '{_MEANT}'))",
+    "deployment": f"coalesce(deployment, regexp_extract(path, '{_MEANT}', 1))",
     "id": "id",
     "time": "began",
     "ingested": "began + CAST(coalesce(total_ms, 0) AS BIGINT)",
@@ -75,28 +75,42 @@ _OF_ACCESS = {
 }
 
 
-def select_json(category: Category, files: Iterable[Path]) -> str:
-    """A SELECT of all columns from live or closed files; there must be at least one."""
+ROUTED = "routed"
+"""What a table for conversion has beside the columns: whether the deployment is one of ours."""
+
+
+def select_json(category: Category, files: Iterable[Path], *, is_routed: bool = False) -> str:
+    """A SELECT of all columns from live or closed files; there must be at least one.
+
+    With ``is_routed`` it has the column of this name, too.
+    """
     if category is Category.ACCESS:
-        inner = (
-            "SELECT *, epoch_ms(TRY_CAST(time AS TIMESTAMP)) AS began, "
-            f"string_split(copy, '/') AS who FROM {_read_json(files, _ACCESS_FIELDS)}"
+        source = (
+            "(SELECT *, epoch_ms(TRY_CAST(time AS TIMESTAMP)) AS began, "
+            f"string_split(copy, '/') AS who FROM {_read_json(files, _ACCESS_FIELDS)})"
         )
-        columns = ", ".join(f"{what} AS {name}" for name, what in _OF_ACCESS.items())
-        return f"SELECT {columns} FROM ({inner}) WHERE id IS NOT NULL AND began IS NOT NULL"
-    fields = {name: COLUMNS[name] for name in PREDICT_FIELDS}
-    columns = ", ".join(
-        name if name in fields else f"'{category}' AS {name}" if name == "category"
-        else f"CAST(NULL AS {kind}) AS {name}"
-        for name, kind in COLUMNS.items()
-    )  # fmt: skip
-    source = _read_json(files, fields)
-    return f"SELECT {columns} FROM {source} WHERE id IS NOT NULL AND time IS NOT NULL"
+        columns = [f"{what} AS {name}" for name, what in _OF_ACCESS.items()]
+        condition = "id IS NOT NULL AND began IS NOT NULL"
+        routed = "deployment IS NOT NULL"
+    else:
+        fields = {name: COLUMNS[name] for name in PREDICT_FIELDS}
+        source = _read_json(files, fields)
+        columns = [f"'{category}' AS category", *fields]
+        columns += [
+            f"CAST(NULL AS {COLUMNS[name]}) AS {name}"
+            for name in COLUMNS
+            if name not in {*fields, "category"}
+        ]
+        condition = "id IS NOT NULL AND time IS NOT NULL"
+        routed = "true"
+    if is_routed:
+        columns.append(f"{routed} AS {ROUTED}")
+    return f"SELECT {', '.join(columns)} FROM {source} WHERE {condition}"
 
 
 def select_parquet(files: Iterable[Path]) -> str:
     """The same from segments."""
-    return f"SELECT {', '.join(COLUMNS)} FROM read_parquet({_quoted(files)}, union_by_name = true)"
+    return f"SELECT {', '.join(COLUMNS)} FROM read_parquet({_quoted(files)})"
 
 
 def select_nothing() -> str:

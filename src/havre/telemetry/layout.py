@@ -106,6 +106,16 @@ def segments(place: Path) -> list[Segment]:
     return sorted(found for path in _files(place) if (found := Segment.of(path)) is not None)
 
 
+def last_number(home: Home, category: Category) -> int:
+    """The highest that a closed file has had, as far as segments and closed files still tell."""
+    found = list(closed_files(home.telemetry / category))
+    for deployment in deployments(home, category):
+        place = home.telemetry / category / deployment
+        found += closed_files(place)
+        found += [each.last for each in segments(place)]
+    return max(found, default=0)
+
+
 def counting(found: Iterable[Segment], closed: Iterable[int]) -> list[Segment]:
     """Those whose entries are nowhere else. ``closed`` must have been listed before ``found``."""
     listed = list(found)

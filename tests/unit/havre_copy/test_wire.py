@@ -147,9 +147,7 @@ def test_request_id_is_safe_to_log_and_to_send_back(pair, sent, kept):
     assert request.id == kept
 
 
-def asked(
-    *, is_last: bool = False, identity: bytes = b"", took: int | None = None
-) -> wire.Request:
+def asked(*, is_last: bool = False, identity: bytes = b"", took: int | None = None) -> wire.Request:
     request = wire.Request()
     request.id = identity
     request.took = took

@@ -1,0 +1,62 @@
+"""The telemetry process: ``python -m havre.telemetry --home DIR`` is what the supervisor runs.
+
+It collects what the load balancer and the copies have written. It may be killed at any moment, and
+goes on from the files; no prediction waits for it.
+"""
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from havre.balancer.admin import Admin
+from havre.domain.errors import HavreError
+from havre.home import Home
+from havre.settings import Settings, load_settings
+from havre.telemetry.access_log import AccessLog
+from havre.telemetry.collecting import Collector, Tally, run
+from havre.telemetry.conversion import Converter
+from havre.telemetry.upkeep import Upkeep
+
+BYTES_PER_MB = 1_000_000
+
+
+def collectors(home: Home, settings: Settings) -> list[Collector]:
+    """Everything that is collected, in the order in which it is looked at."""
+    tally = Tally()
+    converter = Converter(home, tally)
+    most_bytes = settings.log_max_mb * BYTES_PER_MB
+    return [
+        AccessLog(home, Admin(home.admin_socket), converter, tally, most_bytes=most_bytes),
+        Upkeep(
+            home,
+            converter,
+            retention_days=settings.log_retention_days,
+            most_bytes=most_bytes,
+        ),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m havre.telemetry")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--release", default="", help="told by `havre up`, shown by ps")
+    home = Home(parser.parse_args().home.absolute())
+    try:
+        settings = load_settings(home.root)
+    except HavreError as error:
+        sys.exit(f"telemetry cannot begin: {error.message}")
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    signal.signal(signal.SIGINT, lambda *_: stopping.set())
+    run(collectors(home, settings), stopping)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Closed files become segments: sorted, compressed, one per deployment.
+
+Whatever instant the process dies at, the closed file is still there, or all its segments are: it is
+removed last, and until then its segments count for nothing (``layout.counting``).
+"""
+
+import logging
+import os
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from havre.durable import make_folder, sync_folder
+from havre.home import Home
+from havre.telemetry import layout
+from havre.telemetry.collecting import Observer, Tally
+from havre.telemetry.entries import COLUMNS, ROUTED, quote, select_json
+from havre.telemetry.layout import UNROUTED, Category, Segment
+from havre.telemetry.sql import connect
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+MEMORY_MB = 256
+ROW_GROUP = 50_000
+BESIDE = ".new-"
+"""How the name of a file begins that is being written."""
+
+_NOTICES = uuid.UUID("6c1d2a52-6a0e-4b7c-9a53-0b7f5b8f3f0e")
+
+_log = logging.getLogger(__name__)
+
+
+class Converter:
+    """Used by one thread; its database is made with the first file."""
+
+    def __init__(self, home: Home, tally: Tally, observers: Sequence[Observer] = ()) -> None:
+        self._home = home
+        self._tally = tally
+        self._observers = observers
+        self._connection: DuckDBPyConnection | None = None
+
+    def convert(
+        self, category: Category, closed: Path, number: int, *, notice: str = "", source: str = ""
+    ) -> int:
+        """Write the file's entries into segments and remove it; returns how many there were.
+
+        Each deployment in it gets the ``notice``, if there is one, as an entry of its own. Raises
+        OSError and duckdb.Error, with the closed file in its place.
+        """
+        connection = self._database()
+        connection.execute(
+            "CREATE OR REPLACE TABLE batch AS " + select_json(category, [closed], is_routed=True)
+        )
+        try:
+            for observer in self._observers:
+                observer.observe(
+                    connection, category=category, source=source or str(category), number=number
+                )
+            if notice:
+                self._add_notice(connection, number, notice)
+            written = self._write(connection, category, number)
+        finally:
+            connection.execute("DROP TABLE batch")
+        closed.unlink()
+        sync_folder(closed.parent)
+        self._tally.add("kept", category, written)
+        return written
+
+    def merge(self, parts: Sequence[Segment]) -> Segment:
+        """Have one segment of several: neighbours by number, of one folder.
+
+        They count for nothing from the moment it is there; removing them is left to the caller.
+        Raises OSError and duckdb.Error.
+        """
+        place = parts[0].path.parent
+        name = Segment.name(
+            from_ms=min(each.from_ms for each in parts),
+            to_ms=max(each.to_ms for each in parts),
+            first=parts[0].first,
+            last=parts[-1].last,
+        )
+        files = ", ".join(quote(str(each.path)) for each in parts)
+        # Nearly sorted as it is: to sort it all again would take memory for all of it.
+        content = f"SELECT {', '.join(COLUMNS)} FROM read_parquet([{files}])"
+        merged = Segment.of(_write_parquet(self._database(), content, place / name))
+        assert merged is not None
+        return merged
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def _database(self) -> "DuckDBPyConnection":
+        if self._connection is None:
+            spill = self._home.telemetry / "spill"
+            self._connection = connect(memory_mb=MEMORY_MB, spill=spill)
+        return self._connection
+
+    def _write(self, connection: "DuckDBPyConnection", category: Category, number: int) -> int:
+        found = connection.execute(
+            f"SELECT CASE WHEN {ROUTED} THEN deployment ELSE '' END AS place, "
+            "min(time), max(time), count(*) FROM batch GROUP BY ALL ORDER BY ALL"
+        ).fetchall()
+        by_folder: dict[Path, list[tuple[str, int, int]]] = {}
+        for deployment, from_ms, to_ms, _ in found:
+            folder = layout.folder(self._home, category, deployment)
+            by_folder.setdefault(folder, []).append((deployment, from_ms, to_ms))
+        for folder, parts in by_folder.items():
+            make_folder(folder)
+            for earlier in folder.glob(f"*-{number}-{number}.parquet"):
+                earlier.unlink()  # of an attempt that did not come to its end
+            name = Segment.name(
+                from_ms=min(part[1] for part in parts),
+                to_ms=max(part[2] for part in parts),
+                first=number,
+                last=number,
+            )
+            deployments = ", ".join(quote(part[0]) for part in parts if part[0])
+            condition = (
+                f"NOT {ROUTED}"
+                if folder.name == UNROUTED
+                else f"{ROUTED} AND deployment IN ({deployments})"
+            )
+            content = f"SELECT {', '.join(COLUMNS)} FROM batch WHERE {condition} ORDER BY time, id"
+            _write_parquet(connection, content, folder / name)
+        return sum(count for *_, count in found)
+
+    def _add_notice(self, connection: "DuckDBPyConnection", number: int, notice: str) -> None:
+        rows = connection.execute(
+            f"SELECT any_value(category), deployment, max(time), max(ingested), {ROUTED} "
+            f"FROM batch WHERE {ROUTED} GROUP BY ALL"
+        ).fetchall()
+        for category, deployment, time_ms, ingested, routed in rows:
+            identity = str(uuid.uuid5(_NOTICES, f"{number}/{deployment}"))
+            connection.execute(
+                "INSERT INTO batch BY NAME SELECT ? AS category, ? AS deployment, ? AS id, "
+                f"? AS time, ? AS ingested, ? AS message, ? AS {ROUTED}",
+                [category, deployment, identity, time_ms, ingested, notice, routed],
+            )
+
+
+def _write_parquet(connection: "DuckDBPyConnection", content: str, path: Path) -> Path:
+    """Write beside, synchronise, rename. Raises OSError and duckdb.Error."""
+    beside = path.with_name(BESIDE + path.name)
+    try:
+        connection.execute(
+            f"COPY ({content}) TO {quote(str(beside))} "
+            f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
+        )
+        os.chmod(beside, 0o600)
+        with beside.open("rb") as written:
+            os.fsync(written.fileno())
+        beside.rename(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+    return path
