@@ -13,6 +13,7 @@ from pathlib import Path
 
 from havre.balancer.admin import Admin
 from havre.domain.errors import HavreError
+from havre.durable import file_lock
 from havre.home import Home
 from havre.settings import Settings, load_settings
 from havre.telemetry.access_log import AccessLog
@@ -55,7 +56,9 @@ def main() -> None:
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, lambda *_: stopping.set())
-    run(collectors(home, settings), stopping)
+    home.telemetry.mkdir(mode=0o700, exist_ok=True)
+    with file_lock(home.telemetry / "lock"):  # one of a home: an adopted one may still be ending
+        run(collectors(home, settings), stopping)
 
 
 if __name__ == "__main__":

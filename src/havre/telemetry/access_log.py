@@ -1,9 +1,8 @@
 """The access log is collected: the live file is closed now and then, and what is closed converted.
 
-Envoy goes on writing to a file that was renamed until it opens the next one, which it does with the
-first line that it has to write after it was asked to. So a closed file is whole as soon as there is
-a live one. Where no line comes, it is when Envoy has been asked and has had ``SETTLED_S`` to end
-a write that it was in; what it buffers from then on goes to the next file.
+Envoy goes on writing to a file that was renamed until it opens another, which it does when it is
+asked to; one that has written nothing since it was started, with its first line. So a closed file
+is whole as soon as there is a live one, and not before.
 """
 
 import logging
@@ -20,11 +19,9 @@ from havre.telemetry.layout import Category
 
 CLOSE_AFTER_S = 10.0
 CLOSE_AT_BYTES = 16 * 1024 * 1024
-SETTLED_S = 5.0
-"""Ten times the interval at which Envoy writes."""
 LOOK_S = 10.0
 AGAIN_S = 10.0
-"""Pause after a conversion that failed."""
+"""Pause after a conversion that failed, or a load balancer that opened no file."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +51,6 @@ class AccessLog:
         *,
         most_bytes: int,
         close_after_s: float = CLOSE_AFTER_S,
-        settled_s: float = SETTLED_S,
     ) -> None:
         self._home = home
         self._live = layout.live_access(home)
@@ -64,12 +60,10 @@ class AccessLog:
         self._tally = tally
         self._most_bytes = most_bytes
         self._close_after_s = close_after_s
-        self._settled_s = settled_s
         self._losses = _Losses(balancer, tally)
         self._last_number: int | None = None
         self._live_since: float | None = None
-        self._asked_at: float | None = None
-        self._settling = 0
+        self._ask_again = 0.0
         self._not_before = 0.0
 
     def collect(self, now_ms: int) -> None:
@@ -77,9 +71,11 @@ class AccessLog:
         now = time.monotonic()
         self._losses.look(now)
         closed = layout.closed_files(self._place)
-        is_whole = bool(closed) and self._is_whole(closed, now)
+        is_whole = self._live.exists()
         if self._is_due(now):
             self._close(now_ms)
+            self._ask(now)
+        elif closed and not is_whole and now >= self._ask_again:
             self._ask(now)
         if is_whole and now >= self._not_before:
             self._convert(closed, now)
@@ -100,21 +96,11 @@ class AccessLog:
         self._last_number = max(now_ms, self._last_number + 1)
         self._place.mkdir(mode=0o700, exist_ok=True)
         self._live.rename(self._place / layout.closed_name(self._last_number))
-        self._live_since = self._asked_at = None
+        self._live_since = None
 
     def _ask(self, now: float) -> None:
+        self._ask_again = now + AGAIN_S
         self._balancer.reopen_logs()
-        self._asked_at = now
-
-    def _is_whole(self, closed: dict[int, Path], now: float) -> bool:
-        if self._live.exists():
-            return True
-        size = sum(map(_size, closed.values()))
-        if self._asked_at is None or size != self._settling:
-            self._settling = size
-            self._ask(now)
-            return False
-        return now >= self._asked_at + self._settled_s
 
     def _convert(self, closed: dict[int, Path], now: float) -> None:
         """All of them: one that fails does not stop the next, and is tried again."""
