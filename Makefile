@@ -55,6 +55,7 @@ chaos: dev  ## changes and faults under load (SEED=1 MINUTES=5), then every test
 	@CHAOS_ROUNDS=50 CHAOS_IDLE=10000 CRASH_AT_EVERY=1 FUZZ_EXAMPLES=200 \
 		$(BIN)/pytest --timeout 3600 tests/e2e/test_kills.py tests/e2e/test_kills_together.py tests/e2e/test_leaks.py \
 		tests/e2e/test_hostile_clients.py tests/e2e/test_overload.py \
+		tests/integration/test_telemetry_crashes.py \
 		tests/unit/reconciler/test_crashes.py tests/contract/test_fuzz_api.py \
 		tests/contract/test_api_lives.py
 
