@@ -11,7 +11,6 @@ import re
 import select
 import selectors
 import stat
-import subprocess
 import time
 import zipfile
 from collections import Counter
@@ -30,6 +29,7 @@ from tests.e2e.operated_server import (
     configuration,
     wait_for,
 )
+from tests.small_disk import fill, small_disk
 
 from havre.balancer.resources import MAX_BODY_BYTES
 from havre.client import API, ApiError
@@ -482,29 +482,23 @@ def test_a_locked_database_refuses_changes_and_stops_no_prediction(place: Place)
 
 
 @pytest.fixture
-def small_disk() -> Iterator[OperatedServer]:
+def on_a_small_disk() -> Iterator[OperatedServer]:
     """A server whose home is a file system of 48 MB."""
     server = OperatedServer()
     root = server.home.root
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=48m,mode=700", "tmpfs", root],
-        capture_output=True,
-        check=False,
-    )
-    try:
-        if mounted.returncode != 0:
-            pytest.skip("only root may mount the small disk that this fills")
-        server.start()
-        yield server
-    finally:
-        server.server.down()
-        if mounted.returncode == 0:
-            subprocess.run(["umount", root], check=True)
-            root.rmdir()
+    with small_disk(root, megabytes=48):
+        try:
+            server.start()
+            yield server
+        finally:
+            server.server.down()
+    root.rmdir()
 
 
-def test_a_full_disk_refuses_changes_and_what_runs_runs_on(small_disk: OperatedServer) -> None:
-    server = small_disk
+def test_a_full_disk_refuses_changes_and_what_runs_runs_on(
+    on_a_small_disk: OperatedServer,
+) -> None:
+    server = on_a_small_disk
     deployment, other = server.deploy(), server.deploy()
     model = server.save()
     begun, work_request = server.create(server.save(SLOW))
@@ -521,14 +515,3 @@ def test_a_full_disk_refuses_changes_and_what_runs_runs_on(small_disk: OperatedS
         for each in (begun, other, server.deploy()):
             server.delete(each)
     assert load.failures == []
-
-
-def fill(file: Path) -> None:
-    """Write until nothing more fits, not a byte."""
-    with file.open("wb", buffering=0) as sink:
-        for size in (1_000_000, 4096, 1):
-            while True:
-                try:
-                    sink.write(b"\0" * size)
-                except OSError:
-                    break

@@ -1,12 +1,17 @@
 """The access log of a real Envoy, collected: what an entry says, and that none is lost."""
 
+import contextlib
 import http.client
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 import requests
 from tests.envoy_server import (
@@ -17,12 +22,14 @@ from tests.envoy_server import (
     upstreams,  # noqa: F401
     wait_until,
 )
+from tests.small_disk import fill, small_disk
 
 from havre.balancer.envoy import EnvoyBalancer
 from havre.domain.errors import Unavailable
 from havre.domain.ocid import Kind, new_ocid
 from havre.domain.route import Endpoint, Route
-from havre.telemetry import layout
+from havre.home import Home
+from havre.telemetry import access_log, layout
 from havre.telemetry.access_log import AccessLog
 from havre.telemetry.collecting import Tally
 from havre.telemetry.conversion import Converter
@@ -34,6 +41,12 @@ INSTANCE = "8b1f0c7a55d2"
 
 @pytest.fixture
 def deployment(envoy: EnvoyServer, upstreams: StartUpstream) -> Iterator[str]:  # noqa: F811
+    with deployed(envoy, upstreams) as deployment_id:
+        yield deployment_id
+
+
+@contextmanager
+def deployed(envoy: EnvoyServer, upstreams: StartUpstream) -> Iterator[str]:  # noqa: F811
     socket = envoy.home.instance_sockets / f"{INSTANCE}.sock"
     upstreams(socket, answer_with(b'{"a":1}', x_havre_copy=f"{INSTANCE}/1/r1/412"))
     balancer = EnvoyBalancer(envoy.home)
@@ -189,6 +202,49 @@ def test_a_file_waits_until_the_load_balancer_has_left_it(
     envoy.start()
     wait_until(lambda: collect(collecting) or segments(envoy) == 2)
     assert len(entries(store)) == 3
+
+
+def test_a_full_disk_loses_entries_and_says_so_and_no_prediction(
+    upstreams: StartUpstream,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(access_log, "LOOK_S", 0.0)
+    monkeypatch.setattr(access_log, "AGAIN_S", 0.1)
+    root = Path(tempfile.mkdtemp(dir="/tmp", prefix="hv"))
+    with ExitStack() as stack:
+        stack.callback(root.rmdir)
+        stack.enter_context(small_disk(root, megabytes=8))
+        envoy = stack.enter_context(contextlib.closing(EnvoyServer(root)))
+        envoy.start()
+        with deployed(envoy, upstreams) as deployment:
+            store, collecting = LogStore(root_home := Home(root)), collector(envoy)
+            url = f"{envoy.url}/{deployment}/predict"
+
+            def ask() -> int:
+                return requests.post(url, data=b"{}", timeout=10).status_code
+
+            def told() -> list[dict[str, Any]]:
+                collect(collecting)
+                return entries(
+                    store, deployment, sql="SELECT * FROM entries WHERE message LIKE '%lost%'"
+                )
+
+            assert ask() == 200
+            wait_until(lambda: root_home.access_log.stat().st_size > 0)
+            assert told() == []
+            filling = root / "filling"
+            fill(filling)
+            wait_until(lambda: ask() == 200 and envoy.admin.failed_writes() > 0)
+            with pytest.raises((OSError, duckdb.Error)):
+                wait_until(lambda: told() != [])
+            filling.unlink()
+            wait_until(lambda: ask() == 200 and told() != [])
+            [notice] = told()
+            assert (notice["deployment"], notice["status"]) == (deployment, None)
+            assert "writes of the access log failed" in notice["message"]
+            known = entries(store, deployment)
+            assert len({each["id"] for each in known}) == len(known)
+            store.close()
 
 
 def announce_too_much(envoy: EnvoyServer, path: str) -> None:  # noqa: F811
