@@ -1,4 +1,4 @@
-"""Closed files become segments: sorted, compressed, one per deployment.
+"""Closed files become segments: compressed, one per deployment.
 
 Whatever instant the process dies at, the closed file is still there, or all its segments are: it is
 removed last, and until then its segments count for nothing (``layout.counting``).
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MEMORY_MB = 256
 ROW_GROUP = 50_000
+FAST, SMALL = 1, 3
+"""Levels of compression: of what will be merged soon, of what was."""
 BESIDE = ".new-"
 """How the name of a file begins that is being written."""
 
@@ -82,9 +84,8 @@ class Converter:
             last=parts[-1].last,
         )
         files = ", ".join(quote(str(each.path)) for each in parts)
-        # Nearly sorted as it is: to sort it all again would take memory for all of it.
         content = f"SELECT {', '.join(COLUMNS)} FROM read_parquet([{files}])"
-        merged = Segment.of(_write_parquet(self._database(), content, place / name))
+        merged = Segment.of(_write_parquet(self._database(), content, place / name, level=SMALL))
         assert merged is not None
         return merged
 
@@ -123,8 +124,8 @@ class Converter:
                 if folder.name == UNROUTED
                 else f"{ROUTED} AND deployment IN ({deployments})"
             )
-            content = f"SELECT {', '.join(COLUMNS)} FROM batch WHERE {condition} ORDER BY time, id"
-            _write_parquet(connection, content, folder / name)
+            content = f"SELECT {', '.join(COLUMNS)} FROM batch WHERE {condition}"
+            _write_parquet(connection, content, folder / name, level=FAST)
         return sum(count for *_, count in found)
 
     def _add_notice(self, connection: "DuckDBPyConnection", number: int, notice: str) -> None:
@@ -141,13 +142,16 @@ class Converter:
             )
 
 
-def _write_parquet(connection: "DuckDBPyConnection", content: str, path: Path) -> Path:
+def _write_parquet(
+    connection: "DuckDBPyConnection", content: str, path: Path, *, level: int
+) -> Path:
     """Write beside, synchronise, rename. Raises OSError and duckdb.Error."""
     beside = path.with_name(BESIDE + path.name)
     try:
         connection.execute(
             f"COPY ({content}) TO {quote(str(beside))} "
-            f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
+            f"(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL {level}, "
+            f"ROW_GROUP_SIZE {ROW_GROUP})"
         )
         os.chmod(beside, 0o600)
         with beside.open("rb") as written:
