@@ -2,10 +2,10 @@
 
 An entry is in one file at a time: first in the *live* file, which grows; then in a *closed* one,
 which nobody writes any more; then in a *segment*, Parquet, of one deployment. A closed file has a
-number, the epoch ms at which it was closed, and no two have the same. The name of a segment says which numbers are in it: it counts for nothing as long as a closed file of those
-numbers is still there (its conversion may not have come to its end), or another segment has them
-all (it was merged into that one). So a process that dies between two of its steps leaves nothing
-twice.
+number, the epoch ms at which it was closed, and no two have the same. The name of a segment says
+which numbers are in it: it counts for nothing as long as a closed file of those numbers is still
+there (its conversion may not have come to its end), or another segment has them all (it was merged
+into that one). So a process that dies between two of its steps leaves nothing twice.
 """
 
 import re
