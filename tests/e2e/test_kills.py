@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -21,7 +22,9 @@ from tests.e2e.operated_server import TROUBLED, OperatedServer, configuration, w
 from tests.e2e.operated_server import operated as operated
 
 from havre.client import ApiError
-from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, TELEMETRY
+from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, TELEMETRY, Phase
+from havre.telemetry.layout import Category
+from havre.telemetry.store import LogStore
 
 COPIES = 4
 IN_FLIGHT = 32
@@ -122,6 +125,45 @@ def test_the_control_plane_is_killed(operated: OperatedServer, deployment: str) 
         load.wait_for_more()
     assert load.failures == []
     assert {name for name in before if before[name] != after.get(name)} == {CONTROL_PLANE}
+
+
+def test_the_telemetry_process_is_killed(operated: OperatedServer, deployment: str) -> None:
+    """And every request is in the access log, once, with who answered it."""
+    began_ms = time.time_ns() // 1_000_000
+    before = operated.pids()
+    with Load(f"{operated.url}/{deployment}") as load:
+        for _ in range(2):
+            load.wait_for_more()
+            kill(operated, TELEMETRY)
+            wait_for("another", lambda: operated.processes()[TELEMETRY].phase is Phase.RUNNING)
+        load.wait_for_more()
+    assert load.failures == []
+    after = operated.pids()
+    assert {name for name in before if before[name] != after.get(name)} == {TELEMETRY}
+    store = LogStore(operated.home)
+
+    def found(what: str) -> list[tuple[Any, ...]]:
+        return store.query(
+            f"SELECT {what} FROM entries",
+            category=Category.ACCESS,
+            deployments=[deployment],
+            time_from_ms=began_ms,
+            time_to_ms=2**53,
+        ).rows
+
+    sent = len(load.outcomes)
+    wait_for("all entries", lambda: found("count(*), count(DISTINCT id)") == [(sent, sent)])
+    [instance] = operated.instances(deployment)
+    spec = json.loads((operated.home.instances / instance / "spec.json").read_text())
+    revision = spec["revision"]
+    assert set(found("status, instance, revision")) == {(200, instance, revision)}
+    [(copies, shortest, longest)] = found("count(DISTINCT copy), min(model_ms), max(model_ms)")
+    assert copies == COPIES
+    assert 0 < shortest <= longest < 10_000
+    closed = operated.home.telemetry / "access"
+    wait_for("segments", lambda: list((closed / deployment).glob("*.parquet")) != [])
+    assert found("count(*), count(DISTINCT id)") == [(sent, sent)]
+    store.close()
 
 
 def test_a_keeper_is_killed(operated: OperatedServer, deployment: str) -> None:

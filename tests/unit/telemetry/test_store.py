@@ -8,8 +8,11 @@ import pytest
 
 from havre.domain.ocid import Kind, new_ocid
 from havre.home import Home
-from havre.telemetry.layout import Category
-from havre.telemetry.store import LogStore
+from havre.telemetry import layout
+from havre.telemetry.collecting import Tally
+from havre.telemetry.conversion import Converter
+from havre.telemetry.layout import Category, Segment
+from havre.telemetry.store import LogStore, QueryTooLong, Rows
 
 DEPLOYMENT = new_ocid(Kind.DEPLOYMENT)
 LONG_AGO, FAR_AHEAD = 0, 2**53
@@ -76,3 +79,127 @@ def test_an_entry_says_what_the_load_balancer_wrote(home: Home) -> None:
             "bytes_out": 70,
         }
     ]
+
+
+def ask(home: Home, sql: str, *, deployments: list[str] | None, **more: Any) -> list[Any]:
+    answer = LogStore(home).query(
+        sql,
+        category=more.pop("category", Category.ACCESS),
+        deployments=deployments,
+        **{"time_from_ms": LONG_AGO, "time_to_ms": FAR_AHEAD, **more},
+    )
+    return [row[0] for row in answer.rows]
+
+
+def write(path: Path, *lines: dict[str, Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(each) + "\n" for each in lines))
+    return path
+
+
+def closed(home: Home, number: int, *lines: dict[str, Any]) -> Path:
+    return write(home.telemetry / "access" / layout.closed_name(number), *lines)
+
+
+def test_nothing_is_there_at_first(home: Home) -> None:
+    assert ask(home, "SELECT id FROM entries", deployments=None) == []
+    assert ask(home, "SELECT count(*) FROM entries", deployments=[]) == [0]
+    for deployments in (None, [DEPLOYMENT]):
+        found = ask(
+            home, "SELECT id FROM entries", deployments=deployments, category=Category.PREDICT
+        )
+        assert found == []
+
+
+def test_entries_are_found_wherever_they_are_and_only_those_asked_for(home: Home) -> None:
+    other = new_ocid(Kind.DEPLOYMENT)
+    converter = Converter(home, Tally())
+    lost = {**line(4), "path": f"/{DEPLOYMENT}/predict", "status": 404}
+    del lost["deployment"]
+    converter.convert(Category.ACCESS, closed(home, 1, line(1), line(2, deployment=other), lost), 1)
+    closed(home, 2, line(3))
+    write(home.access_log, line(5), line(6, deployment=other))
+    by_id = "SELECT id FROM entries ORDER BY id"
+    assert ask(home, by_id, deployments=None) == [f"id-{each}" for each in range(1, 7)]
+    assert ask(home, by_id, deployments=[DEPLOYMENT]) == ["id-1", "id-3", "id-4", "id-5"]
+    assert ask(home, by_id, deployments=[other]) == ["id-2", "id-6"]
+    assert ask(
+        home, by_id, deployments=None, time_from_ms=1795600802500, time_to_ms=1795600804500
+    ) == ["id-2", "id-3", "id-4"]
+
+
+def test_a_predict_log_is_read_from_its_own_files(home: Home) -> None:
+    def said(number: int, message: str) -> dict[str, Any]:
+        return {"deployment": DEPLOYMENT, "id": f"p{number}", "time": number, "message": message}
+
+    live = layout.live_predict(home, DEPLOYMENT)
+    one = write(live.with_name(layout.closed_name(1)), said(1, "it's"), said(2, "line\nbreak"))
+    Converter(home, Tally()).convert(Category.PREDICT, one, 1)
+    write(live.with_name(layout.closed_name(2)), said(3, ""))
+    write(live, said(4, "now"))
+    messages = "SELECT message FROM entries ORDER BY time"
+    assert ask(home, messages, deployments=[DEPLOYMENT], category=Category.PREDICT) == [
+        "it's",
+        "line\nbreak",
+        "",
+        "now",
+    ]
+    assert ask(home, messages, deployments=[DEPLOYMENT]) == []
+
+
+def test_lines_that_are_not_whole_are_no_entries(home: Home) -> None:
+    write(home.access_log, line(1))
+    with home.access_log.open("ab") as file:
+        file.write(b'{"id":"torn","ti{"id":"x","time":"2026-11-25T10:00:00.000Z"}\n\0\0\n[1]\n\n')
+        file.write(b'{"id":"no time"}\n{"id":"y","time":"yesterday"}\n\xff\xfe\n')
+        file.write(json.dumps(line(2, status="many")).encode() + b"\n{")
+    assert ask(home, "SELECT id FROM entries ORDER BY id", deployments=None) == ["id-1", "id-2"]
+
+
+def test_rows_and_time_are_bounded(home: Home) -> None:
+    write(home.access_log, *(line(each) for each in range(10)))
+    store = LogStore(home)
+
+    def query(sql: str, **bounds: Any) -> Rows:
+        return store.query(
+            sql,
+            category=Category.ACCESS,
+            deployments=None,
+            time_from_ms=LONG_AGO,
+            time_to_ms=FAR_AHEAD,
+            **bounds,
+        )
+
+    few = query("SELECT id FROM entries ORDER BY id", limit=9)
+    assert (len(few.rows), few.is_cut) == (9, True)
+    assert query("SELECT id FROM entries", limit=10).is_cut is False
+    with pytest.raises(QueryTooLong, match="ask for less"):
+        query("SELECT count(*) FROM range(1000000000000)", time_limit_s=0.05)
+    assert query("SELECT count(*) FROM entries WHERE id = ?", parameters=["id-3"]).rows == [(1,)]
+    store.close()
+
+
+def test_a_segment_counts_only_while_its_entries_are_nowhere_else() -> None:
+    def segment(first: int, last: int) -> Segment:
+        return Segment(0, 1, first, last, Path(f"{first}-{last}"))
+
+    apart = [segment(1, 1), segment(2, 2), segment(3, 3)]
+    merged = segment(1, 2)
+    assert layout.counting(apart, []) == apart
+    assert layout.counting([*apart, merged], []) == [segment(3, 3), merged]
+    assert layout.counting([*apart, merged, segment(1, 3)], []) == [segment(1, 3)]
+    assert layout.counting(apart, [2]) == [segment(1, 1), segment(3, 3)]
+    assert layout.counting([*apart, merged], [2]) == [segment(3, 3)]
+
+
+def test_observers_see_a_closed_file_before_it_goes(home: Home) -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    class Counting:
+        def observe(self, connection: Any, **about: Any) -> None:
+            found = connection.execute("SELECT count(*), sum(bytes_in) FROM batch").fetchall()
+            seen.append((*found, about))
+
+    converter = Converter(home, Tally(), [Counting()])
+    converter.convert(Category.ACCESS, closed(home, 7, line(1), line(2)), 7)
+    assert seen == [((2, 100), {"category": "access", "source": "access", "number": 7})]
