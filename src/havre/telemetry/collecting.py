@@ -32,7 +32,8 @@ class Collector(Protocol):
 
 
 class Observer(Protocol):
-    """Sees each closed file's entries before they go into segments.
+    """Sees each closed file's entries before they go into segments. What it raises is told, and the
+    file is converted another time.
 
     ``connection`` has them in the table ``batch``, with the columns of ``entries.COLUMNS``. After a
     crash the same ``number`` of the same ``source`` may come again, with the same entries: who
@@ -46,7 +47,11 @@ class Observer(Protocol):
 
 
 class Tally:
-    """Counts since this process began, by name and label: ``tally["lost", "access"] += 1``."""
+    """Counts since this process began, by name and label, which is a category.
+
+    ``kept`` and ``lost``: entries. ``failed_writes``: of the load balancer, each of up to half a
+    second of entries. ``failed_conversions``: of closed files.
+    """
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()

@@ -119,11 +119,9 @@ class Converter:
                 last=number,
             )
             deployments = ", ".join(quote(part[0]) for part in parts if part[0])
-            condition = (
-                f"NOT {ROUTED}"
-                if folder.name == UNROUTED
-                else f"{ROUTED} AND deployment IN ({deployments})"
-            )
+            condition = f"{ROUTED} AND deployment IN ({deployments or 'NULL'})"
+            if folder.name == UNROUTED:
+                condition = f"NOT {ROUTED} OR {condition}"
             content = f"SELECT {', '.join(COLUMNS)} FROM batch WHERE {condition}"
             _write_parquet(connection, content, folder / name, level=FAST)
         return sum(count for *_, count in found)

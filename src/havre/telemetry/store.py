@@ -65,9 +65,9 @@ class LogStore:
         import duckdb
 
         cursor = self._cursor()
-        timer = threading.Timer(time_limit_s, cursor.interrupt)
-        timer.daemon = True
-        timer.start()
+        done = threading.Event()
+        limiter = threading.Thread(target=_interrupt, args=(cursor, done, time_limit_s))
+        limiter.start()
         try:
             for _ in range(TRIES):
                 view = _View(self._home, category, deployments, time_from_ms, time_to_ms)
@@ -86,10 +86,15 @@ class LogStore:
             raise QueryTooLong(
                 f"the search took longer than {time_limit_s:g} s; ask for less time or fewer logs"
             ) from None
+        except duckdb.OutOfMemoryException:
+            raise Unavailable(
+                "the search needs more memory than it may have; ask for less time or fewer logs"
+            ) from None
         except duckdb.IOException as error:
             raise Unavailable(f"the logs cannot be read: {error}") from error
         finally:
-            timer.cancel()
+            done.set()
+            limiter.join()
             cursor.close()
         raise Unavailable("the logs were rewritten again and again meanwhile; ask again")
 
@@ -104,6 +109,14 @@ class LogStore:
             if self._connection is None:
                 self._connection = connect(threads=THREADS)
             return self._connection.cursor()
+
+
+def _interrupt(cursor: "DuckDBPyConnection", done: threading.Event, after_s: float) -> None:
+    """Again and again: between two statements there is nothing that it could interrupt."""
+    wait_s = after_s
+    while not done.wait(wait_s):
+        cursor.interrupt()
+        wait_s = 0.1
 
 
 class _View:

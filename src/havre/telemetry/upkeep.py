@@ -4,7 +4,7 @@ What to do is decided by pure functions over what a folder holds; one merge per 
 rest of the process never waits long.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from havre.telemetry.conversion import BESIDE, Converter
 from havre.telemetry.layout import Category, Segment
 
 LOOK_MS = 30_000
+QUIET_MS = 3_600_000
+"""A folder that nothing was to do for is left alone for so long, if nothing comes."""
 DAY_MS = 86_400_000
 SETTLED_MS = 3_600_000
 """A day is merged as a whole when it has been over for so long."""
@@ -85,25 +87,41 @@ class Upkeep:
         self._retention_days = retention_days
         self._most_bytes = most_bytes
         self._next_look_ms = 0
+        # Folders for which nothing was to do: when they had last changed, and when that was seen.
+        self._quiet: dict[Path, tuple[int, int]] = {}
 
     def collect(self, now_ms: int) -> None:
         """One look. Raises OSError, duckdb.Error."""
-        if not self._next_look_ms - LOOK_MS <= now_ms < self._next_look_ms:
-            self._next_look_ms = now_ms + LOOK_MS
-            for category in Category:
-                for deployment in layout.deployments(self._home, category):
-                    self._keep(category, deployment, now_ms)
+        if self._next_look_ms - LOOK_MS <= now_ms < self._next_look_ms:
+            return
+        self._next_look_ms = now_ms + LOOK_MS
+        for category in Category:
+            closed: dict[Path, Collection[int]] = {}
+            for deployment in layout.deployments(self._home, category):
+                place = layout.closed_folder(self._home, category, deployment)
+                if place not in closed:
+                    closed[place] = layout.closed_files(place)
+                self._keep(category, deployment, closed[place], now_ms)
 
-    def _keep(self, category: Category, deployment: str, now_ms: int) -> None:
+    def _keep(
+        self, category: Category, deployment: str, closed: Collection[int], now_ms: int
+    ) -> None:
         place = layout.folder(self._home, category, deployment)
-        closed = layout.closed_files(layout.closed_folder(self._home, category, deployment))
+        changed = place.stat().st_mtime_ns
+        known, looked_ms = self._quiet.get(place, (0, 0))
+        if changed == known and looked_ms <= now_ms < looked_ms + QUIET_MS:
+            return
+        if not self._act(category, place, closed, now_ms):
+            self._quiet[place] = changed, now_ms
+
+    def _act(self, category: Category, place: Path, closed: Collection[int], now_ms: int) -> bool:
+        """Whether there was something to do."""
         listed = layout.segments(place)
         counting = layout.counting(listed, closed)
-        for beside in place.glob(f"{BESIDE}*"):
-            beside.unlink()
-        if not closed:
-            for superseded in set(listed) - set(counting):
-                superseded.path.unlink()
+        superseded = set() if closed else set(listed) - set(counting)
+        half_written = list(place.glob(f"{BESIDE}*"))
+        for path in (*half_written, *(each.path for each in superseded)):
+            path.unlink()
         found = [Sized(each, each.path.stat().st_size) for each in counting]
         gone = set(
             outlived(
@@ -119,12 +137,15 @@ class Upkeep:
         parts = mergeable(
             found, now_ms=now_ms, most_bytes=min(MOST_MERGED_BYTES, self._most_bytes // 8)
         )
-        if parts and not closed:
+        if closed:
+            parts = []
+        if parts:
             self._converter.merge(parts)
             for part in parts:
                 part.path.unlink()
         elif not found and category is Category.ACCESS:
             _remove_if_empty(place)
+        return bool(half_written or superseded or gone or parts)
 
 
 def _runs(ordered: Sequence[Sized], level: int, most_bytes: int) -> list[list[Sized]]:
