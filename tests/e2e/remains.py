@@ -41,11 +41,11 @@ def commands() -> Iterator[list[str]]:
 
 
 def names_below(root: Path) -> set[str]:
-    """Files and folders, but for logs, which tell of the dead."""
+    """Files and folders, but for logs, collected or not, which tell of the dead."""
     return {
         str(path.relative_to(root))
         for path in root.rglob("*")
-        if path.relative_to(root).parts[0] != "logs"
+        if path.relative_to(root).parts[0] not in {"logs", "telemetry"}
     }
 
 

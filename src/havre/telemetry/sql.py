@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 MEMORY_MB = 512
+ASYNC_THREADS = 1
+"""What reads ahead; eight by default, which a small process need not have."""
 
 
 def connect(
@@ -22,6 +24,7 @@ def connect(
         ":memory:",
         config={
             "threads": threads,
+            "async_threads": ASYNC_THREADS,
             "memory_limit": f"{memory_mb}MB",
             # What is needed is linked in; nothing is ever fetched.
             "autoinstall_known_extensions": False,
