@@ -15,8 +15,8 @@ from tests.e2e.operated_server import wait_for
 from havre.client import ApiError
 from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, TELEMETRY
 
-ENVOY_BACK_WITHIN_S = 5.0
-"""Generous: shared machines. Alone it takes about half a second; the table tells."""
+ENVOY_BACK_WITHIN_S = 2.0
+"""Generous: it takes about a third of a second; the table tells."""
 UNTIL_WELL_S = float("inf")
 IN_AN_INSTANCE = (KEEP_ALIVE + SHORT_LIVED) // 2
 """Requests in one of two instances, waiting ones included, when the machine is so busy that every
