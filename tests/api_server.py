@@ -23,6 +23,8 @@ from havre.home import Home
 from havre.settings import load_settings
 from havre.store.database import Database
 from havre.store.schema import Project
+from havre.telemetry.metrics.own import OwnMetrics
+from havre.telemetry.metrics.store import MetricStore
 
 
 @dataclass
@@ -92,6 +94,8 @@ def make_services(
         role=lambda: Role.HOLDER,
         wake=woken.append,
         clock=clock,
+        metrics=MetricStore(home),
+        own_metrics=OwnMetrics(),
     )
 
 

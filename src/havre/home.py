@@ -52,6 +52,10 @@ class Home:
     def instance_sockets(self) -> Path:
         return self.run / "i"
 
+    def control_socket(self, instance_id: str) -> Path:
+        """Where an instance's keeper answers."""
+        return self.instance_sockets / f"{instance_id}.ctl"
+
     @property
     def processes(self) -> Path:
         """The supervisor's record of each process: what adoption compares."""
@@ -74,6 +78,11 @@ class Home:
     @property
     def keys(self) -> Path:
         return self.root / "keys"
+
+    @property
+    def metrics_token(self) -> Path:
+        """What Prometheus sends where every call must be signed."""
+        return self.keys / "metrics_token"
 
     @property
     def artifacts(self) -> Path:

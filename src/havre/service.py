@@ -38,6 +38,8 @@ from havre.settings import Settings, load_settings
 from havre.store import identities, model_artifacts
 from havre.store.database import Database, sqlite_url
 from havre.supervisor.client import Supervisor
+from havre.telemetry.metrics.own import OwnMetrics
+from havre.telemetry.metrics.store import MetricStore
 
 GRACE_S = 5
 """What requests to the API get when the control plane is asked to end."""
@@ -60,7 +62,12 @@ def serve(home: Home, settings: Settings) -> None:
         balancer = EnvoyBalancer(home, limits=Limits.behind(settings), keys=keys)
         balancer.start()
         stack.callback(balancer.stop)
-        succession = _make_succession(home, settings, database, artifacts, balancer, identity)
+        metrics = MetricStore(home)
+        stack.callback(metrics.close)
+        own_metrics = OwnMetrics()
+        succession = _make_succession(
+            home, settings, database, artifacts, balancer, identity, own_metrics
+        )
         services = Services(
             database=database,
             artifacts=artifacts,
@@ -71,6 +78,8 @@ def serve(home: Home, settings: Settings) -> None:
             role=lambda: succession.role,
             wake=succession.wake,
             clock=_now,
+            metrics=metrics,
+            own_metrics=own_metrics,
         )
         app = create_app(services)
         succession.start()
@@ -93,9 +102,10 @@ def _make_succession(
     artifacts: ArtifactStore,
     balancer: EnvoyBalancer,
     identity: Identity,
+    own_metrics: OwnMetrics,
 ) -> Succession:
     engine = ProcessEngine(home, Supervisor(home.supervisor_socket))
-    environments = Environments(home, settings)
+    environments = Environments(home, settings, own_metrics.saw_build)
     unpacker = Unpacker(artifacts, home.unpacked)
     unpacker.sweep()
     own_id = home_id(home)
@@ -113,6 +123,7 @@ def _make_succession(
             make_preparer=lambda wake: Preparer(unpacker, environments, recorder, wake),
             settings=settings,
             tenancy_id=identity.tenancy_ocid,
+            on_pass=own_metrics.saw_pass,
         )
 
     return Succession(

@@ -8,7 +8,9 @@ from havre.api import (
     artifacts,
     deployments,
     health,
+    metrics,
     models,
+    monitoring,
     projects,
     search,
     shapes,
@@ -20,10 +22,13 @@ from havre.api.errors import install_error_handlers
 from havre.api.refusals import refusals
 from havre.api.services import Services
 from havre.api.signatures import Signatures
+from havre.auth import metrics_token
 from havre.auth.keyring import Keyring
 
 ROUTERS = (
     health.router,
+    metrics.router,
+    monitoring.router,
     projects.router,
     models.router,
     artifacts.router,
@@ -50,7 +55,12 @@ def create_app(services: Services) -> FastAPI:
     install_error_handlers(app)
     if services.settings.auth == "oci":
         keyring = Keyring(services.home, services.identity)
-        app.add_middleware(Signatures, key_of=keyring.find, clock=services.clock)
+        app.add_middleware(
+            Signatures,
+            key_of=keyring.find,
+            clock=services.clock,
+            tokens={metrics.PATH: metrics_token.load_or_create(services.home)},
+        )
     app.add_middleware(Edge)
     app.mount("/_refused", refusals)
     for router in ROUTERS:

@@ -15,13 +15,16 @@ from havre.home import Home
 from havre.machine import measure_machine
 from havre.settings import Settings
 from havre.store.database import Database
+from havre.telemetry.metrics.own import OwnMetrics
+from havre.telemetry.metrics.store import MetricStore
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
     """``base_url`` is where deployments are served, without a slash at its end; ``role`` is that of
     this control plane among those of its database; ``wake`` hints to the reconciler that a
-    deployment (by id) has changed; ``clock`` is the moment, with its zone.
+    deployment (by id) has changed; ``clock`` is the moment, with its zone. ``metrics`` are those
+    that the telemetry process keeps, ``own_metrics`` the control plane's.
     """
 
     database: Database
@@ -33,6 +36,8 @@ class Services:
     role: Callable[[], Role]
     wake: Callable[[str], None]
     clock: Callable[[], datetime]
+    metrics: MetricStore
+    own_metrics: OwnMetrics
     machine: Machine = field(default_factory=measure_machine)
 
 

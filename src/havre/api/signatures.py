@@ -1,6 +1,7 @@
 """Every call of the API must be signed, where the server says so."""
 
-from collections.abc import Callable
+import hmac
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from starlette.exceptions import HTTPException
@@ -18,18 +19,32 @@ WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
 class Signatures:
-    """Answers 401 to what is not signed by a registered key; the rest passes unchanged."""
+    """Answers 401 to what is not signed by a registered key; the rest passes unchanged.
 
-    def __init__(self, app: ASGIApp, *, key_of: KeyOf, clock: Callable[[], datetime]) -> None:
+    ``tokens`` are paths that may be read with a bearer token instead.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        key_of: KeyOf,
+        clock: Callable[[], datetime],
+        tokens: Mapping[str, str],
+    ) -> None:
         self._app = app
         self._key_of = key_of
         self._clock = clock
+        self._tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in OPEN or scope["path"].startswith(REFUSED):
             await self._app(scope, receive, send)
             return
         request = _request(scope)
+        if self._has_token(scope, request):
+            await self._app(scope, receive, send)
+            return
         signs_body = scope["method"] in WITH_BODY and not is_upload(scope)
         try:
             verify(request, self._key_of, now=self._clock(), signs_body=signs_body)
@@ -43,6 +58,13 @@ class Signatures:
             await answer(scope, receive, send)
             return
         await self._app(scope, receive, send)
+
+    def _has_token(self, scope: Scope, request: Request) -> bool:
+        token = self._tokens.get(scope["path"])
+        stated = request.headers.get("authorization", "")
+        return token is not None and hmac.compare_digest(
+            stated.encode(), f"Bearer {token}".encode()
+        )
 
 
 def _request(scope: Scope) -> Request:

@@ -340,7 +340,7 @@ class ProcessEngine:
         return self._home.instance_sockets / f"{instance_id}.sock"
 
     def _control(self, instance_id: str) -> Path:
-        return self._home.instance_sockets / f"{instance_id}.ctl"
+        return self._home.control_socket(instance_id)
 
 
 def _age_s(process: ProcessStatus) -> float:

@@ -49,15 +49,28 @@ OpenPack = Callable[[], AbstractContextManager[BinaryIO]]
 
 _WORTH_TELLING = 64 * 1024**2  # bytes; smaller packs are unpacked before one has read the line
 
+OnBuild = Callable[[float, bool], None]
+
 
 class EnvironmentBuilder:
-    """The built environments of one home: ``root/built/<digest>``; logs are in ``logs``."""
+    """The built environments of one home: ``root/built/<digest>``; logs are in ``logs``.
 
-    def __init__(self, root: Path, logs: Path, interpreters: Interpreters) -> None:
+    ``on_build`` is told of each build, or unpacking, how many seconds it took and whether it
+    succeeded.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        logs: Path,
+        interpreters: Interpreters,
+        on_build: OnBuild = lambda *_: None,
+    ) -> None:
         self._root = root
         self._logs = logs
         self._interpreters = interpreters
         self._copies = ReachableInterpreters(root / "interpreters")
+        self._on_build = on_build
 
     def ensure(self, definition: EnvironmentDefinition, progress: Progress) -> BuiltEnvironment:
         """The environment, built now if it is not there; blocks for as long as that takes.
@@ -179,12 +192,22 @@ class EnvironmentBuilder:
             with self._locked(digest, slug, progress) as lock:
                 if built := self.get(digest):
                     return replace(built, slug=slug)
-                return make(lock)
+                return self._timed(lambda: make(lock))
         except OSError as error:
             problem = "the disk is full" if error.errno in DISK_FULL else str(error)
             raise EnvironmentFault(
                 f"the environment {slug} could not be {doing} below {self._root}: {problem}"
             ) from error
+
+    def _timed(self, make: Callable[[], BuiltEnvironment]) -> BuiltEnvironment:
+        began = time.monotonic()
+        is_built = False
+        try:
+            built = make()
+            is_built = True
+            return built
+        finally:
+            self._on_build(time.monotonic() - began, is_built)
 
     def _unpack(
         self, pack: PackEnvironment, opened: OpenPack, lock: int, progress: Progress

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from havre.domain.errors import Conflict, EnvironmentFault, InvalidParameter, NotFound
 from havre.domain.manifest import RuntimeManifest
-from havre.environments.builder import EnvironmentBuilder
+from havre.environments.builder import EnvironmentBuilder, OnBuild
 from havre.environments.definition import (
     BuiltEnvironment,
     Definition,
@@ -75,14 +75,17 @@ class EnvironmentRow:
 
 
 class Environments:
-    """The inference environments of one home. Methods block; call them from a worker thread."""
+    """The inference environments of one home. Methods block; call them from a worker thread.
 
-    def __init__(self, home: Home, settings: Settings) -> None:
+    ``on_build`` is told of each build how many seconds it took and whether it succeeded.
+    """
+
+    def __init__(self, home: Home, settings: Settings, on_build: OnBuild = lambda *_: None) -> None:
         self._default_slug = settings.default_environment
         self._instances = home.instances
         logs = home.logs / "environments"
         self.interpreters = Interpreters(settings.python_paths)
-        self._builder = EnvironmentBuilder(home.environments, logs, self.interpreters)
+        self._builder = EnvironmentBuilder(home.environments, logs, self.interpreters, on_build)
         self._published = PublishedEnvironments(home.environments, logs)
         self._objects = ObjectStore(settings.object_store or str(home.root / "objects"))
 

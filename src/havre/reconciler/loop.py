@@ -47,7 +47,7 @@ CHANGES_PAUSE_S = 1.0
 
 class Reconciler:
     """``clock`` is a monotonic clock in seconds. ``verifying`` runs the checks of new revisions;
-    None: threads of its own.
+    None: threads of its own. ``on_pass`` is told of each pass how late it begins, in seconds.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Reconciler:
         tenancy_id: str,
         clock: Callable[[], float] = time.monotonic,
         verifying: Executor | None = None,
+        on_pass: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._database = database
         self._engine = engine
@@ -71,7 +72,7 @@ class Reconciler:
         self._fence = fence
         self._settings = settings
         self._clock = clock
-        self._queue = WorkQueue(clock)
+        self._queue = WorkQueue(clock, on_pass)
         self._preparer = make_preparer(self.wake)
         self._verifier = Verifier(engine, recorder, self.wake, verifying)
         self._actor = Actor(

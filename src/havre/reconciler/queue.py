@@ -12,10 +12,17 @@ from collections.abc import Callable
 
 
 class WorkQueue:
-    """Thread-safe. ``clock`` is a monotonic clock in seconds."""
+    """Thread-safe. ``clock`` is a monotonic clock in seconds. ``on_take`` is told of each key that
+    is handed out how late that is, in seconds.
+    """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        on_take: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self._clock = clock
+        self._on_take = on_take
         self._changed = threading.Condition()
         self._due: dict[str, float] = {}
         self._heap: list[tuple[float, int, str]] = []
@@ -39,7 +46,7 @@ class WorkQueue:
             while not self._closed:
                 key, wait_s = self._next()
                 if key is not None:
-                    del self._due[key]
+                    self._on_take(self._clock() - self._due.pop(key))
                     self._working.add(key)
                     return key
                 self._changed.wait(wait_s)

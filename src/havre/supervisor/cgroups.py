@@ -126,12 +126,30 @@ class Cgroups:
         for tree in self._trees:
             if "memory" in tree.controllers:
                 file = "memory.oom_control" if tree.version == 1 else "memory.events"
-                with suppress(OSError, ValueError):
-                    for line in (self._folder(tree, name) / file).read_text().splitlines():
-                        key, _, value = line.partition(" ")
-                        if key == "oom_kill":
-                            return int(value)
+                with suppress(OSError, ValueError, KeyError):
+                    return _keyed(self._folder(tree, name) / file)["oom_kill"]
         return 0
+
+    def cpu_s(self, name: str) -> float | None:
+        """Processor time of all that was ever in the group; None where no group counts it."""
+        for tree in self._trees:
+            folder = self._folder(tree, name)
+            with suppress(OSError, ValueError, KeyError):
+                if tree.version == 2:
+                    return _keyed(folder / "cpu.stat")["usage_usec"] / 1e6
+                return int((folder / "cpuacct.usage").read_text()) / 1e9
+        return None
+
+    def memory_bytes(self, name: str) -> int | None:
+        """Memory of the group, but for files that are cached and not in use; None without one."""
+        for tree in self._trees:
+            if "memory" in tree.controllers:
+                names = _MEMORY_FILES[tree.version]
+                folder = self._folder(tree, name)
+                with suppress(OSError, ValueError, KeyError):
+                    used = int((folder / names[0]).read_text())
+                    return max(0, used - _keyed(folder / "memory.stat")[names[1]])
+        return None
 
     def clean(self, known: Iterable[str]) -> list[str]:
         """End and remove the groups that ``known`` does not name; empty ones of other homes, too.
@@ -215,6 +233,18 @@ def find_trees(
         if controllers and _is_writable(base) and (only_look or _ready(base, controllers)):
             trees.append(Tree(base, 2, controllers))
     return trees
+
+
+_MEMORY_FILES = {
+    1: ("memory.usage_in_bytes", "total_inactive_file"),
+    2: ("memory.current", "inactive_file"),
+}
+
+
+def _keyed(file: Path) -> dict[str, int]:
+    """A file of lines with a name and a number each. Raises OSError, ValueError."""
+    rows = (line.split() for line in file.read_text().splitlines())
+    return {key: int(value) for key, value in rows}
 
 
 def _set(folder: Path, tree: Tree, limits: Limits) -> list[str]:

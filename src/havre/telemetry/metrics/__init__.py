@@ -1,0 +1,1 @@
+"""Metrics: gathered by the telemetry process, kept as points, shown as Prometheus wants them."""

@@ -1,0 +1,112 @@
+"""What the metrics stand at: counts since the beginning, and what was seen at the last look.
+
+The telemetry process keeps them in one file; the control plane reads it to show them.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from havre.domain.latency import Latency
+from havre.home import Home
+
+FAMILIES = ("2xx", "3xx", "4xx", "5xx", "none")
+"""Statuses by their first digit; ``none``: the client had gone before there was one."""
+
+
+@dataclass(slots=True)
+class DeploymentFigures:
+    """Counts only grow: of instances that are gone, too. ``seen_ms`` is when it last had a route or
+    an instance; ``bandwidth_mbps`` is 0 without a route. What is of now is 0 without an instance.
+    """
+
+    seen_ms: int = 0
+    bandwidth_mbps: int = 0
+    requests: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FAMILIES, 0))
+    latency: Latency = field(default_factory=Latency)
+    bytes_in: int = 0
+    bytes_out: int = 0
+    model_latency: Latency = field(default_factory=Latency)
+    restarts: int = 0
+    cpu_s: float = 0.0
+    instances: int = 0
+    copies: int = 0
+    ready: int = 0
+    busy: int = 0
+    waiting: int = 0
+    memory_bytes: int = 0
+    memory_limit_bytes: int = 0
+    cpus: float = 0.0
+
+    def forget_now(self) -> None:
+        """Before a look: what is not seen again is gone."""
+        self.bandwidth_mbps = 0
+        self.instances = self.copies = self.ready = self.busy = self.waiting = 0
+        self.memory_bytes = self.memory_limit_bytes = 0
+        self.cpus = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return values | {name: _latency_json(values[name]) for name in _LATENCIES}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "DeploymentFigures":
+        known = {each.name: stored[each.name] for each in fields(cls) if each.name in stored}
+        return cls(**known | {name: _latency(stored[name]) for name in _LATENCIES})
+
+
+_LATENCIES = ("latency", "model_latency")
+
+
+@dataclass(slots=True)
+class Figures:
+    """``deployments`` by OCID. ``unrouted`` are requests that led to none. ``lost`` are entries of
+    a log that were not kept, by its category. ``looked_ms``: when all this was last seen, epoch ms.
+    """
+
+    looked_ms: int = 0
+    unrouted: int = 0
+    lost: dict[str, int] = field(default_factory=dict)
+    deployments: dict[str, DeploymentFigures] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "looked_ms": self.looked_ms,
+            "unrouted": self.unrouted,
+            "lost": self.lost,
+            "deployments": {key: each.to_json() for key, each in self.deployments.items()},
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Figures":
+        return cls(
+            int(stored["looked_ms"]),
+            int(stored["unrouted"]),
+            dict(stored["lost"]),
+            {key: DeploymentFigures.from_json(each) for key, each in stored["deployments"].items()},
+        )
+
+
+def state_file(home: Home) -> Path:
+    return home.telemetry / "metrics" / "state.json"
+
+
+def read_figures(home: Home) -> Figures:
+    """Those of the last look; empty where nobody has looked yet, or the file is another version's.
+
+    Raises OSError when the file cannot be read.
+    """
+    try:
+        return Figures.from_json(json.loads(state_file(home).read_bytes())["figures"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return Figures()
+
+
+def _latency_json(latency: Latency) -> dict[str, Any]:
+    return {"counts": latency.counts, "total_s": latency.total_s}
+
+
+def _latency(stored: Mapping[str, Any]) -> Latency:
+    return Latency(tuple(stored["counts"]), float(stored["total_s"]))

@@ -1,0 +1,218 @@
+"""Points as they are kept: appended to a live file, made Parquet, made coarser, forgotten.
+
+The files are named as those of the logs (``havre.telemetry.layout``): a live one, closed ones that
+are about to be converted, and segments. Points older than a day are put together by the minute, a
+segment for each day; a segment that holds those of others makes these count for nothing.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from havre.domain.metrics import METRICS
+from havre.home import Home
+from havre.telemetry import layout
+from havre.telemetry.entries import quote
+from havre.telemetry.layout import Segment
+from havre.telemetry.sql import connect
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+COLUMNS = {
+    "time": "BIGINT",
+    "name": "VARCHAR",
+    "dimensions": "VARCHAR",
+    "value": "DOUBLE",
+    "times": "BIGINT",
+}
+"""``time`` is epoch ms; ``dimensions`` a JSON object, its keys sorted; the value was seen so many
+``times``."""
+
+CLOSE_AFTER_MS = 10 * 60_000
+CLOSE_AT_BYTES = 4 * 1024 * 1024
+FINE_FOR_MS = 24 * 3_600_000
+COARSE_MS = 60_000
+KEPT_MS = 14 * 24 * 3_600_000
+_DAY_MS = 24 * 3_600_000
+_BESIDE = ".new-"
+
+
+class MetricPoint(NamedTuple):
+    """One line of the live file."""
+
+    time: int
+    name: str
+    dimensions: Mapping[str, str]
+    value: float
+    times: int = 1
+
+
+class PointFiles:
+    """The writer: one thread of one process. Every method raises OSError when the disk does,
+    ``maintain`` duckdb.Error.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self.folder = points_folder(home)
+        self._live = live_file(self.folder)
+        self._live_since: int | None = None
+        self._connection: DuckDBPyConnection | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes in the live file."""
+        try:
+            return self._live.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def go_back(self, size: int) -> None:
+        """Take back what was appended after the live file had this size."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.size > size:
+            os.truncate(self._live, size)
+
+    def append(self, points: Iterable[MetricPoint]) -> None:
+        lines = "".join(
+            json.dumps(
+                {
+                    **point._asdict(),
+                    "dimensions": json.dumps(dict(sorted(point.dimensions.items()))),
+                }
+            )
+            + "\n"
+            for point in points
+        )
+        descriptor = os.open(
+            self._live, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        with open(descriptor, "wb") as file:
+            file.write(lines.encode())
+
+    def close_live(self, now_ms: int) -> bool:
+        """Begin another live file if it is time to; whether it was."""
+        if not self.size:
+            self._live_since = None
+            return False
+        if self._live_since is None:
+            self._live_since = now_ms
+        if now_ms < self._live_since + CLOSE_AFTER_MS and self.size < CLOSE_AT_BYTES:
+            return False
+        numbers = [each.last for each in layout.segments(self.folder)]
+        number = max([now_ms, *(last + 1 for last in numbers)])
+        self._live.rename(self.folder / layout.closed_name(number))
+        self._live_since = None
+        return True
+
+    def maintain(self, now_ms: int) -> None:
+        """Convert what is closed, make coarser what is old, forget what is older."""
+        for number, path in layout.closed_files(self.folder).items():
+            self._convert(number, path)
+        self._make_coarser(now_ms)
+        for each in layout.segments(self.folder):
+            if each.to_ms < now_ms - KEPT_MS:
+                each.path.unlink()
+
+    def _convert(self, number: int, closed: Path) -> None:
+        database = self._database()
+        database.execute(f"CREATE OR REPLACE TABLE fresh AS {select_json([closed])}")
+        times = database.execute("SELECT min(time), max(time) FROM fresh").fetchone()
+        if times is not None and times[0] is not None:
+            name = Segment.name(from_ms=times[0], to_ms=times[1], first=number, last=number)
+            self._write("SELECT * FROM fresh", name)
+        database.execute("DROP TABLE fresh")
+        closed.unlink()
+
+    def _make_coarser(self, now_ms: int) -> None:
+        """Each day that has been over for a day becomes one segment, a value for each minute."""
+        found = layout.counting(layout.segments(self.folder), ())
+        days: dict[int, list[Segment]] = {}
+        for each in found:
+            days.setdefault(each.from_ms // _DAY_MS, []).append(each)
+        for day, parts in days.items():
+            if (day + 1) * _DAY_MS + FINE_FOR_MS > now_ms or len(parts) < 2:
+                continue
+            first, last = min(each.first for each in parts), max(each.last for each in parts)
+            if any(
+                first <= each.last and each.first <= last for each in found if each not in parts
+            ):
+                continue  # the clock was set back: those of another day would count for nothing
+            name = Segment.name(
+                from_ms=min(each.from_ms for each in parts) // COARSE_MS * COARSE_MS,
+                to_ms=max(each.to_ms for each in parts),
+                first=first,
+                last=last,
+            )
+            self._write(_by_the_minute([each.path for each in parts]), name)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove what counts for nothing, and what was begun and never finished."""
+        found = layout.segments(self.folder)
+        counting = layout.counting(found, ())
+        for each in found:
+            if each not in counting:
+                each.path.unlink()
+        for path in self.folder.glob(f"{_BESIDE}*"):
+            path.unlink()
+
+    def _write(self, content: str, name: str) -> None:
+        beside = self.folder / f"{_BESIDE}{name}"
+        self._database().execute(
+            f"COPY ({content} ORDER BY name, dimensions, time) TO {quote(str(beside))} "
+            "(FORMAT parquet, COMPRESSION zstd)"
+        )
+        os.chmod(beside, 0o600)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.rename(self.folder / name)
+
+    def _database(self) -> "DuckDBPyConnection":
+        if self._connection is None:
+            self._connection = connect(memory_mb=256)
+        return self._connection
+
+
+def points_folder(home: Home) -> Path:
+    return home.telemetry / "metrics"
+
+
+def live_file(folder: Path) -> Path:
+    return folder / "live.jsonl"
+
+
+def select_json(files: Iterable[Path]) -> str:
+    """A SELECT of all columns from live or closed files; there must be at least one."""
+    columns = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
+    return (
+        f"SELECT {', '.join(COLUMNS)} FROM read_json({_listed(files)}, "
+        f"format = 'newline_delimited', ignore_errors = true, columns = {{{columns}}}) "
+        "WHERE time IS NOT NULL AND name IS NOT NULL AND times > 0"
+    )
+
+
+def select_parquet(files: Iterable[Path]) -> str:
+    """The same from segments."""
+    return f"SELECT {', '.join(COLUMNS)} FROM read_parquet({_listed(files)})"
+
+
+def _by_the_minute(files: Iterable[Path]) -> str:
+    """The mean of what was seen, as often as it was seen: sums, counts and means stay as they are.
+
+    The points of a latency are put together by bucket: their distribution stays.
+    """
+    latencies = ", ".join(quote(metric.name) for metric in METRICS if metric.is_latency)
+    return (
+        "SELECT minute AS time, name, dimensions, sum(value * times) / sum(times) AS value, "
+        "CAST(sum(times) AS BIGINT) AS times FROM ("
+        f"SELECT *, time - time % {COARSE_MS} AS minute, CASE WHEN name IN ({latencies}) "
+        "THEN CAST(floor(2 * log2(greatest(value, 1e-6))) AS INTEGER) END AS bucket "
+        f"FROM ({select_parquet(files)})) GROUP BY minute, name, dimensions, bucket"
+    )
+
+
+def _listed(files: Iterable[Path]) -> str:
+    return f"[{', '.join(quote(str(path)) for path in files)}]"
