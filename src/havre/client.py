@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import httpx
 
 from havre.domain import errors
+from havre.domain.metrics import NAMESPACE
 from havre.domain.states import FINISHED, WorkRequestState
 
 API = "/20190101"
+MONITORING = "/20180401"
 FIRST_POLL_S, LONGEST_POLL_S = 0.05, 1.0
 CHUNK = 1024 * 1024
 PREDICT_TIMEOUT_S = 65.0
@@ -147,6 +150,27 @@ class Client:
             timeout=PREDICT_TIMEOUT_S,
         )
         return self._check(answer).content
+
+    def summarize_metrics(
+        self, query: str, *, start: float, end: float, resolution: str
+    ) -> list[Resource]:
+        """What Monitoring says of a query, in all compartments; times are seconds since the epoch.
+
+        Raises ApiError.
+        """
+        answer = self._http.post(
+            f"{MONITORING}/metrics/actions/summarizeMetricsData",
+            params={"compartmentId": self.compartment_id, "compartmentIdInSubtree": True},
+            json={
+                "namespace": NAMESPACE,
+                "query": query,
+                "startTime": datetime.fromtimestamp(start, UTC).isoformat(),
+                "endTime": datetime.fromtimestamp(end, UTC).isoformat(),
+                "resolution": resolution,
+            },
+        )
+        series: list[Resource] = self._check(answer).json()
+        return series
 
     def _owned(self, **fields: Any) -> Resource:
         return {"compartmentId": self.compartment_id, "projectId": self.project_id, **fields}

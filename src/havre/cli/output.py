@@ -34,13 +34,18 @@ def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, fold: bool = True
 ) -> None:
     """``fold`` breaks long cells at a terminal's edge; URLs and what a script reads stay whole."""
+    is_folded = fold and console.is_terminal
+    table = make_table(columns, rows)
+    (console if is_folded else Console(highlight=False, width=WIDEST)).print(table)
+
+
+def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     table = Table(box=None, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    is_folded = fold and console.is_terminal
-    (console if is_folded else Console(highlight=False, width=WIDEST)).print(table)
+    return table
 
 
 def print_fault(sentence: str) -> None:
