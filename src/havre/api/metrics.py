@@ -27,5 +27,5 @@ def metrics(here: Here) -> Response:
             select(*columns).where(Deployment.lifecycle_state != DeploymentState.DELETED)
         ).all()
     deployments = [ShownDeployment(id_, name, DeploymentState(state)) for id_, name, state in rows]
-    text = exposition(read_figures(here.home), deployments, here.own_metrics.registry, __version__)
+    text = exposition(read_figures(here.home), deployments, here.own_metrics, __version__)
     return Response(text, media_type=CONTENT_TYPE)

@@ -144,7 +144,7 @@ def _deployments(here: Services, compartment_id: str, *, in_subtree: bool) -> di
     if not everything:
         statement = statement.where(Deployment.compartment_id == compartment_id)
     with here.database.read() as session:
-        return dict(session.execute(statement).tuples())
+        return {row.id: row.compartment_id for row in session.execute(statement)}
 
 
 def _datapoints(series: Series) -> list[AggregatedDatapoint]:

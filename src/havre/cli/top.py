@@ -68,8 +68,8 @@ class Row:
             _shown(self.copies_ready, "{:.0f}"),
             _shown(self.copies_busy, "{:.0f}"),
             _shown(self.waiting, "{:.0f}"),
-            _shown(self.cpu_percent, "{:.0f} %"),
-            _shown(self.memory_percent, "{:.0f} %"),
+            _shown(self.cpu_percent, "{:.1f} %"),
+            _shown(self.memory_percent, "{:.1f} %"),
         )
 
 

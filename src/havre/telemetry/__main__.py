@@ -19,6 +19,7 @@ from havre.settings import Settings, load_settings
 from havre.telemetry.access_log import AccessLog
 from havre.telemetry.collecting import Collector, Tally, run
 from havre.telemetry.conversion import Converter
+from havre.telemetry.metrics.collector import MetricsCollector
 from havre.telemetry.upkeep import Upkeep
 
 BYTES_PER_MB = 1_000_000
@@ -27,10 +28,12 @@ BYTES_PER_MB = 1_000_000
 def collectors(home: Home, settings: Settings) -> list[Collector]:
     """Everything that is collected, in the order in which it is looked at."""
     tally = Tally()
-    converter = Converter(home, tally)
+    metrics = MetricsCollector(home, tally)
+    converter = Converter(home, tally, [metrics])
     most_bytes = settings.log_max_mb * BYTES_PER_MB
     return [
         AccessLog(home, Admin(home.admin_socket), converter, tally, most_bytes=most_bytes),
+        metrics,
         Upkeep(
             home,
             converter,

@@ -14,6 +14,7 @@ from havre import durable
 from havre.domain import metrics
 from havre.domain.latency import BOUNDS_S, BUCKETS, Latency
 from havre.home import Home
+from havre.telemetry import layout
 from havre.telemetry.collecting import Tally
 from havre.telemetry.layout import Category
 from havre.telemetry.metrics import requests
@@ -25,9 +26,11 @@ from havre.telemetry.metrics.requests import PERIOD_MS, Counted
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-SETTLED_MS = 20_000
-"""A period is told when all its entries have been collected: they are for 15 s at most on the way
+LATEST_MS = 20_000
+"""By then a request has been counted: its entry is for 17 s at most on the way
 (``havre.telemetry.access_log``)."""
+WRITTEN_MS = 1000
+"""By then the load balancer has written its entry."""
 LONGEST_GAP_MS = 3_600_000
 """For how long it is told afterwards that nothing was asked while nobody looked."""
 REMEMBERED_MS = 24 * 3_600_000
@@ -41,18 +44,19 @@ class MetricsCollector:
     name = "metrics"
 
     def __init__(self, home: Home, tally: Tally) -> None:
+        self._home = home
         self._file = state_file(home)
         self._tally = tally
         self._points = PointFiles(home)
         self._instances = Instances(home)
         self._due_ms = 0
+        self._has_begun = False
         self._figures = Figures()
         self._size = 0  # of the live file, at the last step
         self._told_ms = 0  # periods before it have been told
         self._pending: list[Counted] = []
         self._counted: list[int] = []  # numbers of closed files
         self._last: dict[str, tuple[int, float, Latency]] = {}  # of each instance, at the last look
-        self._read()
 
     def observe(
         self,
@@ -63,7 +67,10 @@ class MetricsCollector:
         number: int,
     ) -> None:
         """Count the requests in a closed file. Raises OSError and duckdb.Error."""
-        if category is not Category.ACCESS or number in self._counted:
+        if category is not Category.ACCESS:
+            return
+        self._begin()
+        if number in self._counted:
             return
         known = self._figures.deployments
         for deployment in self._instances.routes():
@@ -79,8 +86,9 @@ class MetricsCollector:
 
     def collect(self, now_ms: int) -> None:
         """Look, if it is time to. Raises OSError, Unavailable, duckdb.Error."""
-        if now_ms < self._due_ms:
-            return
+        if self._due_ms - PERIOD_MS <= now_ms < self._due_ms:
+            return  # else it is due, or the clock was set back
+        self._begin()
         period = now_ms - now_ms % PERIOD_MS
         self._due_ms = period + PERIOD_MS
         routes = self._instances.routes()
@@ -171,8 +179,8 @@ class MetricsCollector:
         return points
 
     def _of_requests(self, now_ms: int) -> list[MetricPoint]:
-        """Of the periods that are settled by now. What comes later yet is told as it comes."""
-        until = (now_ms - SETTLED_MS) // PERIOD_MS * PERIOD_MS
+        """Of the periods whose requests have all been counted; what comes later is told then."""
+        until = self._collected_until(now_ms) // PERIOD_MS * PERIOD_MS
         first = max(self._told_ms or until - PERIOD_MS, until - LONGEST_GAP_MS)
         ripe = sorted(each for each in self._pending if each.period < until)
         self._pending = [each for each in self._pending if each.period >= until]
@@ -195,6 +203,14 @@ class MetricsCollector:
         self._told_ms = max(until, self._told_ms)
         return points
 
+    def _collected_until(self, now_ms: int) -> int:
+        """All requests that ended before have been counted."""
+        live = layout.live_access(self._home)
+        closed = layout.closed_files(layout.closed_folder(self._home, Category.ACCESS, ""))
+        if not closed and not (live.exists() and live.stat().st_size):
+            return now_ms - WRITTEN_MS
+        return max(now_ms - LATEST_MS, max(self._counted, default=0) - WRITTEN_MS)
+
     # The file.
 
     def _write(self) -> None:
@@ -211,8 +227,10 @@ class MetricsCollector:
         }
         durable.write_file(self._file, json.dumps(state, separators=(",", ":")).encode())
 
-    def _read(self) -> None:
+    def _begin(self) -> None:
         """Go on from the last step; from nothing where none can be read. Raises OSError."""
+        if self._has_begun:
+            return
         durable.make_folder(self._file.parent)
         state = _stored(self._file.read_bytes()) if self._file.exists() else None
         if state is not None:
@@ -224,6 +242,7 @@ class MetricsCollector:
         self._points.go_back(self._size)
         self._size = self._points.size
         self._write()
+        self._has_begun = True
 
 
 def _stored(content: bytes) -> dict[str, Any] | None:

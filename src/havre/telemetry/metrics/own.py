@@ -1,35 +1,45 @@
-"""The control plane's own metrics, in a registry of their own: since this process began."""
+"""What the control plane counts of itself, since its process began."""
 
-from prometheus_client import CollectorRegistry, Histogram
+import threading
+from bisect import bisect_left
+from dataclasses import dataclass, field
 
 LAGS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 BUILDS_S = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 BUILT, FAILED = "built", "failed"
 
 
+@dataclass(slots=True)
+class Durations:
+    """A histogram. ``counts`` has a number per bucket of ``bounds_s``, and one for what is beyond
+    the last.
+    """
+
+    bounds_s: tuple[float, ...]
+    counts: list[int] = field(default_factory=list)
+    total_s: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.counts = [0] * (len(self.bounds_s) + 1)
+
+    def add(self, seconds: float) -> None:
+        with self._lock:
+            self.counts[bisect_left(self.bounds_s, seconds)] += 1
+            self.total_s += seconds
+
+
 class OwnMetrics:
-    """Thread-safe."""
+    """Thread-safe. ``lag``: how late passes of the reconciler begin; ``builds`` of inference
+    environments, by their outcome.
+    """
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._lag = Histogram(
-            "havre_reconciler_lag_seconds",
-            "How late the passes of the reconciler begin.",
-            buckets=LAGS_S,
-            registry=self.registry,
-        )
-        self._builds = Histogram(
-            "havre_environment_build_seconds",
-            "How long the builds of inference environments take, downloads included.",
-            ["outcome"],
-            buckets=BUILDS_S,
-            registry=self.registry,
-        )
-        for outcome in (BUILT, FAILED):
-            self._builds.labels(outcome)
+        self.lag = Durations(LAGS_S)
+        self.builds = {outcome: Durations(BUILDS_S) for outcome in (BUILT, FAILED)}
 
     def saw_pass(self, late_s: float) -> None:
-        self._lag.observe(max(0.0, late_s))
+        self.lag.add(max(0.0, late_s))
 
     def saw_build(self, took_s: float, is_built: bool) -> None:
-        self._builds.labels(BUILT if is_built else FAILED).observe(took_s)
+        self.builds[BUILT if is_built else FAILED].add(took_s)

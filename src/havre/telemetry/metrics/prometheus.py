@@ -4,7 +4,7 @@ A label has as many values as there are deployments, or a few that are known: in
 and go, are in none.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -20,6 +20,7 @@ from havre.domain.latency import BOUNDS_S, Latency
 from havre.domain.states import DeploymentState
 from havre.telemetry.layout import Category
 from havre.telemetry.metrics.figures import FAMILIES, DeploymentFigures, Figures
+from havre.telemetry.metrics.own import OwnMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 DEPLOYMENT = "deployment"
@@ -37,27 +38,30 @@ class ShownDeployment:
 
 
 def exposition(
-    figures: Figures, deployments: Sequence[ShownDeployment], own: CollectorRegistry, version: str
+    figures: Figures, deployments: Sequence[ShownDeployment], own: OwnMetrics, version: str
 ) -> bytes:
     """The text of ``GET /metrics``."""
-    registry = CollectorRegistry()
-    registry.register(_Shown(figures, deployments, version))
-    return generate_latest(registry) + generate_latest(own)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Shown(figures, deployments, own, version))
+    return generate_latest(registry)
 
 
 class _Shown(Collector):
     def __init__(
-        self, figures: Figures, deployments: Sequence[ShownDeployment], version: str
+        self,
+        figures: Figures,
+        deployments: Sequence[ShownDeployment],
+        own: OwnMetrics,
+        version: str,
     ) -> None:
         self._figures = figures
         self._deployments = deployments
+        self._own = own
         self._version = version
-
-    def describe(self) -> Iterable[Metric]:
-        return ()  # what it shows is unlike anything else here: there is nothing to compare
 
     def collect(self) -> Iterator[Metric]:
         yield from self._of_all()
+        yield from self._of_control_plane()
         nothing = DeploymentFigures()
         of_each = {
             each.id: self._figures.deployments.get(each.id, nothing) for each in self._deployments
@@ -81,7 +85,8 @@ class _Shown(Collector):
             family = HistogramMetricFamily(name, help_, labels=(DEPLOYMENT,))
             for key, each in of_each.items():
                 latency = latency_of(each)
-                family.add_metric((key,), _buckets(latency), latency.total_s)
+                shown = _buckets(BOUNDS_S, latency.counts, every=EVERY)
+                family.add_metric((key,), shown, latency.total_s)
             yield family
 
     def _of_all(self) -> Iterator[Metric]:
@@ -121,6 +126,23 @@ class _Shown(Collector):
             {(): self._figures.looked_ms / 1000},
         )
 
+    def _of_control_plane(self) -> Iterator[Metric]:
+        lag = HistogramMetricFamily(
+            "havre_reconciler_lag_seconds", "How late passes of the reconciler begin.", labels=()
+        )
+        builds = HistogramMetricFamily(
+            "havre_environment_build_seconds",
+            "How long the control plane's builds of inference environments took.",
+            labels=("outcome",),
+        )
+        for family, key, durations in (
+            (lag, (), self._own.lag),
+            *((builds, (outcome,), each) for outcome, each in self._own.builds.items()),
+        ):
+            shown = _buckets(durations.bounds_s, durations.counts)
+            family.add_metric(key, shown, durations.total_s)
+        yield from (lag, builds)
+
 
 _Of = Callable[[DeploymentFigures], float]
 _COUNTERS: tuple[tuple[str, str, _Of], ...] = (
@@ -157,15 +179,17 @@ _HISTOGRAMS: tuple[tuple[str, str, Callable[[DeploymentFigures], Latency]], ...]
 )
 
 
-def _buckets(latency: Latency) -> list[tuple[str, float]]:
+def _buckets(
+    bounds_s: Sequence[float], counts: Sequence[int], *, every: int = 1
+) -> list[tuple[str, float]]:
     """Cumulative, as Prometheus has them."""
     found: list[tuple[str, float]] = []
     passed = 0
-    for number, bound in enumerate(BOUNDS_S):
-        passed += latency.counts[number]
-        if number % EVERY == 0:
+    for number, bound in enumerate(bounds_s):
+        passed += counts[number]
+        if number % every == 0:
             found.append((repr(bound), passed))
-    return [*found, ("+Inf", latency.count)]
+    return [*found, ("+Inf", passed + counts[-1])]
 
 
 def _valued(of_each: Mapping[str, DeploymentFigures], of: _Of) -> dict[tuple[str, ...], float]:
