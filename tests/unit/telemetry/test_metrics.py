@@ -10,7 +10,6 @@ from tests.unit.telemetry.test_store import DEPLOYMENT, line
 
 from havre.balancer.files import Files
 from havre.balancer.table import Table
-from havre.domain.latency import Latency
 from havre.domain.mql import Selection, parse
 from havre.domain.mql_values import Windows, evaluate
 from havre.domain.route import Route
@@ -105,6 +104,7 @@ def test_requests_become_counts_and_points(
     assert of_it.requests == {"2xx": 9, "3xx": 0, "4xx": 0, "5xx": 1, "none": 1}
     assert (of_it.latency.count, of_it.latency.total_s) == (11, pytest.approx(0.302))
     assert of_it.bytes_in == 900_100
+    assert (of_it.model_latency.count, of_it.model_latency.total_s) == (9, pytest.approx(0.0819))
     assert figures.unrouted == 1
     home.access_log.write_text("{}")  # more is on the way
     collector.collect(BEGAN + 20_000)
@@ -123,6 +123,8 @@ def test_requests_become_counts_and_points(
         ("Failure",): [pytest.approx(106)],
     }
     assert values(store, "PredictLatency[1m].grouping().percentile(0.99)") == {(): [200.0]}
+    assert values(store, "ModelLatency[1m].mean()") == {(): [pytest.approx(9.1)]}
+    assert values(store, "ModelLatency[1m].count()") == {(): [9.0]}
     assert values(store, "PredictBandwidth[1m].max()") == {(): [pytest.approx(9.0)]}
     assert values(store, "NetworkBytes[1m].max()") == {
         ("8b1f0c7a55d2", "BytesIn"): [pytest.approx(90_000)],
@@ -179,7 +181,6 @@ def instance(name: str, **of_it: Any) -> Instance:
         ready=2,
         busy=of_it.get("busy", 0),
         restarts=of_it.get("restarts", 0),
-        latency=_latency(of_it.get("calls", 0)),
     )
     return Instance(
         name,
@@ -194,36 +195,26 @@ def instance(name: str, **of_it: Any) -> Instance:
     )
 
 
-def _latency(calls: int) -> Latency:
-    """Of 10 ms each."""
-    counts = [0] * len(Latency().counts)
-    counts[16] = calls
-    return Latency(tuple(counts), calls * 0.01)
-
-
 def test_instances_come_and_go_and_no_count_falls(
     home: Home, store: MetricStore, instances: type[FewInstances]
 ) -> None:
     collector = MetricsCollector(home, Tally())
-    instances.looked = (instance("a", restarts=1, calls=5, cpu_s=10),)
+    instances.looked = (instance("a", restarts=1, cpu_s=10),)
     collector.collect(BEGAN)
     instances.looked = (
-        instance("a", restarts=3, calls=7, cpu_s=14, busy=2, waiting=3),
-        instance("b", calls=1, cpu_s=1),
+        instance("a", restarts=3, cpu_s=14, busy=2, waiting=3),
+        instance("b", cpu_s=1),
     )
     collector.collect(BEGAN + 10_000)
-    instances.looked = (instance("b", calls=3, cpu_s=2),)
+    instances.looked = (instance("b", cpu_s=2),)
     collector.collect(BEGAN + 20_000)
     of_it = read_figures(home).deployments[DEPLOYMENT]
-    assert (of_it.restarts, of_it.model_latency.count, of_it.cpu_s) == (3, 10, 16)
-    assert of_it.model_latency.total_s == pytest.approx(0.1)
+    assert (of_it.restarts, of_it.cpu_s) == (3, 16)
     assert (of_it.instances, of_it.copies, of_it.ready, of_it.waiting) == (1, 2, 2, 0)
     assert values(store, "CopiesReady[1m].max()") == {(): [4.0]}
     assert values(store, "CopiesBusy[1m].max()") == {(): [2.0]}
     assert values(store, "QueueDepth[1m].max()") == {(): [3.0]}
     assert values(store, "CopiesRestarted[1m].sum()") == {(): [3.0]}
-    assert values(store, "ModelLatency[1m].mean()") == {(): [pytest.approx(10)]}
-    assert values(store, "ModelLatency[1m].count()") == {(): [10.0]}
     assert values(store, "CpuUtilization[1m].max()") == {
         ("a",): [pytest.approx(20.0)],
         ("b",): [pytest.approx(5.0)],

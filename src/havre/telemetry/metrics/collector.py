@@ -7,12 +7,10 @@ it was: no request is counted twice, and no count falls.
 
 import json
 from collections.abc import Iterable
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from havre import durable
 from havre.domain import metrics
-from havre.domain.latency import BOUNDS_S, BUCKETS, Latency
 from havre.home import Home
 from havre.telemetry import layout
 from havre.telemetry.collecting import Tally
@@ -21,7 +19,7 @@ from havre.telemetry.metrics import requests
 from havre.telemetry.metrics.figures import DeploymentFigures, Figures, state_file
 from havre.telemetry.metrics.instances import Instance, Instances
 from havre.telemetry.metrics.points import MetricPoint, PointFiles
-from havre.telemetry.metrics.requests import PERIOD_MS, Counted
+from havre.telemetry.metrics.requests import PERIOD_MS, Called, Counted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -36,6 +34,8 @@ LONGEST_GAP_MS = 3_600_000
 REMEMBERED_MS = 24 * 3_600_000
 """A deployment without a route or an instance keeps its counts for so long."""
 MOST_NUMBERS = 4096
+
+Row = TypeVar("Row", Counted, Called)
 
 
 class MetricsCollector:
@@ -55,8 +55,9 @@ class MetricsCollector:
         self._size = 0  # of the live file, at the last step
         self._told_ms = 0  # periods before it have been told
         self._pending: list[Counted] = []
+        self._pending_calls: list[Called] = []
         self._counted: list[int] = []  # numbers of closed files
-        self._last: dict[str, tuple[int, float, Latency]] = {}  # of each instance, at the last look
+        self._last: dict[str, tuple[int, float]] = {}  # restarts and CPU of each instance
 
     def observe(
         self,
@@ -81,6 +82,10 @@ class MetricsCollector:
                 self._pending.append(counted)
             else:
                 self._figures.unrouted += counted.requests
+        for called in requests.count_calls(connection):
+            if called.deployment in known:
+                requests.add_call(known[called.deployment], called)
+                self._pending_calls.append(called)
         self._counted = [*self._counted, number][-MOST_NUMBERS:]
         self._write()
 
@@ -138,22 +143,18 @@ class MetricsCollector:
     ) -> list[MetricPoint]:
         points: list[MetricPoint] = []
         restarted: dict[str, int] = {}
-        model: dict[str, Latency] = {}
-        last: dict[str, tuple[int, float, Latency]] = {}
+        last: dict[str, tuple[int, float]] = {}
         took_s = (now_ms - self._figures.looked_ms) / 1000
         for each in looked:
             figures = self._figures.deployments[each.deployment]
-            restarts, cpu_s, latency = self._last.get(each.id, (0, 0.0, Latency()))
+            restarts, cpu_s = self._last.get(each.id, (0, 0.0))
             now = each.state.restarts
             more = now - restarts if now >= restarts else now  # a keeper may have begun anew
             spent_s = max(0.0, each.cpu_s - cpu_s)
-            called = each.state.latency.minus(latency)
             figures.restarts += more
             figures.cpu_s += spent_s
-            figures.model_latency = figures.model_latency.plus(called)
             restarted[each.deployment] = restarted.get(each.deployment, 0) + more
-            model[each.deployment] = model.get(each.deployment, Latency()).plus(called)
-            last[each.id] = each.state.restarts, each.cpu_s, each.state.latency
+            last[each.id] = each.state.restarts, each.cpu_s
             of_it = {metrics.RESOURCE: each.deployment, metrics.INSTANCE: each.id}
             if each.cpus and each.id in self._last and took_s > 0:
                 share = 100 * spent_s / took_s / each.cpus
@@ -172,33 +173,28 @@ class MetricsCollector:
                 (metrics.RESTARTED, number),
             ):
                 points.append(MetricPoint(period, metric.name, dimensions, value))
-            points += [
-                MetricPoint(period, metrics.MODEL_LATENCY.name, dimensions, value, times)
-                for value, times in _by_bucket_ms(model[deployment])
-            ]
         return points
 
     def _of_requests(self, now_ms: int) -> list[MetricPoint]:
         """Of the periods whose requests have all been counted; what comes later is told then."""
         until = self._collected_until(now_ms) // PERIOD_MS * PERIOD_MS
         first = max(self._told_ms or until - PERIOD_MS, until - LONGEST_GAP_MS)
-        ripe = sorted(each for each in self._pending if each.period < until)
-        self._pending = [each for each in self._pending if each.period >= until]
-        counted = {
-            key: list(of_it)
-            for key, of_it in groupby(ripe, lambda each: (each.period, each.deployment))
-        }
-        silent: dict[tuple[int, str], list[Counted]] = {
-            (period, deployment): []
+        counted, self._pending = _ripe(self._pending, until)
+        called, self._pending_calls = _ripe(self._pending_calls, until)
+        silent = {
+            (period, deployment)
             for period in range(first, until, PERIOD_MS)
             for deployment, figures in self._figures.deployments.items()
             if figures.bandwidth_mbps
         }
         points: list[MetricPoint] = []
-        for (period, deployment), of_it in (silent | counted).items():
-            figures = self._figures.deployments.get(deployment, DeploymentFigures())
+        for key in sorted(silent | counted.keys()):
+            figures = self._figures.deployments.get(key[1], DeploymentFigures())
             points += requests.points(
-                period, deployment, of_it, bandwidth_mbps=figures.bandwidth_mbps
+                *key,
+                counted.get(key, ()),
+                called.get(key, ()),
+                bandwidth_mbps=figures.bandwidth_mbps,
             )
         self._told_ms = max(until, self._told_ms)
         return points
@@ -219,11 +215,9 @@ class MetricsCollector:
             "size": self._size,
             "told_ms": self._told_ms,
             "pending": self._pending,
+            "pending_calls": self._pending_calls,
             "counted": self._counted,
-            "last": {
-                key: [restarts, cpu_s, latency.counts, latency.total_s]
-                for key, (restarts, cpu_s, latency) in self._last.items()
-            },
+            "last": self._last,
         }
         durable.write_file(self._file, json.dumps(state, separators=(",", ":")).encode())
 
@@ -236,7 +230,8 @@ class MetricsCollector:
         if state is not None:
             self._figures, self._size = state["figures"], state["size"]
             self._told_ms, self._counted = state["told_ms"], state["counted"]
-            self._pending, self._last = state["pending"], state["last"]
+            self._pending, self._pending_calls = state["pending"], state["pending_calls"]
+            self._last = state["last"]
         else:
             self._size = self._points.size
         self._points.go_back(self._size)
@@ -255,28 +250,23 @@ def _stored(content: bytes) -> dict[str, Any] | None:
             "told_ms": int(state["told_ms"]),
             "counted": [int(number) for number in state["counted"]],
             "pending": [Counted(*row) for row in state["pending"]],
+            "pending_calls": [Called(*row) for row in state["pending_calls"]],
             "last": {
-                key: (int(restarts), float(cpu_s), Latency(tuple(counts), float(total_s)))
-                for key, (restarts, cpu_s, counts, total_s) in state["last"].items()
+                key: (int(restarts), float(cpu_s))
+                for key, (restarts, cpu_s) in state["last"].items()
             },
         }
     except (ValueError, KeyError, TypeError):
         return None
 
 
-def _by_bucket_ms(latency: Latency) -> list[tuple[float, int]]:
-    """A value for each bucket of a histogram, so that their mean is that of the histogram."""
-    count = latency.count
-    if not count:
-        return []
-    bounds = [0.0, *BOUNDS_S, BOUNDS_S[-1] * 2]
-    middles = [(bounds[n] + bounds[n + 1]) / 2 for n in range(BUCKETS)]
-    middle_total = sum(
-        middle * times for middle, times in zip(middles, latency.counts, strict=True)
-    )
-    scale = latency.total_s / middle_total
-    return [
-        (middle * scale * 1000, times)
-        for middle, times in zip(middles, latency.counts, strict=True)
-        if times
-    ]
+def _ripe(pending: list[Row], until: int) -> tuple[dict[tuple[int, str], list[Row]], list[Row]]:
+    """Those of periods before ``until``, by period and deployment; and the rest."""
+    ripe: dict[tuple[int, str], list[Row]] = {}
+    rest = []
+    for row in pending:
+        if row.period < until:
+            ripe.setdefault((row.period, row.deployment), []).append(row)
+        else:
+            rest.append(row)
+    return ripe, rest

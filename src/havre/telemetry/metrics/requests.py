@@ -1,7 +1,7 @@
 """Requests, counted from the access log's entries as these are collected."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from havre.domain import metrics
@@ -17,16 +17,26 @@ if TYPE_CHECKING:
 PERIOD_MS = PERIOD_S * 1000
 _FIRST_MS = BOUNDS_S[0] * 1000
 
-# By the moment at which a request ended, so that what comes late is not of long ago. A bucket is
-# that of `BOUNDS_S`, each of which is the square root of two times the one before.
+
+def _bucket(column: str) -> str:
+    """Of `BOUNDS_S`, each of which is the square root of two times the one before."""
+    return (
+        f"least({BUCKETS - 1}, greatest(0, CAST(ceil("
+        f"2 * log2(greatest(coalesce({column}, 0), 1e-6) / {_FIRST_MS})) AS INTEGER)))"
+    )
+
+
+# By the moment at which a request ended, so that what comes late is not of long ago.
 _COUNT = f"""
     SELECT ingested - ingested % {PERIOD_MS} AS period, deployment, coalesce(instance, ''),
-           coalesce(status, 0),
-           least({BUCKETS - 1}, greatest(0, CAST(ceil(
-               2 * log2(greatest(coalesce(total_ms, 0), 1e-6) / {_FIRST_MS})) AS INTEGER))),
-           count(*), sum(coalesce(total_ms, 0)),
+           coalesce(status, 0), {_bucket("total_ms")}, count(*), sum(coalesce(total_ms, 0)),
            CAST(sum(coalesce(bytes_in, 0)) AS BIGINT), CAST(sum(coalesce(bytes_out, 0)) AS BIGINT)
     FROM batch GROUP BY ALL
+"""
+_COUNT_CALLS = f"""
+    SELECT ingested - ingested % {PERIOD_MS} AS period, deployment, {_bucket("model_ms")},
+           count(*), sum(model_ms)
+    FROM batch WHERE model_ms IS NOT NULL AND status BETWEEN 200 AND 399 GROUP BY ALL
 """
 
 
@@ -48,41 +58,64 @@ class Counted(NamedTuple):
         return Result.SUCCESS if 200 <= self.status < 400 else Result.FAILURE
 
 
+class Called(NamedTuple):
+    """Calls of ``predict()`` that returned, of one bucket by the time they took."""
+
+    period: int
+    deployment: str
+    bucket: int
+    calls: int
+    model_ms: float
+
+
 def count(connection: "DuckDBPyConnection") -> list[Counted]:
     """What is in the table ``batch``. Raises duckdb.Error."""
     return [Counted(*row) for row in connection.execute(_COUNT).fetchall()]
 
 
+def count_calls(connection: "DuckDBPyConnection") -> list[Called]:
+    """The same of calls. Raises duckdb.Error."""
+    return [Called(*row) for row in connection.execute(_COUNT_CALLS).fetchall()]
+
+
 def add(figures: DeploymentFigures, counted: Counted) -> None:
     family = f"{counted.status // 100}xx"
     figures.requests[family if family in FAMILIES else "none"] += counted.requests
-    buckets = [0] * BUCKETS
-    buckets[counted.bucket] = counted.requests
-    figures.latency = figures.latency.plus(Latency(tuple(buckets), counted.total_ms / 1000))
+    figures.latency = _with(figures.latency, counted.bucket, counted.requests, counted.total_ms)
     figures.bytes_in += counted.bytes_in
     figures.bytes_out += counted.bytes_out
 
 
+def add_call(figures: DeploymentFigures, called: Called) -> None:
+    figures.model_latency = _with(
+        figures.model_latency, called.bucket, called.calls, called.model_ms
+    )
+
+
 def points(
-    period: int, deployment: str, of_it: Iterable[Counted], *, bandwidth_mbps: int
+    period: int,
+    deployment: str,
+    counted: Sequence[Counted],
+    called: Sequence[Called],
+    *,
+    bandwidth_mbps: int,
 ) -> list[MetricPoint]:
     """What Monitoring is told of one deployment's requests in a period; of none, that there were
     none.
     """
-    counted = list(of_it)
     responses: defaultdict[int, int] = defaultdict(int)
     latencies: defaultdict[tuple[Result, int], list[float]] = defaultdict(lambda: [0, 0.0])
     network: defaultdict[tuple[str, NetworkType], int] = defaultdict(int)
     total: defaultdict[NetworkType, int] = defaultdict(int)
-    for each in counted:
-        responses[each.status] += each.requests
-        latency = latencies[each.result, each.bucket]
-        latency[0] += each.requests
-        latency[1] += each.total_ms
-        for direction, size in ((NetworkType.IN, each.bytes_in), (NetworkType.OUT, each.bytes_out)):
+    for row in counted:
+        responses[row.status] += row.requests
+        latency = latencies[row.result, row.bucket]
+        latency[0] += row.requests
+        latency[1] += row.total_ms
+        for direction, size in ((NetworkType.IN, row.bytes_in), (NetworkType.OUT, row.bytes_out)):
             total[direction] += size
-            if each.instance:
-                network[each.instance, direction] += size
+            if row.instance:
+                network[row.instance, direction] += size
     found = [_point(period, metrics.REQUESTS, deployment, sum(responses.values()))]
     for status, number in responses.items():
         found.append(_point(period, metrics.RESPONSES, deployment, number, **_outcome(status)))
@@ -90,6 +123,9 @@ def points(
         dimensions = {metrics.RESULT: str(result)}
         mean = _point(period, metrics.LATENCY, deployment, took_ms / times, **dimensions)
         found.append(mean._replace(times=int(times)))
+    for each in called:
+        mean = _point(period, metrics.MODEL_LATENCY, deployment, each.model_ms / each.calls)
+        found.append(mean._replace(times=each.calls))
     if bandwidth_mbps:
         provisioned = bandwidth_mbps * 1_000_000 / 8 * PERIOD_S
         share = 100 * max(total.values(), default=0) / provisioned
@@ -98,6 +134,12 @@ def points(
         dimensions = {metrics.INSTANCE: instance, metrics.NETWORK_TYPE: str(direction)}
         found.append(_point(period, metrics.NETWORK, deployment, size / PERIOD_S, **dimensions))
     return found
+
+
+def _with(latency: Latency, bucket: int, number: int, took_ms: float) -> Latency:
+    counts = list(latency.counts)
+    counts[bucket] += number
+    return Latency(tuple(counts), latency.total_s + took_ms / 1000)
 
 
 def _outcome(status: int) -> dict[str, str]:
