@@ -67,6 +67,13 @@ def test_only_signed_requests_are_answered(new_server: NewServer, tmp_path: Path
         headers = {"authorization": nonsense.encode("latin-1")}
         assert _refusal(requests.post(predict, json=ROW, headers=headers)) == refused
     assert requests.get(f"{server.url}/healthz").status_code == 200
+    token = (server.home / "keys" / "metrics_token").read_text().strip()
+    bearer = {"authorization": f"Bearer {token}"}
+    assert requests.get(f"{server.url}/metrics", headers=bearer).status_code == 200
+    assert _refusal(requests.get(f"{server.url}/metrics")) == refused
+    wrong = {"authorization": f"Bearer {token[:-1]}"}
+    assert _refusal(requests.get(f"{server.url}/metrics", headers=wrong)) == refused
+    assert _refusal(requests.get(models, headers=bearer)) == refused
 
 
 def test_a_key_counts_from_when_it_is_registered(new_server: NewServer) -> None:

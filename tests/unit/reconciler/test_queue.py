@@ -55,3 +55,12 @@ def test_closing_ends_those_who_wait():
     queue.close()
     waiting.join(timeout=5)
     assert taken == [None]
+
+
+def test_it_is_told_how_late_a_key_comes_out(clock):
+    late = []
+    queue = WorkQueue(clock, late.append)
+    queue.add("key", 5)
+    clock.now += 7
+    queue.take()
+    assert late == [2]

@@ -161,3 +161,35 @@ def test_what_nobody_knows_is_removed_and_other_homes_members_are_not(tmp_path: 
     cgroups.clean(["i-known"])
     left = {os.path.relpath(path, base) for path in base.glob("*/*")}
     assert left == {f"{cgroups.home_id}/i-known", "other/i-busy"}
+
+
+@pytest.mark.parametrize(
+    ("version", "files"),
+    [
+        (
+            1,
+            {
+                "cpuacct.usage": "1500000000\n",
+                "memory.usage_in_bytes": "5000\n",
+                "memory.stat": "cache 1\ntotal_inactive_file 2000\n",
+            },
+        ),
+        (
+            2,
+            {
+                "cpu.stat": "usage_usec 1500000\nuser_usec 1\n",
+                "memory.current": "5000\n",
+                "memory.stat": "anon 1\ninactive_file 2000\n",
+            },
+        ),
+    ],
+)
+def test_what_a_group_uses(tmp_path: Path, version: int, files: dict[str, str]) -> None:
+    tree = Tree(tmp_path, version, frozenset({"memory", "cpu"}))
+    cgroups = Cgroups([tree], Path("/home"))
+    assert (cgroups.cpu_s("i-one"), cgroups.memory_bytes("i-one")) == (None, None)
+    folder = tmp_path / "havre" / cgroups.home_id / "i-one"
+    folder.mkdir(parents=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    assert (cgroups.cpu_s("i-one"), cgroups.memory_bytes("i-one")) == (1.5, 3000)
