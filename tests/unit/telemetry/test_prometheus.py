@@ -1,9 +1,14 @@
 """The text that Prometheus reads: well named, whole from the start, bounded."""
 
+import re
+
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from tests.documents import DOCS
 from tests.prometheus_lint import problems, series_of
 
 from havre.domain.latency import Latency
+from havre.domain.metrics import METRICS
 from havre.domain.states import DeploymentState
 from havre.telemetry.metrics.figures import DeploymentFigures, Figures
 from havre.telemetry.metrics.own import OwnMetrics
@@ -92,3 +97,11 @@ def test_the_linter_finds_what_is_wrong():
     )
     for words in ("no help", "base unit", "label instance", "each instance", "cumulative", "+Inf"):
         assert any(words in each for each in told), words
+
+
+def test_the_page_names_every_series_and_every_metric():
+    page = (DOCS / "reference" / "metrics.md").read_text(encoding="utf-8")
+    families = {family.name for family in text_string_to_metric_families(_text(_busy()))}
+    assert [name for name in families if not re.search(rf"`{name}(_total)?`", page)] == []
+    assert [each.name for each in METRICS if f"`{each.name}`" not in page] == []
+    assert set(re.findall(r"`(havre_\w+?)(?:_total)?`", page)) <= families
