@@ -2,7 +2,9 @@
 
 import json
 import os
+import select
 import signal
+import subprocess
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from oci.monitoring import MonitoringClient
 from oci.monitoring import models as sdk
 from tests.e2e.artifacts import scored
-from tests.e2e.havre_server import HavreServer
+from tests.e2e.havre_server import HAVRE, HavreServer
 from tests.e2e.oracle_client import OracleClient, new_model
 from tests.e2e.test_cli import OciCli
 from tests.prometheus_lint import problems, series_of
@@ -79,6 +81,7 @@ def test_what_a_deployment_does_is_seen_in_every_way(oracle: OracleClient) -> No
     table = server.havre("top", "--once").stdout.splitlines()
     assert table[0].split()[:4] == ["name", "state", "requests/s", "errors"]
     assert any(line.split()[:2] == ["measured", "ACTIVE"] for line in table[1:])
+    assert "measured" in _on_a_terminal(server, "top", "--every", "1")
     oracle.delete(deployment_id)
     assert deployment_id not in _page(server)
 
@@ -178,6 +181,28 @@ def _own(server: HavreServer, deployment_id: str) -> dict[tuple[str, str], float
         for (name, labels), value in series_of(_page(server)).items()
         if ("deployment", deployment_id) in labels and not name.endswith("_bucket")
     }
+
+
+def _on_a_terminal(server: HavreServer, *words: str) -> str:
+    """What the command shows until it has shown a whole table; Ctrl-C then ends it."""
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        [HAVRE, *words, "--home", str(server.home)],
+        stdout=theirs,
+        stderr=theirs,
+        env={**server.environment, "TERM": "xterm", "COLUMNS": "160"},
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        deadline = time.monotonic() + COUNTED_WITHIN_S
+        while b"ACTIVE" not in shown:
+            assert time.monotonic() < deadline, shown
+            ready, _, _ = select.select([ours], [], [], 1)
+            shown += os.read(ours, 65536) if ready else b""
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 0
+    os.close(ours)
+    return shown.decode()
 
 
 def _kill_telemetry(home: Path) -> None:

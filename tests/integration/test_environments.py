@@ -68,9 +68,10 @@ def says(interpreter: Path, code: str) -> str:
 
 
 class TestBuilding:
-    def test_an_environment_is_built_once_and_kept(
-        self, index: None, environments: Environments
-    ) -> None:
+    def test_an_environment_is_built_once_and_kept(self, index: None, home: Home) -> None:
+        builds: list[tuple[float, bool]] = []
+        settings = load_settings(home.root, environ={})
+        environments = Environments(home, settings, lambda *of_it: builds.append(of_it))
         told: list[str] = []
         built = environments.ensure(Resolution(SMALL), told.append)
         assert says(built.interpreter, "import six, attr, sys; print(sys.prefix)") == str(
@@ -84,6 +85,9 @@ class TestBuilding:
         told.clear()
         assert environments.ensure(Resolution(SMALL), told.append) == built
         assert told == []
+        ((took_s, is_built),) = builds
+        assert took_s > 0
+        assert is_built
 
     def test_the_packages_are_copies_that_cannot_spoil_the_cache(
         self, index: None, environments: Environments

@@ -170,9 +170,13 @@ def test_what_another_version_wrote_is_begun_anew(
     state_file(home).parent.mkdir()
     state_file(home).write_text('{"figures": {}}')
     assert read_figures(home).deployments == {}
-    collector = MetricsCollector(home, Tally())
+    tally = Tally()
+    for name, number in (("lost", 2), ("dropped", 3), ("failed_writes", 4)):
+        tally.add(name, Category.ACCESS, number)
+    collector = MetricsCollector(home, tally)
     collector.collect(BEGAN)
-    assert read_figures(home).looked_ms == BEGAN
+    figures = read_figures(home)
+    assert (figures.looked_ms, figures.lost["access"], figures.failed_writes) == (BEGAN, 5, 4)
 
 
 def instance(name: str, **of_it: Any) -> Instance:

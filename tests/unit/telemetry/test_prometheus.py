@@ -30,6 +30,7 @@ def _busy():
     return Figures(
         looked_ms=1_500,
         lost={"access": 3},
+        failed_writes=4,
         deployments={"ocid1.a": busy, "ocid1.gone": DeploymentFigures(restarts=5)},
     )
 
@@ -71,6 +72,7 @@ def test_what_the_series_say():
     assert value("havre_predict_requests_total", deployment="ocid1.a", code="2xx") == 9
     assert value("havre_copy_restarts_total", deployment="ocid1.a") == 2
     assert value("havre_log_entries_lost_total", log="access") == 3
+    assert value("havre_log_failed_writes_total") == 4
     assert value("havre_deployments", state="ACTIVE") == 1
     assert value("havre_deployment_info", deployment="ocid1.a", name='say "twice"\n\\') == 1
     assert value("havre_telemetry_looked_timestamp_seconds") == 1.5

@@ -101,7 +101,10 @@ class MetricsCollector:
         self._see(now_ms, {key: route.bandwidth_mbps for key, route in routes.items()}, looked)
         points = [*self._of_instances(period, now_ms, looked), *self._of_requests(now_ms)]
         self._figures.looked_ms = now_ms
-        self._figures.lost = {str(each): self._tally["lost", each] for each in Category}
+        self._figures.failed_writes = self._tally["failed_writes", Category.ACCESS]
+        self._figures.lost = {
+            str(each): self._tally["lost", each] + self._tally["dropped", each] for each in Category
+        }
         self._points.go_back(self._size)
         self._points.append(points)
         self._size = self._points.size

@@ -63,11 +63,13 @@ _LATENCIES = ("latency", "model_latency")
 @dataclass(slots=True)
 class Figures:
     """``deployments`` by OCID. ``unrouted`` are requests that led to none. ``lost`` are entries of
-    a log that were not kept, by its category. ``looked_ms``: when all this was last seen, epoch ms.
+    a log that were not kept, by its category; ``failed_writes`` those of the load balancer's, which
+    lose nobody knows how many. ``looked_ms``: when all this was last seen, epoch ms.
     """
 
     looked_ms: int = 0
     unrouted: int = 0
+    failed_writes: int = 0
     lost: dict[str, int] = field(default_factory=dict)
     deployments: dict[str, DeploymentFigures] = field(default_factory=dict)
 
@@ -75,6 +77,7 @@ class Figures:
         return {
             "looked_ms": self.looked_ms,
             "unrouted": self.unrouted,
+            "failed_writes": self.failed_writes,
             "lost": self.lost,
             "deployments": {key: each.to_json() for key, each in self.deployments.items()},
         }
@@ -84,6 +87,7 @@ class Figures:
         return cls(
             int(stored["looked_ms"]),
             int(stored["unrouted"]),
+            int(stored["failed_writes"]),
             dict(stored["lost"]),
             {key: DeploymentFigures.from_json(each) for key, each in stored["deployments"].items()},
         )

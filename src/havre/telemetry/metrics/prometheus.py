@@ -119,6 +119,12 @@ class _Shown(Collector):
             ("log",),
             {(str(each),): self._figures.lost.get(each, 0) for each in Category},
         )
+        yield _counter(
+            "havre_log_failed_writes",
+            "Writes of the access log that failed, each of up to half a second of entries.",
+            (),
+            {(): self._figures.failed_writes},
+        )
         yield _gauge(
             "havre_telemetry_looked_timestamp_seconds",
             "When the telemetry process last looked, since the epoch; 0: never.",
