@@ -24,6 +24,8 @@ from havre.domain.mql import (
 )
 
 MOST_WINDOWS = 50_000
+MOST_VALUES = 1_000_000
+"""Windows of all streams of a metric together."""
 
 
 class Point(NamedTuple):
@@ -124,6 +126,11 @@ def _selected(selection: Selection, windows: Windows, source: Source) -> list[Se
             groups.setdefault(_key(stream.dimensions, selection.group), []).extend(stream.points)
     if not groups and selection.statistic.name == "absent":
         groups[_stated(selection)] = []
+    if len(groups) * len(windows.starts()) > MOST_VALUES:
+        raise InvalidParameter(
+            f"the query asks for {len(windows.starts())} moments of {len(groups)} streams: "
+            "choose a shorter time or a coarser resolution, or name the deployment"
+        )
     found = []
     for key, points in groups.items():
         points.sort()

@@ -7,7 +7,7 @@ at by its members, and each is signalled by its own identity.
 
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from havre.supervisor.identity import (
     Identity,
@@ -23,11 +23,13 @@ def living_members(
     leader: Identity,
     *,
     environment: Mapping[str, str] | None = None,
+    among: Sequence[Stat] | None = None,
 ) -> list[Identity]:
     """The living processes of the leader's group, the leader included.
 
     ``environment`` is given when nobody watched the group since its leader's death: its number may
     have been reused since, so only processes that carry the leader's whole environment are counted.
+    ``among``: what `living_processes` has said; who asks for many groups asks that once.
     """
     if leader.boot_id != boot_id():
         return []
@@ -36,7 +38,7 @@ def living_members(
         return []  # the number was given to a stranger
     return [
         Identity(stat.pid, stat.start_time, leader.boot_id)
-        for stat in living_processes()
+        for stat in (living_processes() if among is None else among)
         if _may_descend_from(leader, stat)
         and (environment is None or _carries(stat.pid, environment))
     ]

@@ -147,6 +147,11 @@ def test_how_far_back_points_are_needed():
 def test_too_many_moments_are_refused():
     with pytest.raises(InvalidParameter, match="coarser resolution"):
         _values("Cpu[1m].sum()", end=14 * 24 * 60 * MINUTE, step=10_000)
+    many = {"M": [Stream({"resourceId": str(n)}, [Point(0, 1.0)]) for n in range(51)]}
+    with pytest.raises(InvalidParameter, match="20000 moments of 51 streams"):
+        _values("M[1m].sum()", end=20_000 * MINUTE, metrics=many)
+    with pytest.raises(InvalidParameter, match="50001 moments"):
+        _values("Cpu[1m].sum()", end=50_001 * MINUTE)
 
 
 def test_what_a_result_is_called():

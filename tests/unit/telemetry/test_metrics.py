@@ -1,5 +1,6 @@
 """Metrics from the access log's entries and from instances: counted once, kept, made coarser."""
 
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from tests.unit.telemetry.test_store import DEPLOYMENT, line
 
+from havre import durable
 from havre.balancer.files import Files
 from havre.balancer.table import Table
 from havre.domain.mql import Selection, parse
@@ -146,6 +148,22 @@ def test_a_file_that_comes_again_is_counted_once_and_nothing_falls_in_a_restart(
     assert read_figures(home).deployments[DEPLOYMENT].requests["2xx"] == 4
     again.collect(BEGAN + 60_000)
     assert values(store, "PredictRequestCount[1m].sum()") == {(): [4.0]}
+
+
+def test_what_cannot_be_written_down_is_when_the_file_comes_again(
+    home: Home, instances: type[FewInstances], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    collector = MetricsCollector(home, Tally())
+    collector.collect(BEGAN)
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="no space"):
+        patched.setattr(durable, "write_file", is_full)
+        observe(collector, home, 1, line(1))
+    assert read_figures(home).deployments[DEPLOYMENT].requests["2xx"] == 0
+    observe(collector, home, 1, line(1))
+    assert read_figures(home).deployments[DEPLOYMENT].requests["2xx"] == 1
 
 
 def test_points_of_a_step_that_did_not_end_are_taken_back(

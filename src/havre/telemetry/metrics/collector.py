@@ -7,10 +7,12 @@ it was: no request is counted twice, and no count falls.
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from havre import durable
 from havre.domain import metrics
+from havre.domain.errors import Unavailable
 from havre.home import Home
 from havre.telemetry import layout
 from havre.telemetry.collecting import Tally
@@ -51,6 +53,7 @@ class MetricsCollector:
         self._instances = Instances(home)
         self._due_ms = 0
         self._has_begun = False
+        self._is_written = False  # what is known is in the file
         self._figures = Figures()
         self._size = 0  # of the live file, at the last step
         self._told_ms = 0  # periods before it have been told
@@ -72,10 +75,13 @@ class MetricsCollector:
             return
         self._begin()
         if number in self._counted:
+            if not self._is_written:
+                self._write()  # it failed before
             return
         known = self._figures.deployments
-        for deployment in self._instances.routes():
-            known.setdefault(deployment, DeploymentFigures())
+        with suppress(Unavailable):  # the entries must not wait for the routes
+            for deployment in self._instances.routes():
+                known.setdefault(deployment, DeploymentFigures())
         for counted in requests.count(connection):
             if counted.deployment in known:
                 requests.add(known[counted.deployment], counted)
@@ -222,7 +228,9 @@ class MetricsCollector:
             "counted": self._counted,
             "last": self._last,
         }
+        self._is_written = False
         durable.write_file(self._file, json.dumps(state, separators=(",", ":")).encode())
+        self._is_written = True
 
     def _begin(self) -> None:
         """Go on from the last step; from nothing where none can be read. Raises OSError."""

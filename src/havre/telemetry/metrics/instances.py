@@ -67,6 +67,7 @@ class Instances:
             if record.spec.name.startswith(PREFIX) and is_running(record.identity)
         ]
         active = self._active_requests()
+        self._usage.begin()
         looked = list(self._pool.map(lambda record: self._look_at(record, active), running))
         names = {record.spec.name for record in running}
         self._usage.forget(self._seen - names)

@@ -20,7 +20,7 @@ from havre.telemetry.metrics.points import (
 )
 
 MOST_STREAMS = 20_000
-MOST_POINTS = 1_000_000
+MOST_POINTS = 500_000
 
 
 class MetricStore:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from havre.home import Home
 from havre.supervisor.cgroups import Cgroups, find_trees
 from havre.supervisor.group import living_members
-from havre.supervisor.identity import Identity, identify
+from havre.supervisor.identity import Identity, Stat, identify, living_processes
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -19,6 +19,11 @@ class Usage:
         self._cgroups = Cgroups(trees, home.root)
         self._processes: dict[str, dict[Identity, float]] = {}
         self._gone_s: dict[str, float] = {}
+        self._living: list[Stat] = []
+
+    def begin(self) -> None:
+        """Before a look at all: one list of the machine's processes is enough for it."""
+        self._living = [] if self._cgroups.can_hold else living_processes()
 
     def cpu_s(self, name: str, leader: Identity) -> float:
         """Processor time since the process began, of it and all that it started.
@@ -50,7 +55,7 @@ class Usage:
     def _members(self, name: str, leader: Identity) -> list[Identity]:
         pids = self._cgroups.members(name)
         if not pids:
-            return living_members(leader)
+            return living_members(leader, among=self._living or None)
         found = (identify(pid) for pid in pids)
         return [each for each in found if each is not None]
 
