@@ -20,7 +20,8 @@ from havre_copy.deaths import (
     deadline,
     pause_after,
 )
-from havre_copy.journal import flush_user_output
+from havre_copy.streams import flush_user_output
+from havre_copy.output import Marks
 from havre_copy.recording import Recorder
 
 NEVER = 1 << 62
@@ -37,7 +38,7 @@ class Death(NamedTuple):
 
 
 class Copies:
-    """``body(number, channel)`` runs in each forked child and does not return.
+    """``body(copies, number, channel)`` runs in each forked child and does not return.
 
     ``connections`` are given before the first fork.
     """
@@ -45,6 +46,7 @@ class Copies:
     def __init__(self, *, spec, journal, body):
         self.table = slots.Table(spec.copies)
         self.recorder = Recorder(self.table)
+        self.marks = Marks(spec.output, self.table)
         self.limits = Limits(spec)
         self.restarts = 0
         self.deaths_in_a_row = 0
@@ -115,6 +117,7 @@ class Copies:
         for pid in self.pids:
             os.waitpid(pid, 0)
             number = self._pids.pop(pid)
+            self.marks.bury(number)
             self.connections.bury(number, has_served=True)
 
     def drain(self):
@@ -147,6 +150,9 @@ class Copies:
         forgiven = self._last_death + int(STAYS_UP_S * 1e9)
         if self.deaths_in_a_row and forgiven > now:
             times.append(forgiven)
+        looks_at = self.marks.next_wake()
+        if looks_at is not None:
+            times.append(looks_at)
         return min(times)
 
     @property
@@ -163,6 +169,7 @@ class Copies:
     def _fork(self, number):
         slot = self.table.slots[number]
         slot.clear(0, slots.LOADING, monotonic_ns())
+        self.marks.name(number)
         flush_user_output()
         channel = None
         try:
@@ -182,7 +189,7 @@ class Copies:
         if not pid:
             try:
                 slot.words[slots.PID] = os.getpid()
-                self._body(number, channel)
+                self._body(self, number, channel)
             finally:
                 sys.stdout = sys.stderr = None
                 os._exit(70)
@@ -196,6 +203,7 @@ class Copies:
         slot = self.table.slots[number]
         was = slot.words[slots.STATE]
         request_id = slot.request_id.decode("ascii", "replace")
+        self.marks.bury(number)
         slot.clear(0, slots.EMPTY, 0)
         in_hand = self.connections.bury(number, has_served=was != slots.LOADING)
         code = -1 if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)

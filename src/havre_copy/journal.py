@@ -6,7 +6,6 @@ replaces ``sys.stdout`` nor a kill can lose or split a line.
 
 import fcntl
 import os
-import sys
 from time import gmtime, strftime, time
 
 FIRST_OWN_DESCRIPTOR = 10
@@ -21,9 +20,9 @@ class Journal:
         self.descriptor = descriptor
         self._who = who
 
-    def named(self, who):
-        """The same log, spoken by someone else."""
-        return Journal(who, self.descriptor)
+    def named(self, who, descriptor=None):
+        """Somebody else's lines, in the same log or that of a ``descriptor``."""
+        return Journal(who, self.descriptor if descriptor is None else descriptor)
 
     def say(self, text, request_id="", details=""):
         """One line; ``details`` (a traceback) follow it as they are. Never raises."""
@@ -37,21 +36,3 @@ class Journal:
             os.write(self.descriptor, line.encode("utf-8", "backslashreplace"))
         except OSError:
             pass  # a full disk must not stop a prediction
-
-
-def flush_at_each_line():
-    """Let user prints reach the log at each line's end, whatever the locale says."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
-        except (AttributeError, ValueError, OSError):
-            pass  # closed, or replaced: theirs
-
-
-def flush_user_output():
-    """Write out what user code has printed so far, so that a fork does not print it twice."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except Exception:  # theirs, and it may be anything
-            pass

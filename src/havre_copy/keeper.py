@@ -15,32 +15,31 @@ import selectors
 import signal
 import socket
 import sys
+from functools import partial
 from time import monotonic
 
-from havre_copy import batching, childhood, forking, proof, scoring, slots, status
+from havre_copy import batching, forking, proof, scoring, slots, status
 from havre_copy.checks import Checks
 from havre_copy.connections import Connections
 from havre_copy.control import Control
 from havre_copy.copies import Copies
 from havre_copy.deaths import OUT_OF_MEMORY
 from havre_copy.encoding import fastest_codec
-from havre_copy.fair_queue import NO_QUEUE, READ_AT_ONCE
 from havre_copy.faults import LoadFailed, full_traceback
-from havre_copy.journal import Journal, flush_at_each_line, flush_user_output
+from havre_copy.journal import Journal
 from havre_copy.probes import Probe, ask, try_sample
+from havre_copy.roles import FAILED, LONGEST_REASON, Roles
 from havre_copy.samples import read_sample
-from havre_copy.serving import Copy, become
 from havre_copy.spec import read_spec
+from havre_copy.streams import flush_user_output, take_over
 
 LISTENER = 3
 CONTROL = 4
-FAILED = 3  # exit code: the instance cannot serve; the state file says why
-LONGEST_REASON = 600  # as JSON it fits the pipe in one piece
 
 
 def main(launcher, arguments):
     """Run a keeper; returns an exit code if it cannot begin. ``arguments``: SPEC [CARRIED]."""
-    flush_at_each_line()
+    take_over()
     journal = Journal("keeper")
     try:
         spec = read_spec(arguments[0])
@@ -63,9 +62,6 @@ class Keeper:
         self._first_environment = dict(os.environ)
         self._first_folder = os.getcwd()
         self._status = status.Status(spec, journal)
-        self._scorer = None
-        self._batching = batching.wanted(os.environ)
-        self._codec = None  # chosen after score.py: its own modules come before the environment's
         self._stopping = False
         self._failure = ""
         self._is_proven = False  # a forked child has answered the sample
@@ -75,7 +71,13 @@ class Keeper:
         self._control = None
         for descriptor in (LISTENER, CONTROL):
             os.set_inheritable(descriptor, False)
-        self._copies = Copies(spec=spec, journal=journal, body=self._be_copy)
+        self._roles = Roles(
+            spec=spec,
+            journal=journal,
+            close_keepers=self._close_in_child,
+            batching=batching.wanted(os.environ),
+        )
+        self._copies = Copies(spec=spec, journal=journal, body=self._roles.be_copy)
         self._per_copy = carried is not None
         self._connections = None
         self._carried_connections = carried["connections"] if carried is not None else ()
@@ -95,7 +97,7 @@ class Keeper:
                 self._choose()
         except LoadFailed as failure:
             self._fail(str(failure), failure.__cause__)
-        if self._batching.size > 1:
+        if self._roles.batching.size > 1:
             self._settle_batching()
         gc.collect()
         gc.freeze()  # the collector then leaves the shared pages alone
@@ -105,17 +107,17 @@ class Keeper:
         began = monotonic()
         self._sockets_before = forking.open_sockets()
         self._journal.say("loading %s" % self._spec.artifact)
-        self._scorer = scoring.load(self._spec.artifact, timeout_s=self._spec.start_timeout_s)
+        self._roles.scorer = scoring.load(self._spec.artifact, timeout_s=self._spec.start_timeout_s)
         self._journal.say("score.py loaded in %.2f s" % (monotonic() - began))
-        self._codec = fastest_codec()
-        for note in self._scorer.notes:
+        self._roles.codec = fastest_codec()
+        for note in self._roles.scorer.notes:
             self._status.note(note)
 
     def _choose(self):
         evidence = forking.look(self._sockets_before)
         sample = self._sample()
         if sample is not None:
-            outcome = try_sample(sample, self._be_probe)
+            outcome = try_sample(sample, self._roles.be_probe)
             evidence = evidence._replace(probe=outcome)
         choice = forking.choose(evidence)
         if choice.mode == forking.PER_COPY:
@@ -128,8 +130,8 @@ class Keeper:
         """Batch only what a forked child has proved on the sample; say what came of it."""
         limit_s = forking.SAMPLE_LIMIT_S + (self._spec.start_timeout_s if self._per_copy else 0)
         sample = self._sample()
-        told = sample and ask(sample, self._be_proof, limit_s=limit_s)
-        self._batching, note = proof.settle(self._batching, sample, told)
+        told = sample and ask(sample, partial(self._roles.be_proof, sample), limit_s=limit_s)
+        self._roles.batching, note = proof.settle(self._roles.batching, sample, told)
         self._status.note(note)
 
     def _start_anew(self, why):
@@ -156,7 +158,7 @@ class Keeper:
         """Sleep until something happens, see to it, sleep again."""
         self._selector = selectors.PollSelector()
         self._wake, self._signals = _pipe()
-        self._news, self._tell = _pipe()
+        self._news, self._roles.tell = _pipe()
         signal.signal(signal.SIGCHLD, _note)
         signal.signal(signal.SIGTERM, _note)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -165,23 +167,25 @@ class Keeper:
         self._selector.register(self._news, selectors.EVENT_READ, self._on_news)
         self._checks = Checks(
             selector=self._selector,
-            fork=lambda requests, limit_s: Probe(requests, self._be_probe, limit_s=limit_s),
+            fork=lambda requests, limit_s: Probe(requests, self._roles.be_probe, limit_s=limit_s),
             limit_s=self._spec.predict_timeout_s,
             load_s=self._spec.start_timeout_s if self._per_copy else 0,
         )
-        self._copies.connections = self._connections = Connections(
+        self._connections = Connections(
             listener=socket.socket(fileno=LISTENER),
             selector=self._selector,
             copies=self._spec.copies,
             journal=self._journal,
-            most=self._batching.size,
+            most=self._roles.batching.size,
             carried=self._carried_connections,
         )
+        self._copies.connections = self._roles.connections = self._connections
         self._control = Control(
             listener=socket.socket(fileno=CONTROL), selector=self._selector, handle=self._handle
         )
         while True:
             self._copies.kill_overdue()
+            self._copies.marks.see_to()
             self._see_deaths()
             if self._failure:
                 self._fail(self._failure)
@@ -304,77 +308,6 @@ class Keeper:
         if self._checks is not None:
             self._checks.kill()
         self._copies.kill_all()
-
-    def _be_copy(self, number, channel):
-        """In the child: serve as a copy. Does not return."""
-        childhood.leave_home(self._close_in_child)
-        journal = self._journal.named("copy %d" % number)
-        slot = self._copies.table.slots[number]
-        try:
-            scorer = self._loaded(journal)
-        except LoadFailed as failure:
-            self._send_news(str(failure))
-            os._exit(FAILED)
-        ring = self._copies.recorder.rings[number]
-        hand = self._connections.hand(number)
-        copy = self._copy(
-            "%s/%d" % (self._spec.instance, number), slot, hand, ring, scorer, journal
-        )
-        queue = self._connections.queue_in_child(number, channel, journal)
-        slot.words[slots.STATE] = slots.IDLE
-        self._send_news(None)
-        become(copy, queue)
-
-    def _be_probe(self, connections, slot):
-        """In the child: answer the one request on each connection."""
-        copy = self._copy_for_checks(slot)
-        for connection in connections:
-            copy.exchange(connection, connection.recv(READ_AT_ONCE))
-            connection.close()
-
-    def _be_proof(self, connections, slot):
-        """In the child: tell whether requests like the sample may be batched."""
-        copy = self._copy_for_checks(slot)
-        proof.tell(connections[0], self._sample(), copy.call, self._codec or fastest_codec())
-
-    def _copy_for_checks(self, slot):
-        childhood.leave_home(self._close_in_child)
-        journal = self._journal.named("check")
-        name = self._spec.instance + "/check"
-        return self._copy(name, slot, NO_QUEUE, None, self._loaded(journal), journal)
-
-    def _loaded(self, journal):
-        """In the child: the model, which it loads itself if the keeper has none."""
-        if self._scorer is not None:
-            return self._scorer
-        try:
-            return scoring.load(self._spec.artifact, timeout_s=self._spec.start_timeout_s)
-        except LoadFailed as failure:
-            details = full_traceback(failure.__cause__) if failure.__cause__ else ""
-            journal.say("loading failed: %s" % failure, details=details)
-            raise
-
-    def _copy(self, name, slot, hand, ring, scorer, journal):
-        return Copy(
-            name="%s/%s" % (name, self._spec.revision),
-            slot=slot,
-            hand=hand,
-            ring=ring,
-            scorer=scorer,
-            codec=self._codec or fastest_codec(),
-            journal=journal,
-            max_body=self._spec.max_body,
-            batching=self._batching,
-        )
-
-    def _send_news(self, failed):
-        """Tell the keeper that this copy is ready, or why not; then the pipe is of no more use."""
-        reason = failed and failed[:LONGEST_REASON]
-        try:
-            os.write(self._tell, json.dumps({"failed": reason}).encode("ascii") + b"\n")
-        except OSError:
-            pass  # the keeper is dead: serve on
-        os.close(self._tell)
 
     def _close_in_child(self):
         if self._control is None:

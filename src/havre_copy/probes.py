@@ -13,7 +13,7 @@ from socket import AF_UNIX, SO_SNDBUF, SOCK_STREAM, SOL_SOCKET, socketpair
 from time import monotonic
 
 from havre_copy import forking, slots
-from havre_copy.journal import flush_user_output
+from havre_copy.streams import flush_user_output
 
 
 class Probe:

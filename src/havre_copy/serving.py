@@ -15,13 +15,14 @@ from havre_copy import wire
 from havre_copy.bodies import OPAQUE, Bodies
 from havre_copy.encoding import NotEncodable
 from havre_copy.faults import Refused, describe, full_traceback
-from havre_copy.journal import flush_user_output
+from havre_copy.streams import flush_user_output
 from havre_copy.slots import (
     ACTIVITY,
     ANSWERED,
     BUSY,
     FAILED,
     IDLE,
+    PRINTED,
     RECORD,
     SINCE,
     STATE,
@@ -35,12 +36,20 @@ _PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
 
 
 class Copy:
-    """Serves requests with a loaded ``scorer``; ``slot``, ``hand`` and ``ring`` are its own."""
+    """Serves requests with a loaded ``scorer``.
 
-    def __init__(self, *, name, slot, hand, ring, scorer, codec, journal, max_body, batching):
+    ``slot``, ``hand``, ``ring`` and ``output`` are its own.
+    """
+
+    def __init__(
+        self, *, name, slot, hand, ring, output, scorer, codec, journal, max_body, batching
+    ):
         self._slot = slot
         self._ring = ring
         self._words = slot.words
+        self._output = output
+        self._mark = output.mark
+        self._printed = output.position
         self._predict = scorer.predict
         self._codec = codec
         self._bodies = Bodies(codec)
@@ -56,7 +65,12 @@ class Copy:
         queue.leave_at_sigterm()
         if self._batching.structures:
             return Together(
-                self, self._batching, slot=self._slot, journal=self._journal, bodies=self._bodies
+                self,
+                self._batching,
+                slot=self._slot,
+                output=self._output,
+                journal=self._journal,
+                bodies=self._bodies,
             ).serve(queue)
         take, put_back, exchange = queue.take, queue.put_back, self.exchange
         while True:
@@ -98,6 +112,15 @@ class Copy:
 
     def answer(self, connection, request, data, form):
         """Predict, and send the answer. Raises Refused, and OSError if the peer is gone."""
+        words = self._words
+        words[PRINTED] = printed = self._printed()
+        try:
+            self._answer(connection, request, data, form)
+        finally:
+            if self._printed() != printed:
+                self._mark([request.id], printed, words[SINCE])
+
+    def _answer(self, connection, request, data, form):
         words = self._words
         self._slot.request_id = request.id
         words[SINCE] = monotonic_ns()

@@ -16,9 +16,10 @@ WRITTEN, OLDEST = 7, 8  # of its ring of records, in bytes since its first: see 
 TOOK = 9  # ns that the last predict() took, whether it returned or raised
 SPENT = 10  # ns in calls of predict() that returned, for each request that one answered
 LATENCY = 11  # first of a word per bucket: how many requests' calls that returned took so long
-_WORDS = 64
+PRINTED = 54  # where its output ended when predict() was called: bytes of its file
+_WORDS = 80
 _BYTES = _WORDS * 8
-_TEXT = 64  # the last bytes: the id of the request in hand
+_TEXT = 200  # the last bytes: the id of the request in hand
 
 # Upper bounds of the buckets in ns, 50 µs to 74 s, each 1.41 times the one before; one more bucket
 # is for what took longer. The control plane has the same bounds: havre.domain.latency.

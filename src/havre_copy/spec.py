@@ -22,6 +22,7 @@ class Spec(NamedTuple):
     start_timeout_s: float
     max_body: int
     state_file: str
+    output: str  # folder of the copies' own output; empty: it goes where the keeper's goes
 
 
 def read_spec(path):
@@ -53,4 +54,5 @@ def read_spec(path):
         start_timeout_s=float(stored.get("start_timeout_s", 300)),
         max_body=int(stored.get("max_body", 10 * 1024 * 1024)),
         state_file=os.path.abspath(stored["state_file"]),
+        output=str(stored.get("output", "")),
     )

@@ -9,7 +9,7 @@ from time import monotonic_ns
 from havre_copy.batching import NotShareable, combine, form_of, share_out
 from havre_copy.fair_queue import HELD
 from havre_copy.faults import Refused
-from havre_copy.slots import BUSY, IDLE, SINCE, STATE
+from havre_copy.slots import BUSY, IDLE, PRINTED, SINCE, STATE
 from havre_copy.wire import Request
 
 MOST_BYTES = 16 * 1024 * 1024  # of requests at once; the last of them may exceed it
@@ -20,13 +20,14 @@ _Waiting = namedtuple("_Waiting", "connection place request data form rows")
 class Together:
     """One copy's way with several requests. ``batching`` says which, and how many."""
 
-    def __init__(self, copy, batching, *, slot, journal, bodies):
+    def __init__(self, copy, batching, *, slot, output, journal, bodies):
         self._copy = copy
         self._most = batching.size
         self._delay_s = batching.delay_s
         self._structures = set(batching.structures)
         self._slot = slot
         self._words = slot.words
+        self._output = output
         self._journal = journal
         self._bodies = bodies
 
@@ -87,7 +88,25 @@ class Together:
         return one.rows.structure, one.rows.fixed
 
     def _answer(self, queue, batch):
-        """Answer all by one call of predict(). False: it failed, and nothing is answered."""
+        """Answer all by one call of predict(). False: it failed, and nothing is answered.
+
+        What that call prints is of all these requests together.
+        """
+        words, output = self._words, self._output
+        words[PRINTED] = printed = output.position()
+        try:
+            shares = self._predict(batch)
+        finally:
+            if output.position() != printed:
+                output.mark([one.request.id for one in batch], printed, words[SINCE])
+        if shares is None:
+            return False
+        for one, share in zip(batch, shares):
+            self._finish(queue, one, self._copy.send, share, one.form)
+        return True
+
+    def _predict(self, batch):
+        """What predict() returns for each; None if it failed, the batch is then read anew."""
         words = self._words
         self._slot.request_id = batch[0].request.id
         words[SINCE] = monotonic_ns()
@@ -101,11 +120,9 @@ class Together:
                 self._structures.clear()
             # Whose fault it is will show. predict() may have changed what it was given.
             batch[:] = [self._read_anew(one) for one in batch]
-            return False
+            return None
         self._slot.returned_to(len(batch))
-        for one, share in zip(batch, shares):
-            self._finish(queue, one, self._copy.send, share, one.form)
-        return True
+        return shares
 
     def _read_anew(self, one):
         data, form = self._bodies.read(one.request)

@@ -1,0 +1,173 @@
+"""What a copy prints, in a file of its own, with marks that say which request printed what.
+
+Descriptors 1 and 2 are that file, so it has whatever prints: Python, C, threads, child processes.
+Before and after each request the copy looks where the file ends for it; only if that has moved, a
+*mark* is appended: a line that begins with a byte nobody prints. So a request that prints nothing
+costs two system calls, and none waits for a reader. What no mark covers belongs to no request.
+
+The keeper marks what a copy cannot: the output of a request that takes long, while it does, and of
+one that its copy died with.
+
+A mark::
+
+    \x1e{"requests": ["8F0…"], "from": 1024, "to": 1093, "began": 1764100000123, "ended": …}
+
+``from`` and ``to`` are bytes of the file, times epoch ms; ``requests`` are several where one call of
+predict() answered them together. ``lost``, if there, are bytes that the disk had no room for.
+"""
+
+import fcntl
+import json
+import os
+import stat
+from time import monotonic_ns, time
+
+from havre_copy import slots, streams
+from havre_copy.journal import FIRST_OWN_DESCRIPTOR
+
+MARK = b"\x1e"
+MOST_REQUESTS = 64  # named in one mark
+LOOK_NS = int(1e9)  # so often a request that takes long is looked at
+
+_OPEN = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_IN_HAND = (slots.BUSY, slots.STREAMING, slots.WRITING)
+
+
+class Output:
+    """A copy's side. Raises OSError if there can be no such file."""
+
+    def __init__(self, path):
+        # It must be new: the folder is the user's, and anything may lie there.
+        file = os.open(path, _OPEN | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            # One that user code does not close or replace by chance.
+            self.descriptor = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, FIRST_OWN_DESCRIPTOR)
+        finally:
+            os.close(file)
+        for standard in (1, 2):
+            os.dup2(self.descriptor, standard)
+        self._told_lost = streams.lost()
+
+    def position(self):
+        """Where the file ended when this process, or a child of it, printed last."""
+        return os.lseek(self.descriptor, 0, os.SEEK_CUR)
+
+    def mark(self, requests, begins_at, since):
+        """Say whose the output from ``begins_at`` on is. ``since``: as in a slot. Never raises."""
+        lost = streams.lost()
+        try:
+            _append(
+                self.descriptor,
+                requests,
+                begins_at,
+                self.position(),
+                since,
+                lost=lost - self._told_lost,
+            )
+        except OSError:
+            return  # a full disk: it stays nobody's
+        self._told_lost = lost
+
+
+class Shared:
+    """The output of a process that has no file of its own: nothing is marked."""
+
+    descriptor = None
+    position = int  # always 0
+
+    def mark(self, requests, begins_at, since):
+        pass
+
+
+class Marks:
+    """The keeper's side: names the copies' files and marks what copies cannot.
+
+    ``folder`` is empty where copies have none.
+    """
+
+    def __init__(self, folder, table):
+        self._folder = folder
+        self._slots = table.slots
+        self._paths = {}
+        self._seen = {}
+        self._looks_at = 0
+
+    def name(self, number):
+        """The file of a copy that is about to be forked: no two are ever the same."""
+        if self._folder:
+            file = "copy-%d.%d.log" % (number, time() * 1000)
+            self._paths[number] = os.path.join(self._folder, file)
+
+    def open(self, number, journal):
+        """In the child: its Output."""
+        path = self._paths.get(number)
+        if path is None:
+            return Shared()
+        try:
+            return Output(path)
+        except OSError as error:
+            journal.say("what this copy prints is not told from other output: %s" % error)
+            return Shared()
+
+    def see_to(self):
+        """Mark what requests have printed that have been in hand for a while."""
+        now = monotonic_ns()
+        if now >= self._looks_at:
+            self._looks_at = now + LOOK_NS
+            for number in self._paths:
+                if now - self._slots[number].words[slots.SINCE] >= LOOK_NS:
+                    self._mark(number)
+
+    def bury(self, number):
+        """The copy is dead, its slot as it left it: mark what its request has printed."""
+        if number in self._paths:
+            self._mark(number)
+            self._seen.pop(number, None)
+
+    def next_wake(self):
+        """When a request must be looked at (``monotonic_ns()``), or None."""
+        in_hand = any(self._slots[number].words[slots.STATE] in _IN_HAND for number in self._paths)
+        return max(self._looks_at, monotonic_ns()) if in_hand else None
+
+    def _mark(self, number):
+        found = self._in_hand(number)
+        if found is None:
+            return
+        try:
+            file = os.open(self._paths[number], _OPEN)
+        except OSError:
+            return  # the user's: it may be gone
+        try:
+            about = os.fstat(file)
+            since, begins_at, request = found
+            size = about.st_size
+            is_new = size > begins_at and self._seen.get(number) != (since, size)
+            if is_new and stat.S_ISREG(about.st_mode) and self._in_hand(number) == found:
+                size += _append(file, [request], begins_at, size, since)
+                self._seen[number] = since, size
+        except OSError:
+            pass
+        finally:
+            os.close(file)
+
+    def _in_hand(self, number):
+        """Since when, from where, whose; None while the copy has no request."""
+        slot = self._slots[number]
+        words = slot.words
+        if words[slots.STATE] not in _IN_HAND:
+            return None
+        return words[slots.SINCE], words[slots.PRINTED], slot.request_id
+
+
+def _append(file, requests, begins_at, ends_at, since, lost=0):
+    now = time()
+    mark = {
+        "requests": [request.decode("ascii", "replace") for request in requests[:MOST_REQUESTS]],
+        "from": begins_at,
+        "to": ends_at,
+        "began": int(now * 1000) - (monotonic_ns() - since) // 1000000,
+        "ended": int(now * 1000),
+    }
+    if lost:
+        mark["lost"] = lost
+    return os.write(file, MARK + json.dumps(mark).encode("ascii") + b"\n")
