@@ -239,6 +239,8 @@ class Launch:
             **spec,
         }
         (folder / "spec.json").write_text(json.dumps(stated))
+        if "output" in spec:
+            (folder / spec["output"]).mkdir()
         variables = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
         variables |= {"OPENBLAS_NUM_THREADS": "1", **(environment or {})}
         with (

@@ -99,7 +99,7 @@ class Roles:
             codec=self.codec or fastest_codec(),
             max_body=self._spec.max_body,
             batching=self.batching,
-            **own
+            **own,
         )
 
     def _send_news(self, failed):

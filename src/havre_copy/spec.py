@@ -54,5 +54,5 @@ def read_spec(path):
         start_timeout_s=float(stored.get("start_timeout_s", 300)),
         max_body=int(stored.get("max_body", 10 * 1024 * 1024)),
         state_file=os.path.abspath(stored["state_file"]),
-        output=str(stored.get("output", "")),
+        output=os.path.abspath(stored["output"]) if stored.get("output") else "",
     )
