@@ -20,9 +20,9 @@ from havre_copy.deaths import (
     deadline,
     pause_after,
 )
-from havre_copy.streams import flush_user_output
 from havre_copy.output import Marks
 from havre_copy.recording import Recorder
+from havre_copy.streams import flush_user_output
 
 NEVER = 1 << 62
 

@@ -12,8 +12,8 @@ A mark::
 
     \x1e{"requests": ["8F0…"], "from": 1024, "to": 1093, "began": 1764100000123, "ended": …}
 
-``from`` and ``to`` are bytes of the file, times epoch ms; ``requests`` are several where one call of
-predict() answered them together. ``lost``, if there, are bytes that the disk had no room for.
+``from`` and ``to`` are bytes of the file, times epoch ms; ``requests`` are several where one call
+of predict() answered them together. ``lost``, if there, are bytes that the disk had no room for.
 """
 
 import fcntl

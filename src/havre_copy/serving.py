@@ -15,7 +15,6 @@ from havre_copy import wire
 from havre_copy.bodies import OPAQUE, Bodies
 from havre_copy.encoding import NotEncodable
 from havre_copy.faults import Refused, describe, full_traceback
-from havre_copy.streams import flush_user_output
 from havre_copy.slots import (
     ACTIVITY,
     ANSWERED,
@@ -30,6 +29,7 @@ from havre_copy.slots import (
     TOOK,
     WRITING,
 )
+from havre_copy.streams import flush_user_output
 from havre_copy.together import Together
 
 _PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})

@@ -1,4 +1,4 @@
-"""What copies print: in a file of each one's own, and every line known to be a request's or none's."""
+"""What copies print: each in a file of its own, and of every line it is known whose it is."""
 
 import json
 import os
