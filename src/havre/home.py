@@ -113,6 +113,11 @@ class Home:
         return self.root / "logs"
 
     @property
+    def instance_logs(self) -> Path:
+        """What instances print; `domain.instance_logs` says by which names."""
+        return self.logs / "instances"
+
+    @property
     def access_log(self) -> Path:
         """A line per request to a deployment. Envoy writes it."""
         return self.logs / "access.jsonl"

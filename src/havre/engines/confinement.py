@@ -60,8 +60,13 @@ class Places:
         return self.folder / "state" / "state.json"
 
     @property
+    def output(self) -> Path:
+        """What its copies print."""
+        return self.folder / "output"
+
+    @property
     def owned(self) -> tuple[Path, ...]:
-        return self.home, self.temporary, self.state_file.parent
+        return self.home, self.temporary, self.state_file.parent, self.output
 
 
 @dataclass(frozen=True, slots=True)

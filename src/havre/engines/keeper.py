@@ -81,7 +81,8 @@ class KeeperState:
         )
 
 
-def spec_json(spec: InstanceSpec, state_file: Path) -> dict[str, Any]:
+def spec_json(spec: InstanceSpec, state_file: Path, output: Path | None = None) -> dict[str, Any]:
+    """What a keeper is told. Without a folder for it, copies print where the keeper does."""
     return {
         "protocol": PROTOCOL,
         "instance": spec.id,
@@ -96,6 +97,7 @@ def spec_json(spec: InstanceSpec, state_file: Path) -> dict[str, Any]:
         "start_timeout_s": spec.start_timeout_s,
         "max_body": MAX_BODY,
         "state_file": str(state_file),
+        "output": str(output or ""),
     }
 
 

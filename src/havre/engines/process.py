@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from havre import durable
+from havre.domain import instance_logs
 from havre.domain.errors import EngineFault
 from havre.domain.instance import (
     CheckAnswer,
@@ -23,7 +24,7 @@ from havre.domain.instance import (
     RecordedRequest,
 )
 from havre.domain.states import InstancePhase
-from havre.engines import checks, confinement, keeper, launcher
+from havre.engines import checks, confinement, keeper, launcher, output
 from havre.engines.confinement import Places, Plan
 from havre.engines.keeper import KeeperState
 from havre.home import Home
@@ -83,7 +84,7 @@ class ProcessEngine:
         try:
             for path in (self._socket(instance_id), self._control(instance_id)):
                 path.unlink(missing_ok=True)
-            durable.remove_tree(self._places(instance_id).folder)
+            self._remove(instance_id)
         except OSError as error:
             raise EngineFault(
                 f"the files of instance {instance_id} cannot be removed: {error}"
@@ -115,10 +116,12 @@ class ProcessEngine:
     def _prepare(self, spec: InstanceSpec, plan: Plan) -> None:
         """Its folders. What the engine reads again stays ours: the model could forge it."""
         places = self._places(spec.id)
-        durable.remove_tree(places.folder)
+        self._home.instance_logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._remove(spec.id)
+        output.begin(self._home.instance_logs, spec)
         places.folder.mkdir(mode=0o700, parents=True)
-        self._log(spec.id).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        told = {**keeper.spec_json(spec, places.state_file), "confinement_notes": plan.notes}
+        told = keeper.spec_json(spec, places.state_file, places.output)
+        told["confinement_notes"] = plan.notes
         durable.write_file(places.spec, json.dumps(told).encode())
         for folder in places.owned:
             folder.mkdir(mode=0o700)
@@ -128,6 +131,12 @@ class ProcessEngine:
             for path, mode in ((places.spec, 0o440), (places.folder, 0o550)):
                 os.chown(path, 0, user.gid)
                 path.chmod(mode)
+
+    def _remove(self, instance_id: str) -> None:
+        """Its folder, but not what its copies have printed."""
+        places = self._places(instance_id)
+        output.keep(places.output, self._home.instance_logs, instance_id)
+        durable.remove_tree(places.folder)
 
     def _process_spec(self, spec: InstanceSpec, plan: Plan, program: Path) -> ProcessSpec:
         places = self._places(spec.id)
@@ -334,7 +343,7 @@ class ProcessEngine:
         return Places(self._home.instances / instance_id)
 
     def _log(self, instance_id: str) -> Path:
-        return self._home.logs / "instances" / f"{instance_id}.log"
+        return self._home.instance_logs / instance_logs.of_keeper(instance_id)
 
     def _socket(self, instance_id: str) -> Path:
         return self._home.instance_sockets / f"{instance_id}.sock"

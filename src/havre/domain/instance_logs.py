@@ -1,0 +1,39 @@
+"""Names of the files that an instance's output lies in, for who writes them and who reads them.
+
+While it runs, each copy writes a file ``copy-<number>.<epoch ms>.log`` in the instance's own
+folder, and the keeper one in the server's: ``<instance>.log``. When the instance is gone, its
+copies' files lie beside that one, ``<instance>.`` before their names. ``<instance>.json`` says
+whose they are, for as long as anything of it has not been read.
+"""
+
+import re
+
+MOST_FILES = 256
+"""Of copies' files at once; the folder is the model's own, and may hold anything."""
+
+_COPY = re.compile(r"copy-(\d{1,4})\.(\d{13})\.log")
+_ABOUT = re.compile(r"([A-Za-z0-9]{1,32})\.json")
+
+
+def copy_of(name: str) -> tuple[int, int] | None:
+    """Number of the copy and epoch ms of its start; None if no copy's file has such a name."""
+    match = _COPY.fullmatch(name)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def of_keeper(instance_id: str) -> str:
+    return f"{instance_id}.log"
+
+
+def kept(instance_id: str, name: str) -> str:
+    """Of a copy's file when the instance is gone."""
+    return f"{instance_id}.{name}"
+
+
+def about(instance_id: str) -> str:
+    return f"{instance_id}.json"
+
+
+def instance_of(about_name: str) -> str | None:
+    match = _ABOUT.fullmatch(about_name)
+    return match[1] if match else None
