@@ -148,6 +148,12 @@ SETTINGS: tuple[Setting, ...] = (
         512,
         "Megabytes of each log of a deployment that are kept, compressed; the oldest go first.",
     ),
+    Setting(
+        "log_lines_per_second",
+        int,
+        1000,
+        "Lines a second that are kept of what a deployment prints; more are counted only.",
+    ),
     Setting("log_level", str, "info", "How much is logged.", ("debug", "info", "warning", "error")),
 )
 
@@ -182,6 +188,7 @@ class Settings:
     overcommit_factor: float
     log_retention_days: int
     log_max_mb: int
+    log_lines_per_second: int
     log_level: str
 
 

@@ -123,7 +123,7 @@ def _mark(line: bytes, at: int) -> _Mark | None:
         return None
     try:
         told = json.loads(line[len(_MARK) :])
-        requests = [str(request)[:LONGEST_REQUEST] for request in told["requests"]]
+        named = [_printable(request) for request in told["requests"][:MOST_REQUESTS]]
         figures = [told[name] for name in ("from", "to", "began", "ended")]
         lost = told.get("lost", 0)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -131,11 +131,15 @@ def _mark(line: bytes, at: int) -> _Mark | None:
     if any(type(figure) is not int or not 0 <= figure < 1 << 62 for figure in (*figures, lost)):
         return None
     begins, ends, began_ms, ended_ms = figures
-    named = tuple(request for request in requests[:MOST_REQUESTS] if request)
+    requests = tuple(filter(None, named))
     # It tells of nothing that comes after it.
     return _Mark(
-        at, at + len(line), named, min(begins, at), min(ends, at), began_ms, ended_ms, lost
+        at, at + len(line), requests, min(begins, at), min(ends, at), began_ms, ended_ms, lost
     )
+
+
+def _printable(request: object) -> str:
+    return "".join(each for each in str(request)[:LONGEST_REQUEST] if "!" <= each <= "~")
 
 
 def _attribute(items: Sequence[_Line | _Mark]) -> None:

@@ -17,9 +17,19 @@ MOST_LOOKED_AT = 4096
 
 
 def begin(logs: Path, spec: InstanceSpec) -> None:
-    """Say whose output the files of this instance will be. Raises OSError."""
-    about = {"deployment": spec.deployment_id, "revision": spec.revision}
-    durable.write_file(logs / instance_logs.about(spec.id), json.dumps(about).encode())
+    """Say whose output the files of this instance will be. Raises OSError.
+
+    Of an earlier life with the same number the keeper's log may be left: ``begins`` is its size,
+    unless that life has not been read to its end yet.
+    """
+    place = logs / instance_logs.about(spec.id)
+    try:
+        begins = int(json.loads(place.read_bytes())["begins"])
+    except (OSError, ValueError, KeyError, TypeError):
+        keepers = logs / instance_logs.of_keeper(spec.id)
+        begins = keepers.stat().st_size if keepers.exists() else 0
+    about = {"deployment": spec.deployment_id, "revision": spec.revision, "begins": begins}
+    durable.write_file(place, json.dumps(about).encode())
 
 
 def keep(folder: Path, logs: Path, instance_id: str) -> None:

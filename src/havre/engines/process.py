@@ -118,8 +118,8 @@ class ProcessEngine:
         places = self._places(spec.id)
         self._home.instance_logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._remove(spec.id)
-        output.begin(self._home.instance_logs, spec)
         places.folder.mkdir(mode=0o700, parents=True)
+        output.begin(self._home.instance_logs, spec)
         told = keeper.spec_json(spec, places.state_file, places.output)
         told["confinement_notes"] = plan.notes
         durable.write_file(places.spec, json.dumps(told).encode())

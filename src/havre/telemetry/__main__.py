@@ -20,6 +20,7 @@ from havre.telemetry.access_log import AccessLog
 from havre.telemetry.collecting import Collector, Tally, run
 from havre.telemetry.conversion import Converter
 from havre.telemetry.metrics.collector import MetricsCollector
+from havre.telemetry.predict_log import PredictLog
 from havre.telemetry.upkeep import Upkeep
 
 BYTES_PER_MB = 1_000_000
@@ -34,6 +35,14 @@ def collectors(home: Home, settings: Settings) -> list[Collector]:
     return [
         AccessLog(home, Admin(home.admin_socket), converter, tally, most_bytes=most_bytes),
         metrics,
+        PredictLog(
+            home,
+            converter,
+            tally,
+            lines_per_second=settings.log_lines_per_second,
+            retention_days=settings.log_retention_days,
+            most_bytes=most_bytes,
+        ),
         Upkeep(
             home,
             converter,

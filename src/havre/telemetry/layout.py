@@ -16,6 +16,7 @@ from pathlib import Path
 
 from havre.home import Home
 
+LIVE = "live.jsonl"
 UNROUTED = "unrouted"
 """The folder of entries that led to no deployment: their paths are whatever clients sent."""
 
@@ -66,7 +67,7 @@ def live_access(home: Home) -> Path:
 
 
 def live_predict(home: Home, deployment: str) -> Path:
-    return folder(home, Category.PREDICT, deployment) / "live.jsonl"
+    return folder(home, Category.PREDICT, deployment) / LIVE
 
 
 def folder(home: Home, category: Category, deployment: str) -> Path:

@@ -1,0 +1,122 @@
+"""The live file of one deployment's predict log: appended to, closed now and then, converted."""
+
+import logging
+import os
+import time
+from pathlib import Path
+
+from havre.durable import sync_folder
+from havre.telemetry import layout
+from havre.telemetry.collecting import Tally
+from havre.telemetry.conversion import Converter
+from havre.telemetry.layout import Category
+
+CLOSE_AT_BYTES = 16 * 1024 * 1024
+AGAIN_S = 10.0
+"""Pause after a conversion that failed."""
+
+_log = logging.getLogger(__name__)
+
+
+class PredictLive:
+    """Whoever appends says where: what lies beyond is of a write that may not have ended.
+
+    ``most_bytes`` bounds what waits for a conversion that fails.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        converter: Converter,
+        tally: Tally,
+        *,
+        deployment: str,
+        most_bytes: int,
+        close_after_s: float,
+    ) -> None:
+        self._folder = folder
+        self._path = folder / layout.LIVE
+        self._converter = converter
+        self._tally = tally
+        self._source = f"{Category.PREDICT}/{deployment}"
+        self._most_bytes = most_bytes
+        self._close_after_s = close_after_s
+        self._since: float | None = None
+        self._not_before = 0.0
+
+    def resume(self, at: int) -> int:
+        """Cut off what is beyond ``at``; returns how much is there."""
+        size = _size(self._path)
+        if size > at:
+            os.truncate(self._path, at)
+        return min(size, at)
+
+    def append(self, text: str, at: int) -> int:
+        """Returns how many bytes there are more. Raises OSError, and nothing has been written."""
+        data = text.encode()
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.lseek(descriptor, at, os.SEEK_SET)
+            try:
+                left = memoryview(data)
+                while left:
+                    left = left[os.write(descriptor, left) :]
+                os.fdatasync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, at)
+                raise
+        finally:
+            os.close(descriptor)
+        return len(data)
+
+    def is_due(self, size: int) -> bool:
+        """Whether it is time to close the file; ``size`` in bytes."""
+        now = time.monotonic()
+        if not size:
+            self._since = None
+            return False
+        if self._since is None:
+            self._since = now
+        return size >= CLOSE_AT_BYTES or now >= self._since + self._close_after_s
+
+    def close(self, now_ms: int) -> None:
+        """The next entry begins another file. Raises OSError."""
+        numbers = [*layout.closed_files(self._folder)]
+        numbers += [segment.last for segment in layout.segments(self._folder)]
+        number = max(now_ms, max(numbers, default=0) + 1)
+        self._path.rename(self._folder / layout.closed_name(number))
+        # Should the machine go down, its old name must not come back to a state without it.
+        sync_folder(self._folder)
+        self._since = None
+
+    def convert(self) -> None:
+        """What is closed becomes segments. Raises OSError, duckdb.Error; it is tried again."""
+        now = time.monotonic()
+        closed = layout.closed_files(self._folder)
+        if not closed or now < self._not_before:
+            return
+        try:
+            for number, path in closed.items():
+                self._converter.convert(Category.PREDICT, path, number, source=self._source)
+        except Exception:
+            self._tally.add("failed_conversions", Category.PREDICT)
+            self._not_before = now + AGAIN_S
+            self._bound()
+            raise
+
+    def _bound(self) -> None:
+        waiting = list(layout.closed_files(self._folder).values())
+        while waiting and sum(map(_size, waiting)) > self._most_bytes:
+            oldest = waiting.pop(0)
+            with oldest.open("rb") as file:
+                lost = sum(1 for _ in file)
+            oldest.unlink()
+            self._tally.add("lost", Category.PREDICT, lost)
+            _log.error("%d entries of the predict log were given up: %s", lost, oldest.name)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:
+        return 0
