@@ -33,6 +33,8 @@ from tests.small_disk import fill, small_disk
 
 from havre.balancer.resources import MAX_BODY_BYTES
 from havre.client import API, ApiError
+from havre.telemetry.layout import Category
+from havre.telemetry.store import LogStore
 
 PREDICT_S, STREAM_IDLE_S, STREAM_TOTAL_S = 2.0, 1.0, 3.0
 AT_ONCE_S = 1.0
@@ -217,11 +219,23 @@ def test_the_traceback_is_in_the_predict_log_with_the_request_id(
     answer.read()
     assert answer.headers["opc-request-id"] == "FINDME0123456789"
     [instance] = place.server.instances(place.served)
-    log = place.server.home.logs / "instances" / f"{instance}.log"
-    wait_for("the traceback", lambda: "ValueError: no such iris of this kind" in log.read_text())
-    line = next(line for line in log.read_text().splitlines() if "of this kind" in line)
-    assert "FINDME0123456789" in line
-    assert re.search(r'score.py", line \d+, in predict', log.read_text())
+
+    def entries() -> list[tuple[str, str, int]]:
+        with contextlib.closing(LogStore(place.server.home)) as store:
+            return store.query(
+                "SELECT message, instance, copy FROM entries WHERE request = 'FINDME0123456789'",
+                category=Category.PREDICT,
+                deployments=[place.served],
+                time_from_ms=0,
+                time_to_ms=2**53,
+            ).rows
+
+    wait_for("the traceback", lambda: len(entries()) == 1)
+    [(message, printed_by, copy)] = entries()
+    assert (printed_by, copy in (0, 1)) == (instance, True)
+    assert "predict() raised ValueError: no such iris of this kind" in message.splitlines()[0]
+    assert re.search(r'score.py", line \d+, in predict', message)
+    assert message.endswith("ValueError: no such iris of this kind"), "it is one entry"
 
 
 @pytest.mark.parametrize(
