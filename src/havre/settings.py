@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from havre.domain.errors import InvalidParameter, SettingInvalid
+from havre.domain.otlp import check_collector
 from havre.domain.policy import read_canary, read_replay
 
 
@@ -154,6 +155,20 @@ SETTINGS: tuple[Setting, ...] = (
         1000,
         "Lines a second that are kept of what a deployment prints; more are counted only.",
     ),
+    Setting(
+        "otlp_url",
+        str,
+        "",
+        "OpenTelemetry collector that gets logs and metrics (OTLP over HTTP, as JSON), such as "
+        "http://127.0.0.1:4318; empty: none.",
+        check=check_collector,
+    ),
+    Setting(
+        "otlp_headers_file",
+        str,
+        "",
+        "File with headers for the collector, `name: value`, one a line: secrets belong there.",
+    ),
     Setting("log_level", str, "info", "How much is logged.", ("debug", "info", "warning", "error")),
 )
 
@@ -189,6 +204,8 @@ class Settings:
     log_retention_days: int
     log_max_mb: int
     log_lines_per_second: int
+    otlp_url: str
+    otlp_headers_file: str
     log_level: str
 
 
