@@ -20,6 +20,9 @@ from havre.telemetry.access_log import AccessLog
 from havre.telemetry.collecting import Collector, Tally, run
 from havre.telemetry.conversion import Converter
 from havre.telemetry.metrics.collector import MetricsCollector
+from havre.telemetry.otlp_export import LogExport, forget
+from havre.telemetry.otlp_metrics import MetricExport
+from havre.telemetry.otlp_sender import OtlpSender
 from havre.telemetry.predict_log import PredictLog
 from havre.telemetry.upkeep import Upkeep
 
@@ -52,6 +55,19 @@ def collectors(home: Home, settings: Settings) -> list[Collector]:
     ]
 
 
+def exporters(home: Home, settings: Settings, stopping: threading.Event) -> list[Collector]:
+    """What waits for the network, in a thread of its own; nothing if there is no collector."""
+    if not settings.otlp_url:
+        forget(home)
+        return []
+    tally = Tally()
+    sender = OtlpSender(settings.otlp_url, settings.otlp_headers_file)
+    return [
+        LogExport(home, sender, tally, is_stopping=stopping.is_set),
+        MetricExport(home, sender, tally),
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m havre.telemetry")
     parser.add_argument("--home", type=Path, required=True)
@@ -70,6 +86,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda *_: stopping.set())
     home.telemetry.mkdir(mode=0o700, exist_ok=True)
     with file_lock(home.telemetry / "lock"):  # one of a home: an adopted one may still be ending
+        exporting = exporters(home, settings, stopping)
+        if exporting:
+            threading.Thread(target=run, args=(exporting, stopping), daemon=True).start()
         run(collectors(home, settings), stopping)
 
 

@@ -8,7 +8,6 @@ process died, or before segments were merged, may come a second time, with the s
 
 import json
 import logging
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ from havre.telemetry import layout
 from havre.telemetry.collecting import Tally
 from havre.telemetry.entries import COLUMNS, select_parquet
 from havre.telemetry.layout import Category, Segment
-from havre.telemetry.otlp_sender import Answer, OtlpSender, Outcome, pause_after
+from havre.telemetry.otlp_sender import Delivery, OtlpSender
 from havre.telemetry.sql import connect
 
 if TYPE_CHECKING:
@@ -76,6 +75,11 @@ class _Progress:
         write_file(path, json.dumps({"since_ms": self.since_ms, "sent": sent}).encode())
 
 
+def forget(home: Home) -> None:
+    """Nothing is exported: should it be again, it begins then."""
+    (home.telemetry / NAME).unlink(missing_ok=True)
+
+
 class LogExport:
     """A collector for a thread of its own: it waits for the network."""
 
@@ -91,21 +95,18 @@ class LogExport:
         look_s: float = LOOK_S,
     ) -> None:
         self._home = home
-        self._sender = sender
-        self._tally = tally
+        self._delivery = Delivery(sender, tally, "logs")
         self._is_stopping = is_stopping
         self._look_s = look_s
         self._path = home.telemetry / NAME
         self._progress: _Progress | None = None
         self._connection: DuckDBPyConnection | None = None
-        self._failures = 0
-        self._not_before = 0.0
 
     def collect(self, now_ms: int) -> None:
         """Send what is new. Raises OSError, duckdb.Error, SettingInvalid."""
-        if time.monotonic() < self._not_before:
+        if not self._delivery.is_due:
             return
-        self._not_before = time.monotonic() + self._look_s
+        self._delivery.wait(self._look_s)
         if self._progress is None:
             self._progress = _Progress.load(self._path, now_ms)
             self._progress.store(self._path)
@@ -135,7 +136,7 @@ class LogExport:
         skipped = sent.rows if sent.segment == which else 0
         for deployment, batch in self._batches(segment, sent, skipped):
             body = otlp.logs(batch, category=category, deployment=deployment)
-            if self._is_stopping() or not self._has_sent(body, len(batch)):
+            if self._is_stopping() or not self._delivery.deliver(body, len(batch)):
                 return False
             skipped += len(batch)
             sent.segment, sent.rows = which, skipped
@@ -143,33 +144,6 @@ class LogExport:
         sent.number, sent.segment, sent.rows = segment.last, (0, 0), 0
         progress.store(self._path)
         return True
-
-    def _has_sent(self, body: dict[str, Any], entries: int) -> bool:
-        answer = self._sender.send("logs", body)
-        if answer.outcome is Outcome.LATER:
-            self._wait(answer)
-            return False
-        if self._failures:
-            _log.info("the OpenTelemetry collector takes logs again")
-        self._failures = 0
-        refused = entries if answer.outcome is Outcome.REFUSED else answer.refused
-        self._tally.add("exported", "logs", entries - refused)
-        if refused:
-            self._tally.add("export_refused", "logs", refused)
-            _log.error("the OpenTelemetry collector refused %d entries: %s", refused, answer.why)
-        return True
-
-    def _wait(self, answer: Answer) -> None:
-        self._failures += 1
-        pause_s = pause_after(self._failures, answer.pause_s)
-        self._not_before = time.monotonic() + pause_s
-        self._tally.add("export_failures", "logs")
-        if self._failures in (1, 10) or self._failures % 100 == 0:
-            _log.warning(
-                "logs do not reach the OpenTelemetry collector: %s; trying again in %.0f s",
-                answer.why,
-                pause_s,
-            )
 
     def _batches(
         self, segment: Segment, sent: _Sent, skipped: int

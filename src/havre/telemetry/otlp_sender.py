@@ -1,4 +1,4 @@
-"""Speaks OTLP over HTTP to a collector: one request, and what its answer means for what was sent.
+"""Speaks OTLP over HTTP to a collector: a request, and what its answer means for what was sent.
 
 The headers may hold a secret: they are read from their file for each connection, go to that one
 address, and are never told.
@@ -8,6 +8,7 @@ import gzip
 import json
 import logging
 import random
+import time
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import httpx
 
 from havre.domain.errors import SettingInvalid
+from havre.telemetry.collecting import Tally
 
 TIMEOUT_S = 10.0
 LONGEST_ANSWER = 64 * 1024
@@ -95,6 +97,62 @@ class OtlpSender:
         self._client.close()
 
 
+class Delivery:
+    """One signal's way to the collector: waits longer each time that it does not take anything."""
+
+    def __init__(self, sender: OtlpSender, tally: Tally, signal: str) -> None:
+        self._sender = sender
+        self._tally = tally
+        self._signal = signal
+        self._failures = 0
+        self._not_before = 0.0
+
+    @property
+    def is_due(self) -> bool:
+        return time.monotonic() >= self._not_before
+
+    def wait(self, seconds: float) -> None:
+        """Not due again before."""
+        self._not_before = time.monotonic() + seconds
+
+    def deliver(self, body: dict[str, Any], items: int) -> bool:
+        """Whether it is done with these items: taken, or refused for good, which is counted."""
+        answer = self._sender.send(self._signal, body)
+        if answer.outcome is Outcome.LATER:
+            self._fail(answer)
+            return False
+        if self._failures:
+            _log.info("the OpenTelemetry collector takes %s again", self._signal)
+        self._failures = 0
+        refused = items if answer.outcome is Outcome.REFUSED else min(answer.refused, items)
+        self._tally.add("exported", self._signal, items - refused)
+        if refused:
+            self._tally.add("export_refused", self._signal, refused)
+            _log.error(
+                "the OpenTelemetry collector refused %d %s: %s", refused, self._signal, answer.why
+            )
+        return True
+
+    def _fail(self, answer: Answer) -> None:
+        self._failures += 1
+        pause_s = pause_after(self._failures, answer.pause_s)
+        self.wait(pause_s)
+        self._tally.add("export_failures", self._signal)
+        if self._failures in (1, 10) or self._failures % 100 == 0:
+            _log.warning(
+                "%s do not reach the OpenTelemetry collector: %s; trying again in %.0f s",
+                self._signal,
+                answer.why,
+                pause_s,
+            )
+
+
+def pause_after(failures: int, asked_s: float) -> float:
+    """Seconds, doubling, spread so that many homes do not come back at one instant."""
+    pause = min(FIRST_PAUSE_S * 2.0 ** min(failures - 1, 16), LONGEST_PAUSE_S)
+    return max(asked_s, pause * random.uniform(0.5, 1.0))
+
+
 def judge(status: int, retry_after: str, told: bytes) -> Answer:
     """What an answer means. Pure."""
     if 200 <= status < 300:
@@ -116,12 +174,6 @@ def _refused_part(told: bytes) -> tuple[int, float, str]:
         return refused, 0.0, str(partial.get("errorMessage", ""))[:200]
     except (ValueError, TypeError, AttributeError, RecursionError):
         return 0, 0.0, ""
-
-
-def pause_after(failures: int, asked_s: float) -> float:
-    """Seconds, doubling, spread so that many homes do not come back at one instant."""
-    pause = min(FIRST_PAUSE_S * 2.0 ** min(failures - 1, 16), LONGEST_PAUSE_S)
-    return max(asked_s, pause * random.uniform(0.5, 1.0))
 
 
 def _beginning(response: httpx.Response) -> bytes:

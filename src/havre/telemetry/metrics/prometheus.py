@@ -46,6 +46,54 @@ def exposition(
     return generate_latest(registry)
 
 
+def of_deployments(of_each: Mapping[str, DeploymentFigures]) -> Iterator[Metric]:
+    """What has the label ``deployment``; ``of_each`` is by OCID."""
+    yield _counter(
+        "havre_predict_requests",
+        "Requests to a deployment by the first digit of their status; none: the client had "
+        "gone before there was one.",
+        (DEPLOYMENT, "code"),
+        {
+            (key, family): each.requests.get(family, 0)
+            for key, each in of_each.items()
+            for family in FAMILIES
+        },
+    )
+    for name, help_, of in _COUNTERS:
+        yield _counter(name, help_, (DEPLOYMENT,), _valued(of_each, of))
+    for name, help_, of in _GAUGES:
+        yield _gauge(name, help_, (DEPLOYMENT,), _valued(of_each, of))
+    for name, help_, latency_of in _HISTOGRAMS:
+        family = HistogramMetricFamily(name, help_, labels=(DEPLOYMENT,))
+        for key, each in of_each.items():
+            latency = latency_of(each)
+            shown = _buckets(BOUNDS_S, latency.counts, every=EVERY)
+            family.add_metric((key,), shown, latency.total_s)
+        yield family
+
+
+def of_none(figures: Figures) -> Iterator[Metric]:
+    """What the telemetry process counts beside deployments."""
+    yield _counter(
+        "havre_unrouted_requests",
+        "Requests for predictions that led to no deployment.",
+        (),
+        {(): figures.unrouted},
+    )
+    yield _counter(
+        "havre_log_entries_lost",
+        "Entries that were not kept, by log.",
+        ("log",),
+        {(str(each),): figures.lost.get(each, 0) for each in Category},
+    )
+    yield _counter(
+        "havre_log_failed_writes",
+        "Writes of the access log that failed, each of up to half a second of entries.",
+        (),
+        {(): figures.failed_writes},
+    )
+
+
 class _Shown(Collector):
     def __init__(
         self,
@@ -63,31 +111,9 @@ class _Shown(Collector):
         yield from self._of_all()
         yield from self._of_control_plane()
         nothing = DeploymentFigures()
-        of_each = {
-            each.id: self._figures.deployments.get(each.id, nothing) for each in self._deployments
-        }
-        yield _counter(
-            "havre_predict_requests",
-            "Requests to a deployment by the first digit of their status; none: the client had "
-            "gone before there was one.",
-            (DEPLOYMENT, "code"),
-            {
-                (key, family): each.requests.get(family, 0)
-                for key, each in of_each.items()
-                for family in FAMILIES
-            },
+        yield from of_deployments(
+            {each.id: self._figures.deployments.get(each.id, nothing) for each in self._deployments}
         )
-        for name, help_, of in _COUNTERS:
-            yield _counter(name, help_, (DEPLOYMENT,), _valued(of_each, of))
-        for name, help_, of in _GAUGES:
-            yield _gauge(name, help_, (DEPLOYMENT,), _valued(of_each, of))
-        for name, help_, latency_of in _HISTOGRAMS:
-            family = HistogramMetricFamily(name, help_, labels=(DEPLOYMENT,))
-            for key, each in of_each.items():
-                latency = latency_of(each)
-                shown = _buckets(BOUNDS_S, latency.counts, every=EVERY)
-                family.add_metric((key,), shown, latency.total_s)
-            yield family
 
     def _of_all(self) -> Iterator[Metric]:
         states = dict.fromkeys(DeploymentState, 0)
@@ -107,24 +133,7 @@ class _Shown(Collector):
             (DEPLOYMENT, "name"),
             {(each.id, each.name): 1 for each in self._deployments},
         )
-        yield _counter(
-            "havre_unrouted_requests",
-            "Requests for predictions that led to no deployment.",
-            (),
-            {(): self._figures.unrouted},
-        )
-        yield _counter(
-            "havre_log_entries_lost",
-            "Entries that were not kept, by log.",
-            ("log",),
-            {(str(each),): self._figures.lost.get(each, 0) for each in Category},
-        )
-        yield _counter(
-            "havre_log_failed_writes",
-            "Writes of the access log that failed, each of up to half a second of entries.",
-            (),
-            {(): self._figures.failed_writes},
-        )
+        yield from of_none(self._figures)
         yield _gauge(
             "havre_telemetry_looked_timestamp_seconds",
             "When the telemetry process last looked, since the epoch; 0: never.",
