@@ -1,5 +1,6 @@
 """The process engine when keepers die, hang or lie, and when supervisors are killed."""
 
+import contextlib
 import json
 import os
 import re
@@ -7,9 +8,11 @@ import signal
 import socket
 import stat
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.supervisor_bench import SupervisorBench, runs, wait_until
@@ -18,6 +21,11 @@ from havre.domain.errors import EngineFault
 from havre.domain.instance import InstanceSpec, InstanceStatus
 from havre.domain.states import InstancePhase
 from havre.engines.process import ProcessEngine
+from havre.telemetry.collecting import Tally
+from havre.telemetry.conversion import Converter
+from havre.telemetry.layout import Category
+from havre.telemetry.predict_log import PredictLog
+from havre.telemetry.store import LogStore
 
 ECHO = """
 import os
@@ -101,6 +109,61 @@ def test_an_instance_answers_with_its_own_temporary_folder(engines: EngineBench)
     assert (engines.home.logs / "instances" / f"{spec.id}.log").stat().st_size > 0
     supervisor = engines.supervised.server()["supervisor"]["pid"]  # type: ignore[index]
     assert engines.supervised.leftovers() == [supervisor]
+
+
+def test_what_an_instance_printed_is_collected_when_it_is_gone(engines: EngineBench) -> None:
+    score = (
+        ECHO
+        + """
+import os
+_predict = predict
+def predict(data):
+    print("asked", data)
+    os.write(2, b"an end without a line's end")
+    return _predict(data)
+"""
+    )
+    home = engines.home
+    spec = engines.spec(score)
+    assert predict(engines.ready(spec).socket)["prediction"] == {"x": 1}
+    outside = home.root / "outside"
+    outside.write_text("not to be moved")
+    output = home.instances / spec.id / "output"
+    (output / "copy-9.1764100000000.log").symlink_to(outside)
+    engines.engine.stop(spec.id)
+    assert not (home.instances / spec.id).exists()
+    assert outside.exists()
+    home.telemetry.mkdir(exist_ok=True)
+    tally = Tally()
+    collector = PredictLog(
+        home,
+        Converter(home, tally),
+        tally,
+        lines_per_second=1000,
+        retention_days=1,
+        most_bytes=10**9,
+        look_s=0.0,
+    )
+
+    def entries() -> list[tuple[Any, ...]]:
+        collector.collect(int(time.time() * 1000))
+        with contextlib.closing(LogStore(home)) as store:
+            return store.query(
+                "SELECT message, request, copy, revision FROM entries WHERE copy IS NOT NULL",
+                category=Category.PREDICT,
+                deployments=[spec.deployment_id],
+                time_from_ms=0,
+                time_to_ms=2**53,
+            ).rows
+
+    found = wait_until(lambda: entries() or None)
+    assert [message for message, *_ in sorted(found)] == [
+        "an end without a line's end",
+        "asked {'x': 1}",
+    ]
+    assert {revision for *_, revision in found} == {"r1"}
+    wait_until(lambda: entries() and not list(home.instance_logs.glob("*.copy-*.log")))
+    assert (home.instance_logs / f"{spec.id}.log").stat().st_size > 0, "people may still look"
 
 
 def test_copies_serve_on_without_their_keeper_and_are_ended_by_a_stop(
