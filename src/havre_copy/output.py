@@ -20,6 +20,7 @@ import fcntl
 import json
 import os
 import stat
+from functools import partial
 from time import monotonic_ns, time
 
 from havre_copy import slots, streams
@@ -34,7 +35,10 @@ _IN_HAND = (slots.BUSY, slots.STREAMING, slots.WRITING)
 
 
 class Output:
-    """A copy's side. Raises OSError if there can be no such file."""
+    """A copy's side. Raises OSError if there can be no such file.
+
+    ``position()`` is where the file ended when this process, or a child of it, printed last.
+    """
 
     def __init__(self, path):
         # It must be new: the folder is the user's, and anything may lie there.
@@ -46,11 +50,9 @@ class Output:
             os.close(file)
         for standard in (1, 2):
             os.dup2(self.descriptor, standard)
+        # Asked twice for every request: so it is the call itself, and no function around it.
+        self.position = partial(os.lseek, self.descriptor, 0, os.SEEK_CUR)
         self._told_lost = streams.lost()
-
-    def position(self):
-        """Where the file ended when this process, or a child of it, printed last."""
-        return os.lseek(self.descriptor, 0, os.SEEK_CUR)
 
     def mark(self, requests, begins_at, since):
         """Say whose the output from ``begins_at`` on is. ``since``: as in a slot. Never raises."""

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -294,6 +296,27 @@ def test_metrics_arrive_by_the_names_that_prometheus_sees(place: Place, receiver
     assert (seen.count, seen.sum, seen.bucket_counts[0]) == (5, 1.5, 3)
     assert len(seen.bucket_counts) == len(seen.explicit_bounds) + 1
     assert found["havre_unrouted_requests"].sum.data_points[0].as_double == 4
+
+
+def test_the_telemetry_process_exports_when_a_collector_is_named(
+    place: Place, receiver: Receiver
+) -> None:
+    (place.home.root / "havre.toml").write_text(
+        f'otlp_url = "{receiver.url}"\notlp_headers_file = "{place.headers}"\n'
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "havre.telemetry", "--home", str(place.home.root)],
+        stderr=subprocess.PIPE,
+    )
+    try:
+        wait_until(lambda: (place.home.telemetry / "otlp.json").exists())
+        place.segment("from a process")
+        wait_until(lambda: receiver.messages() == ["from a process"] and receiver.metrics)
+    finally:
+        process.terminate()
+        _, told = process.communicate(timeout=20)
+    assert process.returncode == 0, told
+    assert SECRET.encode() not in told
 
 
 def test_headers_and_urls_that_are_wrong_are_told_without_what_is_in_them(tmp_path: Path) -> None:
