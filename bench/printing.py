@@ -106,7 +106,7 @@ def _cpu_ns(pid: int) -> int:
 
 def _is_ready(folder: Path) -> bool:
     try:
-        return json.loads((folder / "state.json").read_bytes())["phase"] == "ready"
+        return bool(json.loads((folder / "state.json").read_bytes())["phase"] == "ready")
     except FileNotFoundError:
         return False
 
