@@ -1,5 +1,7 @@
 """OCIDs: ``ocid1.<type>.oc1.<region key>.<unique>``."""
 
+import base64
+import hashlib
 import re
 import secrets
 from enum import StrEnum
@@ -22,6 +24,9 @@ class Kind(StrEnum):
     VERSION_SET = "datasciencemodelversionset"
     DEPLOYMENT = "datasciencemodeldeployment"
     WORK_REQUEST = "datascienceworkrequest"
+    LOG_GROUP = "loggroup"
+    LOG = "log"
+    LOG_WORK_REQUEST = "logworkrequest"
 
 
 _GLOBAL = frozenset({Kind.TENANCY, Kind.USER})
@@ -31,6 +36,13 @@ def new_ocid(kind: Kind) -> str:
     """A fresh OCID. Tenancies and users are global: their region key is empty."""
     region = "" if kind in _GLOBAL else REGION_KEY
     return f"ocid1.{kind}.{REALM}.{region}.{_random(UNIQUE_LENGTH)}"
+
+
+def derived_ocid(kind: Kind, seed: str) -> str:
+    """The same OCID for the same seed, and for no other."""
+    digest = hashlib.blake2b(seed.encode(), digest_size=40, person=kind.encode()[:16]).digest()
+    unique = base64.b32encode(digest).decode().lower()[:UNIQUE_LENGTH]
+    return f"ocid1.{kind}.{REALM}.{REGION_KEY}.{unique}"
 
 
 def is_ocid(text: str, kind: Kind | None = None) -> bool:

@@ -1,0 +1,115 @@
+"""Which log an entry belongs to: each deployment has a log for its access entries and one for what
+its model says (both may be the same). Where it names none, the tenancy's built-in ones take them.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from havre.domain.errors import RelatedNotFound
+from havre.domain.log_query import Scope
+from havre.domain.ocid import Kind, derived_ocid
+
+BUILT_IN_GROUP = "Default_Group"
+
+
+class Category(StrEnum):
+    """What an entry tells of: a request to the endpoint, or what ``score.py`` printed and logged."""
+
+    ACCESS = "access"
+    PREDICT = "predict"
+
+
+@dataclass(frozen=True, slots=True)
+class LogAddress:
+    """A log as it can be named in a search. ``compartment`` is its group's."""
+
+    compartment: str
+    group: str
+    group_name: str
+    log: str = ""
+    log_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One category of a deployment's entries, and the log that they belong to."""
+
+    deployment: str
+    category: Category
+    address: LogAddress
+    compartment: str
+    """The deployment's own."""
+
+    def is_in(self, scope: Scope) -> bool:
+        """Clients name a log by its deployment's compartment, which need not be the log's."""
+        return scope.compartment in (self.compartment, self.address.compartment) and _names(
+            scope, self.address
+        )
+
+
+def built_in_group(tenancy: str) -> str:
+    """OCID of the log group that is there from the start."""
+    return derived_ocid(Kind.LOG_GROUP, tenancy)
+
+
+def built_in_log(tenancy: str, category: Category) -> str:
+    return derived_ocid(Kind.LOG, f"{tenancy}/{category}")
+
+
+def all_categories(
+    details: Mapping[str, Any] | None, tenancy: str
+) -> dict[Category, dict[str, str]]:
+    """``categoryLogDetails`` with a log for each category: the built-in one where none is named."""
+    group = built_in_group(tenancy)
+    return {
+        category: (details or {}).get(category)
+        or {"logId": built_in_log(tenancy, category), "logGroupId": group}
+        for category in Category
+    }
+
+
+def places_of(
+    deployment: str,
+    compartment: str,
+    details: Mapping[str, Any] | None,
+    *,
+    known: Mapping[str, LogAddress],
+    tenancy: str,
+) -> list[Place]:
+    """``known`` are the logs there are, by OCID. One that a deployment names and that is not among
+    them (an earlier version did not look) is taken as it is named.
+    """
+    return [
+        Place(
+            deployment,
+            category,
+            known.get(named["logId"])
+            or LogAddress(compartment, named["logGroupId"], "", named["logId"]),
+            compartment,
+        )
+        for category, named in all_categories(details, tenancy).items()
+    ]
+
+
+def require_known(scope: Scope, addresses: Iterable[LogAddress], places: Iterable[Place]) -> None:
+    """Raises RelatedNotFound for a log group or log that nobody knows.
+
+    A compartment that nobody knows is just empty.
+    """
+    if scope.group is None:
+        return
+    if any(_names(scope, each) for each in addresses) or any(each.is_in(scope) for each in places):
+        return
+    what = f"log {scope.log} of log group {scope.group}" if scope.log else f"group {scope.group}"
+    raise RelatedNotFound(
+        f"searchQuery: there is no {what}; list log groups with GET /20200531/logGroups, their "
+        "logs with GET /20200531/logGroups/<OCID>/logs"
+    )
+
+
+def _names(scope: Scope, address: LogAddress) -> bool:
+    if scope.group is not None and scope.group not in (address.group, address.group_name):
+        return False
+    return scope.log is None or scope.log in (address.log, address.log_name)
