@@ -26,6 +26,7 @@ from tests.small_disk import fill, small_disk
 
 from havre.balancer.envoy import EnvoyBalancer
 from havre.domain.errors import Unavailable
+from havre.domain.logs import Category
 from havre.domain.ocid import Kind, new_ocid
 from havre.domain.route import Endpoint, Route
 from havre.home import Home
@@ -33,7 +34,6 @@ from havre.telemetry import access_log, layout
 from havre.telemetry.access_log import AccessLog
 from havre.telemetry.collecting import Tally
 from havre.telemetry.conversion import Converter
-from havre.telemetry.layout import Category
 from havre.telemetry.store import LogStore
 
 INSTANCE = "8b1f0c7a55d2"

@@ -289,7 +289,7 @@ class _Reader:
             return Null()
         if token.kind in ("word", "quoted"):
             return self._field()
-        self._fail("a field, a 'text', a number or a function")
+        return self._fail("a field, a 'text', a number or a function")
 
     def _call(self, name: str) -> Expression:
         self._place += 2

@@ -15,7 +15,7 @@ BUILT_IN_GROUP = "Default_Group"
 
 
 class Category(StrEnum):
-    """What an entry tells of: a request to the endpoint, or what ``score.py`` printed and logged."""
+    """Entries tell of requests to the endpoint, or are what ``score.py`` printed and logged."""
 
     ACCESS = "access"
     PREDICT = "predict"

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 from havre.domain.errors import Unavailable
+from havre.domain.logs import Category
 from havre.home import Home
 from havre.telemetry import layout
 from havre.telemetry.collecting import Tally
 from havre.telemetry.conversion import Converter
-from havre.telemetry.layout import Category
 
 CLOSE_AFTER_S = 10.0
 CLOSE_AT_BYTES = 16 * 1024 * 1024

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from havre.domain.errors import HavreError
-from havre.telemetry.layout import Category
+from havre.domain.logs import Category
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from havre.domain.logs import Category
 from havre.durable import make_folder, sync_folder
 from havre.home import Home
 from havre.telemetry import layout
 from havre.telemetry.collecting import Observer, Tally
 from havre.telemetry.entries import COLUMNS, ROUTED, quote, select_json
-from havre.telemetry.layout import UNROUTED, Category, Segment
+from havre.telemetry.layout import UNROUTED, Segment
 from havre.telemetry.sql import connect
 
 if TYPE_CHECKING:

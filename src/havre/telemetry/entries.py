@@ -7,7 +7,7 @@ written, and after a full disk one in the middle may be.
 from collections.abc import Iterable
 from pathlib import Path
 
-from havre.telemetry.layout import Category
+from havre.domain.logs import Category
 
 COLUMNS = {
     "category": "VARCHAR",

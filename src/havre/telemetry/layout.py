@@ -11,19 +11,14 @@ into that one). So a process that dies between two of its steps leaves nothing t
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
+from havre.domain.logs import Category
 from havre.home import Home
 
 LIVE = "live.jsonl"
 UNROUTED = "unrouted"
 """The folder of entries that led to no deployment: their paths are whatever clients sent."""
-
-
-class Category(StrEnum):
-    ACCESS = "access"
-    PREDICT = "predict"
 
 
 _SEGMENT = re.compile(r"(\d+)-(\d+)-(\d+)-(\d+)\.parquet")

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from havre.domain.errors import Unavailable
+from havre.domain.logs import Category
 from havre.home import Home
 from havre.telemetry import layout
 from havre.telemetry.entries import quote, select_json, select_nothing, select_parquet
-from havre.telemetry.layout import UNROUTED, Category
-from havre.telemetry.sql import connect
+from havre.telemetry.layout import UNROUTED
+from havre.telemetry.sql import MEMORY_MB, connect
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -35,6 +36,10 @@ class QueryTooLong(Unavailable):
     """It was interrupted at its time limit."""
 
 
+class QueryTooLarge(Unavailable):
+    """It needed more memory than there is for all searches together."""
+
+
 class LogStore:
     """Thread-safe; several questions run at once. The library is loaded with the first."""
 
@@ -48,7 +53,7 @@ class LogStore:
         sql: str,
         parameters: Sequence[Any] = (),
         *,
-        category: Category,
+        category: Category | None,
         deployments: Collection[str] | None,
         time_from_ms: int,
         time_to_ms: int,
@@ -57,10 +62,11 @@ class LogStore:
     ) -> Rows:
         """What ``sql``, one SELECT over the view ``entries``, answers; it blocks.
 
-        The view has the columns of ``havre.telemetry.entries.COLUMNS``, of these deployments (None:
-        all) and of these times (``time``, both ends included). ``sql`` must not hold what users
-        wrote: that goes to ``parameters``, one for each ``?``. At most ``limit`` rows are returned.
-        Raises QueryTooLong after ``time_limit_s``, Unavailable when the files cannot be read.
+        The view has the columns of ``havre.telemetry.entries.COLUMNS``, of this category and these
+        deployments (None: all) and of these times (``time``, both ends included). ``sql`` must not
+        hold what users wrote: that goes to ``parameters``, one for each ``?``. At most ``limit``
+        rows are returned. Raises QueryTooLong after ``time_limit_s``, QueryTooLarge when memory
+        does not suffice, Unavailable when the files cannot be read.
         """
         import duckdb
 
@@ -70,16 +76,20 @@ class LogStore:
         limiter.start()
         try:
             for _ in range(TRIES):
-                view = _View(self._home, category, deployments, time_from_ms, time_to_ms)
+                views = [
+                    _View(self._home, each, deployments, time_from_ms, time_to_ms)
+                    for each in ([category] if category else Category)
+                ]
+                union = " UNION ALL ".join(view.sql for view in views)
                 try:
-                    cursor.execute(f"CREATE OR REPLACE TEMP VIEW entries AS {view.sql}")
+                    cursor.execute(f"CREATE OR REPLACE TEMP VIEW entries AS {union}")
                     answer = cursor.execute(sql, list(parameters))
                     rows = answer.fetchmany(limit + 1)
                 except duckdb.IOException:
-                    if view.is_there():
+                    if all(view.is_there() for view in views):
                         raise
                     continue  # a file went away: its entries are in another by now
-                if view.is_current():
+                if all(view.is_current() for view in views):
                     columns = tuple(each[0] for each in answer.description or ())
                     return Rows(columns, rows[:limit], is_cut=len(rows) > limit)
         except duckdb.InterruptException:
@@ -87,8 +97,8 @@ class LogStore:
                 f"the search took longer than {time_limit_s:g} s; ask for less time or fewer logs"
             ) from None
         except duckdb.OutOfMemoryException:
-            raise Unavailable(
-                "the search needs more memory than it may have; ask for less time or fewer logs"
+            raise QueryTooLarge(
+                f"the search needs more than {MEMORY_MB} MB; ask for less time or fewer logs"
             ) from None
         except duckdb.IOException as error:
             raise Unavailable(f"the logs cannot be read: {error}") from error

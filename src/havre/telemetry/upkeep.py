@@ -8,10 +8,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from havre.domain.logs import Category
 from havre.home import Home
 from havre.telemetry import layout
 from havre.telemetry.conversion import BESIDE, Converter
-from havre.telemetry.layout import Category, Segment
+from havre.telemetry.layout import Segment
 
 LOOK_MS = 30_000
 QUIET_MS = 3_600_000

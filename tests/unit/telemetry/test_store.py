@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from havre.domain.logs import Category
 from havre.domain.ocid import Kind, new_ocid
 from havre.home import Home
 from havre.telemetry import layout
 from havre.telemetry.collecting import Tally
 from havre.telemetry.conversion import Converter
-from havre.telemetry.layout import Category, Segment
+from havre.telemetry.layout import Segment
 from havre.telemetry.store import LogStore, QueryTooLong, Rows
 
 DEPLOYMENT = new_ocid(Kind.DEPLOYMENT)

@@ -1,0 +1,341 @@
+"""The language of searches, over entries in the files that really hold them."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from havre.domain.errors import InvalidParameter
+from havre.domain.log_syntax import quote_text, read_query
+from havre.domain.logs import Category, LogAddress, Place
+from havre.domain.ocid import Kind, new_ocid
+from havre.home import Home
+from havre.telemetry import layout
+from havre.telemetry.log_search import LogSearch
+from havre.telemetry.store import LogStore
+
+ONE, OTHER = new_ocid(Kind.DEPLOYMENT), new_ocid(Kind.DEPLOYMENT)
+TENANCY = new_ocid(Kind.TENANCY)
+GROUP = new_ocid(Kind.LOG_GROUP)
+LOGS = {category: new_ocid(Kind.LOG) for category in Category}
+BEGAN_MS = int(datetime(2026, 11, 25, 10, tzinfo=UTC).timestamp() * 1000)
+STATUSES = (200, 200, 200, 404, 500, 503)
+LINES = ("loaded in 3 ms", "100% of it_s 'rows' are C:\\odd*", "Traceback: ValueError")
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory: pytest.TempPathFactory) -> LogSearch:
+    """Six requests to one deployment, one each 20 s, one to another; three lines of the one."""
+    home = Home(tmp_path_factory.mktemp("home"))
+    home.make()
+    requests = [(ONE, status, 20 * number) for number, status in enumerate(STATUSES)]
+    entries = [
+        {
+            "id": f"access-{number}",
+            "time": f"2026-11-25T10:{seconds // 60:02d}:{seconds % 60:02d}.000Z",
+            "deployment": deployment,
+            "request": f"request-{number}",
+            "method": "POST",
+            "path": f"/{deployment}/predict",
+            "protocol": "HTTP/1.1",
+            "status": status,
+            "flags": "UO" if status == 503 else "-",
+            "total_ms": 10 * (number + 1),
+            "bytes_in": 50,
+            "bytes_out": 70,
+            **({} if status == 503 else {"copy_us": 5000, "copy": "8b1f0c7a55d2/1/abc123/4000"}),
+        }
+        for number, (deployment, status, seconds) in enumerate([*requests, (OTHER, 200, 30)])
+    ]
+    home.access_log.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    live = layout.live_predict(home, ONE)
+    live.parent.mkdir(parents=True)
+    lines = [
+        {
+            "deployment": ONE,
+            "id": f"predict-{number}",
+            "time": BEGAN_MS + 1000 * number,
+            "ingested": BEGAN_MS + 1000 * number + 500,
+            "message": line,
+            **({"request": "request-4"} if number == 2 else {}),
+        }
+        for number, line in enumerate(LINES)
+    ]
+    live.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return LogSearch(LogStore(home), tenancy=TENANCY)
+
+
+PLACES = [
+    Place(deployment, category, LogAddress(TENANCY, GROUP, "group", LOGS[category], "l"), TENANCY)
+    for deployment in (ONE, OTHER)
+    for category in Category
+]
+
+
+def ask(search: LogSearch, stages: str, **more: Any) -> list[dict[str, Any]]:
+    given = {"from_ms": BEGAN_MS, "to_ms": BEGAN_MS + 3_600_000, "limit": 100, "offset": 0, **more}
+    query = read_query(f'search "{TENANCY}"' + (f" | {stages}" if stages else ""))
+    return search.search(query, PLACES, **given).rows
+
+
+def ids(rows: list[dict[str, Any]]) -> list[str]:
+    return [row["logContent"]["id"] for row in rows]
+
+
+def numbers(rows: list[dict[str, Any]], category: str = "access") -> set[int]:
+    found = [each.split("-") for each in ids(rows)]
+    assert all(kind == category for kind, _ in found), found
+    return {int(number) for _, number in found}
+
+
+def test_an_access_entry_is_a_record_of_oci(search):
+    [row] = ask(search, "where id = 'access-4'")
+    assert row == {
+        "datetime": BEGAN_MS + 80_000,
+        "logContent": {
+            "id": "access-4",
+            "time": "2026-11-25T10:01:20.000Z",
+            "type": "com.oraclecloud.datascience.modeldeployment.access",
+            "source": ONE,
+            "specversion": "1.0",
+            "oracle": {
+                "compartmentid": TENANCY,
+                "ingestedtime": "2026-11-25T10:01:20.050Z",
+                "loggroupid": GROUP,
+                "logid": LOGS[Category.ACCESS],
+                "tenantid": TENANCY,
+            },
+            "data": {
+                "logEmissionTime": "2026-11-25T10:01:20.000Z",
+                "message": row["logContent"]["data"]["message"],
+                "opcRequestId": "request-4",
+                "instance": "8b1f0c7a55d2",
+                "copy": 1,
+                "revision": "abc123",
+                "status": 500,
+                "modelLatency": 4.0,
+                "copyLatency": 5.0,
+                "totalLatency": 50.0,
+                "method": "POST",
+                "path": f"/{ONE}/predict",
+                "protocol": "HTTP/1.1",
+                "bytesIn": 50,
+                "bytesOut": 70,
+            },
+        },
+    }
+
+
+def test_a_line_of_the_model_is_a_record_of_oci(search):
+    [row] = ask(search, "where id = 'predict-2'")
+    content = row["logContent"]
+    assert content["type"] == "com.oraclecloud.datascience.modeldeployment.predict"
+    assert content["oracle"]["logid"] == LOGS[Category.PREDICT]
+    assert content["oracle"]["ingestedtime"] == "2026-11-25T10:00:02.500Z"
+    assert content["data"] == {
+        "logEmissionTime": "2026-11-25T10:00:02.000Z",
+        "message": "Traceback: ValueError",
+        "opcRequestId": "request-4",
+    }
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ("data.status = 200", {0, 1, 2, 6}),
+        ("logContent.data.status != 200", {3, 4, 5}),
+        ("data.status <> 200 and data.status < 500", {3}),
+        ("data.status >= 500", {4, 5}),
+        ("500 <= data.status", {4, 5}),
+        ("data.status > 404 or data.status = '404'", {3, 4, 5}),
+        ("data.status = '5*'", {4, 5}),
+        ("not data.status = 200", {3, 4, 5}),
+        ("not (data.status = 200 or data.status = 500)", {3, 5}),
+        ("data.status in (404, 503)", {3, 5}),
+        ("data.totalLatency / 10 > 2 + 2 and data.status < 600", {4, 5, 6}),
+        ("-data.totalLatency > -25", {0, 1}),
+        ("data.modelLatency = null and data.status != null", {5}),
+        ("isnull(data.copyLatency) and isnotnull(data.status)", {5}),
+        ('"data"."flags" = \'UO\'', {5}),
+        ("\"data.flags\" = 'UO'", {5}),
+        (f"source = '*{OTHER}'", {6}),
+        (f"source = '{OTHER}'", {6}),
+        ("type = '*.access' and data.totalLatency <= 20", {0, 1}),
+        ("data.opcRequestId = 'request-3' and type = '*access'", {3}),
+        ("datetime > 1795600860000", {4, 5}),
+        ("datetime >= '2026-11-25T10:01:20Z'", {4, 5}),
+        ("time = '2026-11-25T10:00:30.000Z'", {6}),
+        ("logContent = '503'", {5}),
+        ("logContent = '*request-4*' and type = '*access'", {4}),
+        ("upper(data.method) = 'POST' and lower(data.flags) = 'uo'", {5}),
+        ("concat(data.method, ' ', data.status) = 'POST 404'", {3}),
+        ("rounddown(datetime, '1m') = '2026-11-25T10:01:00Z'", {3, 4, 5}),
+        ("true and data.status = 404", {3}),
+        ("data.status = data.status and data.bytesIn < data.bytesOut and id = 'access-0'", {0}),
+    ],
+)
+def test_conditions_on_requests(search, where, found):
+    assert numbers(ask(search, f"where {where}")) == found
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ("data.message = 'loaded in 3 ms'", {0}),
+        ("data.message = 'loaded*'", {0}),
+        ("data.message != 'loaded*' and type = '*.predict'", {1, 2}),
+        (r"data.message = '*it\'s*'", set()),
+        ("data.message = '*it_s ''rows''*'", {1}),
+        (r"data.message = '*\\odd\*'", {1}),
+        (r"data.message = '*\*'", {1}),
+        ("data.message = '100%*'", {1}),
+        ("data.message = 'l_aded*'", set()),
+        ("data.message = 'LOADED*'", set()),
+        ("contains_ci(data.message, 'LOADED')", {0}),
+        ("contains_cs(data.message, 'LOADED')", set()),
+        ("contains_ci(data.message, 'Loaded', true)", set()),
+        ("contains_ci(logContent, 'valueerror')", {2}),
+        ("'valueerror'", {2}),
+        ("logContent = '*ValueError'", {2}),
+        ("logContent != '*ValueError' and type = '*predict'", {0, 1}),
+        ("oracle.logid = '" + LOGS[Category.PREDICT] + "' and id = '*-1'", {1}),
+        ("data.opcRequestId = 'request-4' and data.status = null", {2}),
+    ],
+)
+def test_conditions_on_lines(search, where, found):
+    assert numbers(ask(search, where), "predict") == found
+
+
+def test_the_newest_come_first_unless_it_is_sorted(search):
+    rows = ask(search, "type = '*access'")
+    assert ids(rows) == [f"access-{number}" for number in (5, 4, 3, 2, 6, 1, 0)]
+    rows = ask(search, "type = '*access' | sort by data.status desc, datetime")
+    assert ids(rows) == [f"access-{number}" for number in (5, 4, 3, 0, 1, 6, 2)]
+    rows = ask(search, "where type = '*access' | top 2 by data.totalLatency | sort by datetime")
+    assert ids(rows) == ["access-6", "access-5"]
+    assert ids(ask(search, "sort by datetime asc | limit 1")) == ["access-0"]
+    assert ids(ask(search, "dedup type | sort by type")) == ["access-5", "predict-2"]
+
+
+def test_a_time_is_from_the_first_moment_on_and_before_the_last(search):
+    rows = ask(search, "type = '*access'", from_ms=BEGAN_MS + 20_000, to_ms=BEGAN_MS + 60_000)
+    assert numbers(rows) == {1, 2, 6}
+
+
+def test_pages_hold_every_entry_once(search):
+    pages = [ask(search, "type = '*access'", limit=3, offset=offset) for offset in (0, 3, 6)]
+    assert [len(page) for page in pages] == [3, 3, 1]
+    assert sorted(ids([row for page in pages for row in page])) == [f"access-{n}" for n in range(7)]
+
+
+def test_counts(search):
+    assert ask(search, "count") == [{"count": 10}]
+    assert ask(search, "where data.status >= 500 | count") == [{"count": 2}]
+    rows = ask(search, "summarize count() by data.status | sort by count desc | limit 2")
+    assert rows[0] == {"data.status": 200, "count": 4}
+    assert rows[1] == {"data.status": None, "count": 3}
+
+
+def test_counts_over_time(search):
+    rows = ask(
+        search,
+        "where type = '*access' | summarize count() as n, avg(data.totalLatency), "
+        "max(data.status) as worst, first(id), last(id) as oldest by rounddown(datetime, '1m')",
+    )
+    assert rows == [
+        {
+            "datetime": BEGAN_MS,
+            "n": 4,
+            "avg(data.totalLatency)": 32.5,
+            "worst": 200,
+            "first(id)": "access-2",
+            "oldest": "access-0",
+        },
+        {
+            "datetime": BEGAN_MS + 60_000,
+            "n": 3,
+            "avg(data.totalLatency)": 50.0,
+            "worst": 503,
+            "first(id)": "access-5",
+            "oldest": "access-3",
+        },
+    ]
+    rows = ask(
+        search,
+        "summarize count(data.status) as n by rounddown(datetime, '1m') as minute, data.status "
+        "| where n >= 1 | summarize sum(n) as all_of_them, count() as groups",
+    )
+    assert rows == [{"all_of_them": 7.0, "groups": 4}]
+
+
+def test_selected_fields(search):
+    rows = ask(
+        search,
+        'where data.status = 404 | select datetime, "data"."status", time, '
+        "data.totalLatency * 2 as twice, upper(data.flags)",
+    )
+    assert rows == [
+        {
+            "datetime": BEGAN_MS + 60_000,
+            "data.status": 404,
+            "time": "2026-11-25T10:01:00.000Z",
+            "twice": 80.0,
+            "upper(data.flags)": None,
+        }
+    ]
+    [row] = ask(search, "where id = 'access-0' | extend data.totalLatency / 0 as nothing")
+    assert (row["nothing"], row["logContent"]["id"]) == (None, "access-0")
+    [row] = ask(search, "id = 'access-0' | select *, id as who | where who = '*0'")
+    assert (row["who"], row["logContent"]["id"]) == ("access-0", "access-0")
+
+
+@pytest.mark.parametrize(
+    ("stages", "word"),
+    [
+        ("where data.stauts = 5", "there is no field data.stauts"),
+        ('where data.message = "text"', "single quotes"),
+        ("where data.status", "a condition compares something"),
+        ("where data.status = 'many'", "'many' is compared with a number"),
+        ("where data.status > '5*'", "by = or !=, not by >"),
+        ("where logContent > 'a'", "by = or !="),
+        ("where logContent = 5", "compared with a text"),
+        ("select logContent", "can be compared"),
+        ("where datetime > 'yesterday'", "write 2026-11-25T10:00:00Z"),
+        ("where data.message + 1 = 2", "+ is for numbers"),
+        ("where substring(data.message, 1) = 'a'", "the functions are concat, contains_ci"),
+        ("where rounddown(datetime, '5 minutes') = 1", "rounddown(datetime, '1m')"),
+        ("where contains_ci(data.message)", "contains_ci(data.message, 'text')"),
+        ("where (data.status = 1) = 5", "cannot be compared"),
+        ("where data.status > null", "null is compared by = or !="),
+        ("summarize sum(data.message)", "sum() is of numbers"),
+        ("summarize count(), count()", "two columns would be called count"),
+        ("summarize count() | where data.status = 1", "those there are: count"),
+        ("summarize count() | where 'text'", "a condition compares something"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_what_would(search, stages, word):
+    with pytest.raises(InvalidParameter) as refused:
+        ask(search, stages)
+    assert word in refused.value.message
+
+
+def test_files_of_what_a_condition_rules_out_are_not_opened(search, monkeypatch):
+    asked = []
+    query = LogStore.query
+
+    def note(self, *arguments, **named):
+        asked.append((named["category"], named["deployments"]))
+        return query(self, *arguments, **named)
+
+    monkeypatch.setattr(LogStore, "query", note)
+    ask(search, f"WHERE source = '*{ONE}' AND type = '*.access' | sort by datetime")
+    ask(search, f"WHERE source = '*{ONE}' or type = '*.access'")
+    ask(search, "summarize count() by source | where source = 'x'")
+    assert asked == [(Category.ACCESS, {ONE}), (None, {ONE, OTHER}), (None, {ONE, OTHER})]
+
+
+def test_a_quoted_text_stands_for_itself(search):
+    for line in LINES:
+        [row] = ask(search, f"data.message = {quote_text(line)}")
+        assert row["logContent"]["data"]["message"] == line
