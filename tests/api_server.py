@@ -21,10 +21,13 @@ from havre.domain.ocid import Kind, new_ocid
 from havre.domain.states import ProjectState
 from havre.home import Home
 from havre.settings import load_settings
+from havre.store import logs
 from havre.store.database import Database
 from havre.store.schema import Project
+from havre.telemetry.log_search import LogSearch
 from havre.telemetry.metrics.own import OwnMetrics
 from havre.telemetry.metrics.store import MetricStore
+from havre.telemetry.store import LogStore
 
 
 @dataclass
@@ -69,7 +72,7 @@ class Api:
 def make_services(
     database: Database, root: Path, *, clock: Callable[[], datetime], woken: list[str]
 ) -> Services:
-    """Services over a migrated database, with a default project in it."""
+    """Services over a migrated database, with a default project and the built-in logs in it."""
     home = Home(root)
     home.make()
     identity = Identity(new_ocid(Kind.TENANCY), new_ocid(Kind.USER), new_ocid(Kind.PROJECT))
@@ -84,6 +87,7 @@ def make_services(
                 lifecycle_state=ProjectState.ACTIVE,
             )
         )
+        logs.ensure_built_in(session, identity, clock())
     return Services(
         database=database,
         artifacts=ArtifactStore(home.artifacts),
@@ -96,6 +100,7 @@ def make_services(
         clock=clock,
         metrics=MetricStore(home),
         own_metrics=OwnMetrics(),
+        log_search=LogSearch(LogStore(home), tenancy=identity.tenancy_ocid),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from havre.api.services import Services
 from havre.domain.ocid import Kind, new_ocid
 from havre.domain.states import DeploymentState, ModelState
-from havre.store import work_requests
+from havre.store import logs, work_requests
 from havre.store.schema import Artifact, Deployment, Model
 
 CONFIGURATION = "modelDeploymentConfigurationDetails"
@@ -46,6 +46,17 @@ def add_model(
                 )
             )
     return model_id
+
+
+def add_log(services: Services, name: str = "mine") -> dict[str, str]:
+    """A log in a log group of its own, as ``categoryLogDetails`` names it."""
+    owned = {"created_by": services.identity.user_ocid, "now": services.clock()}
+    with services.database.write() as session:
+        fields = {"compartment_id": services.identity.tenancy_ocid, "display_name": name}
+        made = logs.create_group(session, fields, **owned)
+        group = logs.find_group(session, made.resource_id)
+        log = logs.create_log(session, group, {"display_name": name}, **owned)
+        return {"logId": log.resource_id, "logGroupId": group.id}
 
 
 def create_request(

@@ -38,8 +38,10 @@ from havre.settings import Settings, load_settings
 from havre.store import identities, model_artifacts
 from havre.store.database import Database, sqlite_url
 from havre.supervisor.client import Supervisor
+from havre.telemetry.log_search import LogSearch
 from havre.telemetry.metrics.own import OwnMetrics
 from havre.telemetry.metrics.store import MetricStore
+from havre.telemetry.store import LogStore
 
 GRACE_S = 5
 """What requests to the API get when the control plane is asked to end."""
@@ -68,6 +70,8 @@ def serve(home: Home, settings: Settings) -> None:
         succession = _make_succession(
             home, settings, database, artifacts, balancer, identity, own_metrics
         )
+        log_store = LogStore(home)
+        stack.callback(log_store.close)
         services = Services(
             database=database,
             artifacts=artifacts,
@@ -80,6 +84,7 @@ def serve(home: Home, settings: Settings) -> None:
             clock=_now,
             metrics=metrics,
             own_metrics=own_metrics,
+            log_search=LogSearch(log_store, tenancy=identity.tenancy_ocid),
         )
         app = create_app(services)
         succession.start()

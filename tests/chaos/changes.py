@@ -132,7 +132,8 @@ def _variables(stage: Stage) -> dict[str, str]:
 
 
 def _log(stage: Stage) -> dict[str, Any]:
-    return {"access": {"logId": _any_text(stage), "logGroupId": "group"}}
+    shown = stage.operated.client.deployment(stage.busy)["categoryLogDetails"]
+    return {"access": stage.chance.choice(list(shown.values()))}
 
 
 def _memory(stage: Stage) -> float:

@@ -11,7 +11,14 @@ from tests.deployment_api import (
     listed,
     refused,
 )
-from tests.deployment_world import CONFIGURATION, add_model, create_request, digest_of, settle
+from tests.deployment_world import (
+    CONFIGURATION,
+    add_log,
+    add_model,
+    create_request,
+    digest_of,
+    settle,
+)
 
 from havre.domain.ocid import Kind, new_ocid
 from havre.domain.states import DeploymentState, ModelState, ProjectState
@@ -161,7 +168,7 @@ def test_an_update_is_partial_and_leaves_the_rest(api, model_id):
 
 
 def test_sending_everything_back_changes_nothing_but_is_accepted(api, model_id):
-    logs = {"access": {"logId": "l", "logGroupId": "g"}}
+    logs = {"access": add_log(api.services)}
     deployment_id = active(api, model_id, categoryLogDetails=logs, freeformTags={"a": "b"})
     echo = get(api, deployment_id)
     with api.database.read() as session:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from sqlalchemy import select
 from tests.api_server import Api
-from tests.deployment_world import CONFIGURATION, add_model, create_request, settle
+from tests.deployment_world import CONFIGURATION, add_log, add_model, create_request, settle
 
 from havre.domain.states import BUSY
 from havre.store.schema import Deployment
@@ -35,6 +35,7 @@ bounded = settings(
 REFUSALS = range(400, 500)
 NOT_HERE = 501
 API = "/20190101"
+LOG_GROUPS = "/20200531/logGroups"
 
 
 @pytest.fixture
@@ -48,12 +49,15 @@ def known(api) -> dict[str, list[str]]:
     settle(api.services, made[0].json()["id"])
     owned = {"projectId": api.project_id, "compartmentId": api.compartment_id}
     sets = api.client.post(f"{API}/modelVersionSets", json={**owned, "name": "stages"})
+    log = add_log(api.services)
     return {
         "project_id": [api.project_id],
         "model_id": models,
         "version_set_id": [sets.json()["id"]],
         "deployment_id": [answer.json()["id"] for answer in made],
         "work_request_id": [answer.headers["opc-work-request-id"] for answer in made],
+        "log_group_id": [log["logGroupId"]],
+        "log_id": [log["logId"]],
         "family": ["customMetadata", "definedMetadata"],
         "key": ["a", "b"],
     }
@@ -136,7 +140,9 @@ def right_requests(api: Api, known: dict[str, list[str]]) -> list[tuple[str, str
         api.services,
         known["model_id"][0],
         variables={"WEB_CONCURRENCY": "2", "A1": "b"},
-        categoryLogDetails={"predict": {"logId": "l", "logGroupId": "g"}},
+        categoryLogDetails={
+            "predict": {"logId": known["log_id"][0], "logGroupId": known["log_group_id"][0]}
+        },
         **told,
     )
     wished = copy.deepcopy(deployment[CONFIGURATION])
@@ -147,7 +153,23 @@ def right_requests(api: Api, known: dict[str, list[str]]) -> list[tuple[str, str
         "type": "Structured",
         "query": "query datasciencemodeldeployment resources where modelId = 'x'",
     }
+    log_search = {
+        "timeStart": "2026-11-25T10:00:00Z",
+        "timeEnd": "2026-11-25T11:00:00Z",
+        "searchQuery": f'search "{api.compartment_id}" | where data.status = 200 | count',
+        "isReturnFieldInfo": True,
+    }
+    log_group, log = known["log_group_id"][0], known["log_id"][0]
     return [
+        ("POST", f"{LOG_GROUPS}", {"compartmentId": api.compartment_id, **told}),
+        ("PUT", f"{LOG_GROUPS}/{log_group}", told),
+        (
+            "POST",
+            f"{LOG_GROUPS}/{log_group}/logs",
+            {"displayName": "other", "logType": "CUSTOM", "retentionDuration": 60},
+        ),
+        ("PUT", f"{LOG_GROUPS}/{log_group}/logs/{log}", {"displayName": "n", "isEnabled": True}),
+        ("POST", "/20190909/search", log_search),
         ("POST", f"{API}/projects", {"compartmentId": api.compartment_id, **told}),
         ("POST", f"{API}/models", {**owned, **told, **metadata, "inputSchema": "{}"}),
         ("PUT", f"{API}/models/{known['model_id'][0]}", {**told, **metadata}),

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from oci.data_science import models as sdk
 from tests.api_server import Clock, make_services, serving
-from tests.deployment_world import add_model, settle
+from tests.deployment_world import add_log, add_model, settle
 
 from havre.api.services import Services
 from havre.domain.ocid import Kind, new_ocid
@@ -191,8 +191,10 @@ def test_the_waiter_waits_for_a_change_that_takes_time(world):
 
 
 def test_the_sdk_reads_back_what_it_sent(world):
+    access, predict = (add_log(world.services, name) for name in ("access", "predict"))
     logs = sdk.CategoryLogDetails(
-        access=sdk.LogDetails(log_id="ocid1.log.a", log_group_id="ocid1.group.a")
+        access=sdk.LogDetails(log_id=access["logId"], log_group_id=access["logGroupId"]),
+        predict=sdk.LogDetails(log_id=predict["logId"], log_group_id=predict["logGroupId"]),
     )
     sent = world.details(category_log_details=logs, freeform_tags={"a": "b"}, description="d")
     read = world.client.create_model_deployment(sent).data

@@ -8,6 +8,8 @@ from havre.api import (
     artifacts,
     deployments,
     health,
+    log_groups,
+    log_search,
     metrics,
     models,
     monitoring,
@@ -37,6 +39,9 @@ ROUTERS = (
     deployments.router,
     shapes.router,
     work_requests.router,
+    log_groups.router,
+    log_search.router,
+    work_requests.of_logging,
     absent.router,  # last: only what nobody else answers
 )
 

@@ -26,9 +26,10 @@ from havre.contract.deployments import (
 from havre.domain.capacity import admit, demand_of
 from havre.domain.deployment import DeploymentSpec
 from havre.domain.errors import Conflict, NotImplementedHere
+from havre.domain.logs import all_categories
 from havre.domain.ocid import Kind, new_ocid
 from havre.domain.states import DeploymentState
-from havre.store import intents
+from havre.store import intents, logs
 from havre.store.catalog import generated_name
 from havre.store.deployments import (
     find,
@@ -180,6 +181,7 @@ def _create(
     require_project(session, body.project_id)
     configuration = body.model_deployment_configuration_details
     artifact = require_artifact(session, configuration.model_configuration_details.model_id)
+    logs.require_logs(session, body.logs)
     spec = configuration.to_spec(artifact_digest=artifact.digest)
     _admit(session, here, spec, deployment_id=None)
     row = Deployment(
@@ -206,6 +208,7 @@ def _change(
 ) -> intents.DeploymentChange:
     """The update merged with what is stored, and checked as a create of the result would be."""
     wanted = _checked(merged(_as_request(row), body))
+    logs.require_logs(session, wanted.logs, kept=row.category_log_details)
     spec = before = DeploymentSpec.from_json(row.spec)
     if wanted.configuration != row.configuration:
         details = wanted.model_deployment_configuration_details
@@ -286,7 +289,9 @@ def _shared(row: Deployment, here: Services) -> dict[str, Any]:
         "compartment_id": row.compartment_id,
         "created_by": row.created_by,
         "model_deployment_configuration_details": row.configuration,
-        "category_log_details": row.category_log_details,
+        "category_log_details": all_categories(
+            row.category_log_details, here.identity.tenancy_ocid
+        ),
         "model_deployment_url": f"{here.base_url()}/{row.id}",
         "model_deployment_system_data": ModelDeploymentSystemData(
             current_instance_count=row.current_instances

@@ -18,7 +18,7 @@ MAX_BODY_BYTES = 5 * 1024**2
 MAX_REQUEST_ID = 128
 REQUEST_ID = "opc-request-id"
 REFUSED = "/_refused/"  # what reads bodies away has a bound of its own
-API_VERSIONS = ("20190101", "20180409", "20190909", "20180401")
+API_VERSIONS = ("20190101", "20180409", "20190909", "20200531", "20180401")
 
 _VERSIONED = re.compile(rf"^.*?(/(?:{'|'.join(API_VERSIONS)})(?:/.*)?)$", re.DOTALL)
 _UNFIT_FOR_AN_ID = re.compile(r"[^A-Za-z0-9._/:-]")

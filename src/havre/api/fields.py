@@ -8,6 +8,7 @@ COLUMNS = {
     "custom_metadata_list": "custom_metadata",
     "defined_metadata_list": "defined_metadata",
     "model_version_set_id": "version_set_id",
+    "retention_duration": "retention_days",
 }
 """Where a column has another name than the field."""
 

@@ -15,6 +15,7 @@ from havre.home import Home
 from havre.machine import measure_machine
 from havre.settings import Settings
 from havre.store.database import Database
+from havre.telemetry.log_search import LogSearch
 from havre.telemetry.metrics.own import OwnMetrics
 from havre.telemetry.metrics.store import MetricStore
 
@@ -38,6 +39,7 @@ class Services:
     clock: Callable[[], datetime]
     metrics: MetricStore
     own_metrics: OwnMetrics
+    log_search: LogSearch
     machine: Machine = field(default_factory=measure_machine)
 
 

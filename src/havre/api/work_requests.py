@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -13,10 +13,12 @@ from havre.api.services import Here
 from havre.contract import work_requests as contract
 from havre.domain.errors import NotFound
 from havre.domain.ocid import Kind, is_ocid
-from havre.domain.states import FINISHED, Operation, WorkRequestState
+from havre.domain.states import FINISHED, OF_LOGGING, Operation, WorkRequestState
 from havre.store import intents
 from havre.store.paging import Order, read_page
 from havre.store.schema import WorkRequest, WorkRequestError, WorkRequestLog
+
+Operations = frozenset[Operation]
 
 SORTS = {
     "operationType": WorkRequest.operation,
@@ -29,16 +31,32 @@ OUTCOMES = {
     Operation.MODEL_DEPLOYMENT_DELETE: "DELETED",
     Operation.PROJECT_DELETE: "DELETED",
     Operation.MODELVERSIONSET_DELETE: "DELETED",
+    Operation.CREATE_LOG_GROUP: "CREATED",
+    Operation.DELETE_LOG_GROUP: "DELETED",
+    Operation.CREATE_LOG: "CREATED",
+    Operation.DELETE_LOG: "DELETED",
 }
 """What a succeeded operation did to its resource; UPDATED where not listed."""
 
 router = APIRouter(prefix="/20190101/workRequests", tags=["work requests"])
+of_logging = APIRouter(prefix="/20200531/workRequests", tags=["work requests of log groups"])
+"""The same of log groups and logs, whose API they have a version of."""
 
 
+async def _operations(request: Request) -> Operations:
+    is_of_logging = request.url.path.startswith(of_logging.prefix)
+    return OF_LOGGING if is_of_logging else frozenset(Operation) - OF_LOGGING
+
+
+OfThisApi = Annotated[Operations, Depends(_operations)]
+
+
+@of_logging.get("")
 @router.get("")
 def list_work_requests(
     here: Here,
     paging: Pages,
+    operations: OfThisApi,
     compartment_id: CompartmentId,
     work_request_id: Annotated[str | None, Query(alias="id")] = None,
     resource_id: Annotated[str | None, Query(alias="resourceId")] = None,
@@ -49,7 +67,7 @@ def list_work_requests(
     ] = "timeAccepted",
 ) -> Response:
     statement = matching(
-        select(WorkRequest),
+        select(WorkRequest).where(WorkRequest.operation.in_(operations)),
         {
             WorkRequest.compartment_id: compartment_id,
             WorkRequest.id: work_request_id,
@@ -64,6 +82,7 @@ def list_work_requests(
     return answer_page(page, [_body(row) for row in page.rows])
 
 
+@of_logging.get("/{work_request_id}")
 @router.get("/{work_request_id}")
 def get_work_request(work_request_id: str, here: Here) -> Response:
     with here.database.read() as session:
@@ -71,6 +90,7 @@ def get_work_request(work_request_id: str, here: Here) -> Response:
     return answer(_body(row), row=row)
 
 
+@of_logging.get("/{work_request_id}/logs")
 @router.get("/{work_request_id}/logs")
 def list_work_request_logs(work_request_id: str, here: Here, paging: Pages) -> Response:
     """Oldest first: clients show the last entry as the current step."""
@@ -84,6 +104,7 @@ def list_work_request_logs(work_request_id: str, here: Here, paging: Pages) -> R
     )
 
 
+@of_logging.get("/{work_request_id}/errors")
 @router.get("/{work_request_id}/errors")
 def list_work_request_errors(work_request_id: str, here: Here, paging: Pages) -> Response:
     statement = select(WorkRequestError).where(WorkRequestError.work_request_id == work_request_id)
@@ -94,6 +115,7 @@ def list_work_request_errors(work_request_id: str, here: Here, paging: Pages) ->
     return answer_page(page, [contract.WorkRequestError.model_validate(row) for row in page.rows])
 
 
+@of_logging.delete("/{work_request_id}")
 @router.delete("/{work_request_id}")
 def cancel_work_request(work_request_id: str, here: Here, if_match: IfMatch = None) -> Response:
     """The request is CANCELING until the reconciler has put things back."""
@@ -107,7 +129,7 @@ def cancel_work_request(work_request_id: str, here: Here, if_match: IfMatch = No
 
 def _find(session: Session, work_request_id: str, *, for_change: bool = False) -> WorkRequest:
     row = None
-    if is_ocid(work_request_id, Kind.WORK_REQUEST):
+    if any(is_ocid(work_request_id, kind) for kind in (Kind.WORK_REQUEST, Kind.LOG_WORK_REQUEST)):
         row = session.get(WorkRequest, work_request_id, with_for_update=for_change or None)
     if row is None:
         raise NotFound(f"work request {work_request_id} does not exist, or you may not see it")

@@ -116,7 +116,7 @@ class ModelDeploymentSummary(ResponseModel):
     compartment_id: str
     created_by: str
     model_deployment_configuration_details: dict[str, Any]
-    category_log_details: dict[str, Any] | None
+    category_log_details: dict[str, Any]
     model_deployment_url: str
     model_deployment_system_data: ModelDeploymentSystemData
     lifecycle_state: str

@@ -57,6 +57,14 @@ class Operation(StrEnum):
     MODEL_DEPLOYMENT_DEACTIVATE = "MODEL_DEPLOYMENT_DEACTIVATE"
     PROJECT_DELETE = "PROJECT_DELETE"
     MODELVERSIONSET_DELETE = "MODELVERSIONSET_DELETE"
+    CREATE_LOG_GROUP = "CREATE_LOG_GROUP"
+    UPDATE_LOG_GROUP = "UPDATE_LOG_GROUP"
+    MOVE_LOG_GROUP = "MOVE_LOG_GROUP"
+    DELETE_LOG_GROUP = "DELETE_LOG_GROUP"
+    CREATE_LOG = "CREATE_LOG"
+    UPDATE_LOG = "UPDATE_LOG"
+    MOVE_LOG = "MOVE_LOG"
+    DELETE_LOG = "DELETE_LOG"
 
 
 class InstancePhase(StrEnum):
@@ -68,6 +76,20 @@ class InstancePhase(StrEnum):
     FAILED = "FAILED"  # will not become ready by itself; `reason` says why
     GONE = "GONE"  # nothing of it runs
 
+
+OF_LOGGING = frozenset(
+    {
+        Operation.CREATE_LOG_GROUP,
+        Operation.UPDATE_LOG_GROUP,
+        Operation.MOVE_LOG_GROUP,
+        Operation.DELETE_LOG_GROUP,
+        Operation.CREATE_LOG,
+        Operation.UPDATE_LOG,
+        Operation.MOVE_LOG,
+        Operation.DELETE_LOG,
+    }
+)
+"""Log groups and logs have an API of their own, with work requests of its own."""
 
 BUSY = frozenset({DeploymentState.CREATING, DeploymentState.UPDATING, DeploymentState.DELETING})
 """A change is under way."""

@@ -14,7 +14,15 @@ from havre.domain.errors import Conflict, NotFound
 from havre.domain.ocid import Kind, is_ocid, new_ocid
 from havre.domain.states import DeploymentState, ModelState, Operation, ProjectState
 from havre.store import work_requests
-from havre.store.schema import Deployment, Model, Project, VersionSet, WorkRequest
+from havre.store.schema import (
+    Deployment,
+    Log,
+    LogGroup,
+    Model,
+    Project,
+    VersionSet,
+    WorkRequest,
+)
 
 DELETED = "DELETED"
 NAMED_AT_MOST = 5
@@ -50,7 +58,7 @@ def refuse_deleted(row: Project | Model | VersionSet) -> None:
         raise Conflict(f"the {_KINDS[type(row)][1]} is DELETED; it can only be read")
 
 
-def apply(session: Session, row: R, fields: Mapping[str, Any]) -> None:
+def apply(session: Session, row: R | LogGroup | Log, fields: Mapping[str, Any]) -> None:
     """Set columns; the etag changes only if one of them did."""
     for name, value in fields.items():
         setattr(row, name, value)
@@ -105,34 +113,13 @@ def delete_project(session: Session, project: Project, *, now: datetime) -> Work
     )
     refuse_used("the project contains deployments", list(deployments), "delete them first")
     apply(session, project, {"lifecycle_state": ProjectState.DELETED})
-    return finish_at_once(
+    return work_requests.finish_at_once(
         session,
         Operation.PROJECT_DELETE,
-        project,
-        kind="data-science-project",
-        uri=f"/20190101/projects/{project.id}",
+        "Deleted.",
+        resource_id=project.id,
+        resource_kind="data-science-project",
+        resource_uri=f"/20190101/projects/{project.id}",
+        compartment_id=project.compartment_id,
         now=now,
     )
-
-
-def finish_at_once(
-    session: Session,
-    operation: Operation,
-    row: Project | VersionSet,
-    *,
-    kind: str,
-    uri: str,
-    now: datetime,
-) -> WorkRequest:
-    """A work request for what clients wait for though it is done already."""
-    request = work_requests.accept(
-        session,
-        operation,
-        resource_id=row.id,
-        resource_kind=kind,
-        resource_uri=uri,
-        compartment_id=row.compartment_id,
-        now=now,
-    )
-    work_requests.succeed(session, request.id, "Deleted.", now=now)
-    return request

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from havre.auth.identity import Identity, new_identity
 from havre.domain.errors import SystemFault
+from havre.store import logs
 from havre.store.locks import hold
 from havre.store.schema import IdentityRow, Project
 
@@ -18,7 +19,8 @@ _ONE = 1
 def settle(session: Session, own: Identity | None, *, now: datetime) -> Identity:
     """The database's identity, which a home with ``own`` (None: a new home) is to have.
 
-    Its default project is there afterwards. Raises SystemFault if the home is somebody else's.
+    Its default project and its built-in logs are there afterwards. Raises SystemFault if the home
+    is somebody else's.
     """
     hold(session, "identity")
     row = session.get(IdentityRow, _ONE)
@@ -41,6 +43,7 @@ def settle(session: Session, own: Identity | None, *, now: datetime) -> Identity
             "of this home, start with an empty one, which joins those of the database"
         )
     _ensure_default_project(session, identity, now)
+    logs.ensure_built_in(session, identity, now)
     return identity
 
 

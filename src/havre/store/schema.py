@@ -190,6 +190,34 @@ class Deployment(Resource, Base):
     current_instances: Mapped[int] = mapped_column(default=0)
 
 
+class LogGroup(Resource, Base):
+    __tablename__ = "log_groups"
+
+    display_name: Mapped[str] = mapped_column(String(255))
+    description: Mapped[str | None] = mapped_column(Text)
+    time_last_modified: Mapped[datetime]
+
+
+class Log(Base):
+    """Where entries belong to; the entries themselves are in the files of `telemetry/`.
+
+    It is in its group's compartment. ``retention_days`` None: as long as the settings say.
+    """
+
+    __tablename__ = "logs"
+
+    id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    log_group_id: Mapped[str] = mapped_column(ForeignKey("log_groups.id"), index=True)
+    display_name: Mapped[str] = mapped_column(String(255))
+    retention_days: Mapped[int | None]
+    created_by: Mapped[str] = mapped_column(String(255))
+    time_created: Mapped[datetime]
+    time_last_modified: Mapped[datetime]
+    freeform_tags: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    defined_tags: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    version: Mapped[int] = mapped_column(default=1)
+
+
 class Revision(Base):
     """What one revision of a deployment was started from, settled once and kept."""
 

@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from havre.domain.errors import Conflict
 from havre.domain.ocid import Kind, new_ocid
 from havre.domain.states import ModelState, Operation, VersionSetState
-from havre.store import models
-from havre.store.catalog import apply, finish_at_once, refuse_used
+from havre.store import models, work_requests
+from havre.store.catalog import apply, refuse_used
 from havre.store.deployments import require_project
 from havre.store.locks import hold
 from havre.store.schema import Model, VersionSet, WorkRequest
@@ -75,11 +75,13 @@ def delete(
     for model in living:
         models.delete(session, model)
     apply(session, version_set, {"lifecycle_state": VersionSetState.DELETED, "time_updated": now})
-    return finish_at_once(
+    return work_requests.finish_at_once(
         session,
         Operation.MODELVERSIONSET_DELETE,
-        version_set,
-        kind="data-science-model-version-set",
-        uri=f"/20190101/modelVersionSets/{version_set.id}",
+        "Deleted.",
+        resource_id=version_set.id,
+        resource_kind="data-science-model-version-set",
+        resource_uri=f"/20190101/modelVersionSets/{version_set.id}",
+        compartment_id=version_set.compartment_id,
         now=now,
     )

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from havre.domain.errors import NotFound
 from havre.domain.ocid import Kind, new_ocid
-from havre.domain.states import FINISHED, Operation, WorkRequestState, move
+from havre.domain.states import FINISHED, OF_LOGGING, Operation, WorkRequestState, move
 from havre.store.schema import WorkRequest, WorkRequestError, WorkRequestLog
 
 ALMOST_DONE = 99.0
@@ -29,7 +29,7 @@ def accept(
 ) -> WorkRequest:
     """A new work request, ACCEPTED, with its first log line."""
     request = WorkRequest(
-        id=new_ocid(Kind.WORK_REQUEST),
+        id=new_ocid(Kind.LOG_WORK_REQUEST if operation in OF_LOGGING else Kind.WORK_REQUEST),
         compartment_id=compartment_id,
         operation=operation,
         status=WorkRequestState.ACCEPTED,
@@ -42,6 +42,31 @@ def accept(
     session.add(request)
     session.flush()
     _log(session, request.id, "Accepted.", now)
+    return request
+
+
+def finish_at_once(
+    session: Session,
+    operation: Operation,
+    message: str,
+    *,
+    resource_id: str,
+    resource_kind: str,
+    resource_uri: str,
+    compartment_id: str,
+    now: datetime,
+) -> WorkRequest:
+    """A work request for what clients wait for though it is done already."""
+    request = accept(
+        session,
+        operation,
+        resource_id=resource_id,
+        resource_kind=resource_kind,
+        resource_uri=resource_uri,
+        compartment_id=compartment_id,
+        now=now,
+    )
+    succeed(session, request.id, message, now=now)
     return request
 
 

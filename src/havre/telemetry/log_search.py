@@ -1,4 +1,4 @@
-"""Answers a search over logs: entries as OCI's records have them, or what the search made of them."""
+"""Answers a search over logs: entries in the form of OCI's records, or what was made of them."""
 
 import math
 from collections.abc import Sequence
