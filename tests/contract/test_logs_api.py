@@ -133,22 +133,19 @@ def test_a_retried_create_makes_one(api):
     refused(other, 409, "InvalidatedRetryToken")
 
 
-@pytest.mark.parametrize(
-    ("fields", "word"),
-    [
+def test_what_would_be_stored_and_not_heeded_is_refused(api):
+    group = built_in_group(api.compartment_id)
+    for fields, word in (
         ({"logType": "SERVICE"}, "must be CUSTOM"),
         ({"isEnabled": False}, "log_retention_days"),
         ({"configuration": {"source": {}}}, "categoryLogDetails"),
         ({"retentionDuration": 31}, "retentionDuration"),
         ({"retentionDuration": 210}, "retentionDuration"),
         ({"displayName": ""}, "displayName"),
-    ],
-)
-def test_what_would_be_stored_and_not_heeded_is_refused(api, fields, word):
-    body = {"displayName": "log", "logType": "CUSTOM", **fields}
-    group = built_in_group(api.compartment_id)
-    answer = api.client.post(f"{GROUPS}/{group}/logs", json=body)
-    refused(answer, 400, "InvalidParameter", word)
+    ):
+        body = {"displayName": "log", "logType": "CUSTOM", **fields}
+        answer = api.client.post(f"{GROUPS}/{group}/logs", json=body)
+        refused(answer, 400, "InvalidParameter", word)
 
 
 def test_the_built_in_logs_are_there_and_stay(api):
@@ -344,9 +341,8 @@ def test_too_large_an_answer_is_refused_in_words_that_ads_knows(api, model_id):
     assert search(api, f"{query} | select id").json()["summary"]["resultCount"] == 3
 
 
-@pytest.mark.parametrize(
-    ("fields", "word"),
-    [
+def test_a_search_that_makes_no_sense_is_refused(api):
+    for fields, word in (
         ({"timeStart": "2026-11-25T11:00:00Z"}, "timeStart must be before timeEnd"),
         ({"timeEnd": "2026-12-09T10:00:00.001Z"}, "at most 14 days"),
         ({"searchQuery": "look at everything"}, "expected search"),
@@ -354,9 +350,6 @@ def test_too_large_an_answer_is_refused_in_words_that_ads_knows(api, model_id):
         ({"searchQuery": 'search "x" | where data.size > 1'}, "there is no field data.size"),
         ({"searchQuery": ""}, "searchQuery"),
         ({"timeEnd": "soon"}, "timeEnd"),
-    ],
-)
-def test_a_search_that_makes_no_sense_is_refused(api, fields, word):
-    refused(search(api, 'search "x"', **fields), 400, "InvalidParameter", word)
-    whole = {"timeEnd": "2026-12-09T10:00:00Z"}
-    assert search(api, 'search "x"', **whole).status_code == 200
+    ):
+        refused(search(api, 'search "x"', **fields), 400, "InvalidParameter", word)
+    assert search(api, 'search "x"', timeEnd="2026-12-09T10:00:00Z").status_code == 200
