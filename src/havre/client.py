@@ -14,6 +14,8 @@ from havre.domain.states import FINISHED, WorkRequestState
 
 API = "/20190101"
 MONITORING = "/20180401"
+SEARCH = "/20190909/search"
+SEARCHED_AT_ONCE = 1000
 FIRST_POLL_S, LONGEST_POLL_S = 0.05, 1.0
 CHUNK = 1024 * 1024
 PREDICT_TIMEOUT_S = 65.0
@@ -140,6 +142,25 @@ class Client:
             pause = FIRST_POLL_S if len(lines) > told else min(LONGEST_POLL_S, pause * 1.5)
             told = len(lines)
             time.sleep(pause)
+
+    def search_logs(
+        self, query: str, *, since: datetime, until: datetime, most: int
+    ) -> list[Resource]:
+        """What a search finds, in its order; at most ``most``. Raises ApiError."""
+        body = {
+            "timeStart": since.isoformat(),
+            "timeEnd": until.isoformat(),
+            "searchQuery": query,
+        }
+        rows: list[Resource] = []
+        parameters: dict[str, str | int] = {}
+        while True:
+            parameters["limit"] = min(most - len(rows), SEARCHED_AT_ONCE)
+            answer = self._check(self._http.post(SEARCH, json=body, params=parameters))
+            rows += [row["data"] for row in answer.json()["results"]]
+            if len(rows) >= most or "opc-next-page" not in answer.headers:
+                return rows
+            parameters["page"] = answer.headers["opc-next-page"]
 
     def predict(self, deployment_id: str, body: bytes, content_type: str) -> bytes:
         """The answer's body. Raises ApiError."""

@@ -239,7 +239,7 @@ def _body(row: Log, group: LogGroup, here: Services) -> contract.Log:
         compartment_id=group.compartment_id,
         log_group_id=group.id,
         display_name=row.display_name,
-        retention_duration=row.retention_days or 30,
+        retention_duration=row.retention_days or here.settings.log_retention_days,
         time_created=row.time_created,
         time_last_modified=row.time_last_modified,
         freeform_tags=row.freeform_tags,

@@ -8,7 +8,17 @@ import sys
 
 import typer
 
-from havre.cli import deployments, doctor, oci_config, output, quickstart, server, top, verify
+from havre.cli import (
+    deployments,
+    doctor,
+    logs,
+    oci_config,
+    output,
+    quickstart,
+    server,
+    top,
+    verify,
+)
 from havre.cli.environments import environments_app
 from havre.domain.errors import HavreError
 
@@ -19,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (server, quickstart, deployments, top, verify, doctor, oci_config):
+for module in (server, quickstart, deployments, top, logs, verify, doctor, oci_config):
     module.register(app)
 app.add_typer(environments_app, name="env")
 
