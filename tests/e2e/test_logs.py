@@ -1,0 +1,163 @@
+"""Logs, end to end on one server: oracle-ads, the `oci` command and `havre logs`, unpatched."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import oci
+import pytest
+from tests.e2e.artifacts import scored
+from tests.e2e.havre_server import HAVRE
+from tests.e2e.test_cli import WAIT, OciCli
+
+ADS_SESSION = Path(__file__).with_name("ads_logs.py")
+DEADLINE_S = 60
+GROUPS = ("logging", "log-group")
+LOGS = ("logging", "log")
+
+TALKING = """
+import logging
+
+def load_model():
+    return logging.getLogger("score")
+
+def predict(data, model=load_model()):
+    [word] = data
+    print("heard %s" % word)
+    if word == "trouble":
+        raise ValueError("no such iris")
+    model.warning("answered")
+    return {"prediction": data}
+"""
+
+
+@pytest.fixture(scope="module")
+def told(oracle) -> str:
+    """A deployment that was asked three times, with the built-in logs."""
+    deployment_id = oracle.deploy(oracle.save(scored(TALKING)), name="talking", copies=1)
+    for word in ("first", "second"):
+        oracle.predictions.predict(deployment_id, [word], opc_request_id=f"asked-{word}")
+    with pytest.raises(oci.exceptions.ServiceError):
+        oracle.once.predict(deployment_id, ["trouble"], opc_request_id="asked-trouble")
+    return deployment_id
+
+
+def once(look: Callable[[], Any]) -> Any:
+    """What ``look`` finds, as soon as it finds something: entries take a moment to arrive."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not (found := look()):
+        assert time.monotonic() < deadline, "no entry came"
+        time.sleep(0.2)
+    return found
+
+
+def test_havre_logs(oracle, told):
+    def shown(*options: str) -> list[str]:
+        return oracle.server.havre("logs", told, *options).stdout.splitlines()
+
+    # What failed comes last: what was before it is there as well by then.
+    last = once(lambda: shown("--access", "--request", "asked-trouble"))
+    assert len(last) == 1
+    assert "  access   500  " in last[0]
+    assert "  POST predict  " in last[0]
+    assert last[0].endswith("  asked-trouble")
+    trace = "\n".join(once(lambda: shown("--predict", "--grep", "VALUEERROR")))
+    assert trace.count("Traceback") == 1
+    assert "ValueError: no such iris" in trace
+    requests = [line.rpartition("  ")[2] for line in shown("--access")]
+    assert requests == ["asked-first", "asked-second", "asked-trouble"]
+    assert [line.rpartition("  ")[2] for line in shown("--access", "-n", "2")] == requests[1:]
+    second = shown("--request", "asked-second", "--since", "1h")
+    assert sorted(line.split("  ")[1] for line in second) == ["access", "predict", "predict"]
+    assert any(line.endswith("  predict  heard second") for line in second)
+    assert any("answered" in line for line in second)
+    record = json.loads(shown("--access", "--json", "-n", "1")[0])
+    content = record["logContent"]
+    assert content["type"] == "com.oraclecloud.datascience.modeldeployment.access"
+    assert content["data"]["modelLatency"] <= content["data"]["totalLatency"]
+    ids = [json.loads(line)["logContent"]["id"] for line in shown("--json")]
+    assert len(ids) == len(set(ids))
+    assert ids == [json.loads(line)["logContent"]["id"] for line in shown("--json")]
+    assert shown("--since", datetime.now(UTC).isoformat()) == []
+    wrong = oracle.server.havre("logs", told, "--since", "tomorrow", check=False)
+    assert (wrong.returncode, "like 30s, 10m, 2h" in wrong.stderr) == (1, True)
+
+
+def test_havre_logs_follows(oracle, told):
+    once(lambda: "asked-trouble" in oracle.server.havre("logs", told, "--access").stdout)
+    command = [HAVRE, "logs", told, "-f", "--access", "--home", str(oracle.server.home)]
+    following = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=oracle.server.environment
+    )
+    assert following.stdout is not None
+    with following:
+        try:
+            before = [following.stdout.readline() for _ in range(3)]
+            oracle.predictions.predict(told, ["later"], opc_request_id="asked-later")
+            assert following.stdout.readline().endswith("  asked-later\n")
+            assert [line.split()[-1] for line in before][-1] == "asked-trouble"
+        finally:
+            following.terminate()
+
+
+def test_oci_logging_and_logging_search(oracle, told):
+    cli = OciCli(oracle.server)
+    where = ("--compartment-id", oracle.compartment_id)
+
+    def ran(*words: str) -> Any:
+        return json.loads(cli.run(*words).stdout)["data"]
+
+    made = ran(*GROUPS, "create", *where, "--display-name", "from-the-cli", *WAIT)
+    group = made["resources"][0]["identifier"]
+    option = ("--log-group-id", group)
+    log = ran(*LOGS, "create", *option, "--display-name", "l", "--log-type", "CUSTOM", *WAIT)
+    log_id = log["resources"][0]["identifier"]
+    assert [row["id"] for row in ran(*LOGS, "list", *option, "--all")] == [log_id]
+    assert group in [row["id"] for row in ran(*GROUPS, "list", *where)]
+    done = cli.run(*LOGS, "delete", *option, "--log-id", log_id, "--force", *WAIT)
+    assert json.loads(done.stdout)["data"]["status"] == "SUCCEEDED"
+    cli.run(*GROUPS, "delete", *option, "--force", *WAIT)
+
+    now = datetime.now(UTC)
+    window = ("--time-start", (now - timedelta(hours=1)).isoformat(timespec="milliseconds"))
+    window += ("--time-end", (now + timedelta(minutes=1)).isoformat(timespec="milliseconds"))
+
+    def search(stages: str) -> list[dict[str, Any]]:
+        query = f"search \"{oracle.compartment_id}\" | where source = '*{told}' | {stages}"
+        words = ("logging-search", "search-logs", "--search-query", query, *window)
+        return [row["data"] for row in ran(*words)["results"]]
+
+    once(lambda: search("where data.status = 500"))
+    rows = search("where type = '*.access' and data.status < 500 | sort by datetime")
+    requests = [row["logContent"]["data"]["opcRequestId"] for row in rows]
+    assert requests[:2] == ["asked-first", "asked-second"]
+    counted = search("where data.status = 500 | summarize count() as n by data.status")
+    assert counted == [{"data.status": 500, "n": 1}]
+
+
+def test_ads(oracle, notebook):
+    profile = oracle.server.profile
+    told = notebook.run(
+        *(str(ADS_SESSION), profile["file"], profile["profile"], oracle.server.url),
+        *(oracle.compartment_id, oracle.project_id, oracle.save(scored(TALKING))),
+    )
+    assert told["logs"] == ["requests", "words"]
+    assert [line[:5] for line in told["access"]] == ["[A] -"] * 3
+    assert [line.rpartition(" - ")[2] for line in told["predict"]] == [
+        "heard one",
+        "heard two",
+        "heard three",
+    ]
+    assert told["limited"] == told["access"][1:]
+    assert told["head"] == told["access"][:1]
+    assert [row["type"] for row in told["shown"]] == ["access"] * 3
+    assert len({row["id"] for row in told["shown"]}) == 3
+    # Two looks three minutes apart by their times of entries: each entry is shown once.
+    for lines in (told["streamed"], told["watched"]):
+        assert set(told["access"]) | set(told["predict"]) <= set(lines)
+    assert sum("heard" in line for line in told["streamed"]) == 3
+    assert oracle.state(told["id"]) == "DELETED"
