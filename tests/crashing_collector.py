@@ -16,13 +16,13 @@ from typing import Any
 
 import duckdb
 
+from havre.domain.logs import Category
 from havre.domain.ocid import Kind, new_ocid
 from havre.home import Home
 from havre.telemetry import conversion, upkeep
 from havre.telemetry.access_log import AccessLog
 from havre.telemetry.collecting import Tally
 from havre.telemetry.conversion import Converter
-from havre.telemetry.layout import Category
 from havre.telemetry.store import LogStore
 from havre.telemetry.upkeep import Upkeep
 

@@ -35,12 +35,13 @@ from havre.reconciler.record import Recorder
 from havre.reconciler.standby import Retreat
 from havre.reconciler.succession import Succession
 from havre.settings import Settings, load_settings
-from havre.store import identities, model_artifacts
+from havre.store import identities, logs, model_artifacts
 from havre.store.database import Database, sqlite_url
 from havre.supervisor.client import Supervisor
 from havre.telemetry.log_search import LogSearch
 from havre.telemetry.metrics.own import OwnMetrics
 from havre.telemetry.metrics.store import MetricStore
+from havre.telemetry.retention import Days, Telling
 from havre.telemetry.store import LogStore
 
 GRACE_S = 5
@@ -70,6 +71,9 @@ def serve(home: Home, settings: Settings) -> None:
         succession = _make_succession(
             home, settings, database, artifacts, balancer, identity, own_metrics
         )
+        retention = Telling(home, lambda: _retention(database, identity))
+        retention.start()
+        stack.callback(retention.stop)
         log_store = LogStore(home)
         stack.callback(log_store.close)
         services = Services(
@@ -144,6 +148,11 @@ def _make_succession(
 def _settle(database: Database, own: Identity | None) -> Identity:
     with database.write() as session:
         return identities.settle(session, own, now=_now())
+
+
+def _retention(database: Database, identity: Identity) -> Days:
+    with database.read() as session:
+        return logs.retention(session, tenancy=identity.tenancy_ocid)
 
 
 def _artifact_folder(home: Home, settings: Settings) -> Path:

@@ -9,6 +9,7 @@ from tests.deployment_world import add_log, add_model, create_request
 
 from havre.domain.logs import Category, built_in_group, built_in_log
 from havre.domain.ocid import Kind, new_ocid
+from havre.store import logs
 
 GROUPS = "/20200531/logGroups"
 REQUESTS = "/20200531/workRequests"
@@ -229,6 +230,26 @@ def test_a_log_that_deployments_name_stays(api, model_id):
     clear = {"categoryLogDetails": {"predict": None}}
     assert api.client.put(f"{DEPLOYMENTS}/{deployment_id}", json=clear).status_code == 202
     assert done(api, api.client.delete(path), "DELETED")
+
+
+def test_a_log_says_how_long_its_entries_are_kept(api, model_id):
+    def kept():
+        with api.database.read() as session:
+            return logs.retention(session, tenancy=api.compartment_id)
+
+    mine = add_log(api.services)
+    deployment_id = create(api, model_id, categoryLogDetails={"predict": mine})
+    assert kept() == {}
+    path = f"{GROUPS}/{mine['logGroupId']}/logs/{mine['logId']}"
+    assert done(api, api.client.put(path, json={"retentionDuration": 90}), "UPDATED")
+    assert kept() == {(deployment_id, Category.PREDICT): 90}
+    built_in = built_in_log(api.compartment_id, Category.ACCESS)
+    path = f"{GROUPS}/{built_in_group(api.compartment_id)}/logs/{built_in}"
+    assert done(api, api.client.put(path, json={"retentionDuration": 60}), "UPDATED")
+    assert kept() == {
+        (deployment_id, Category.PREDICT): 90,
+        (deployment_id, Category.ACCESS): 60,
+    }
 
 
 def search(api, query, *, limit=1000, **fields):

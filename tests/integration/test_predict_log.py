@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from tests.copy_instance import wait_until
 
+from havre.domain.logs import Category
 from havre.domain.ocid import Kind, new_ocid
 from havre.home import Home
 from havre.telemetry import layout, output_files
 from havre.telemetry.collecting import Tally
 from havre.telemetry.conversion import Converter
-from havre.telemetry.layout import Category
 from havre.telemetry.predict_log import PredictLog
 from havre.telemetry.store import LogStore
 

@@ -41,6 +41,9 @@ COLLECTIONS = frozenset(
 )
 """Lists that come wrapped, as ``{"items": [...]}``."""
 
+OF_LOGGING = frozenset({"logSavedSearches", "unifiedAgentConfigurations"})
+"""The same below /20200531."""
+
 MODEL_ACTIONS = ("exportArtifact", "importArtifact", "registerArtifactReference", "restore")
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"]
 
@@ -78,10 +81,11 @@ def _add_routes() -> None:
     router.add_api_route(
         f"{model}/artifactSignatures{{rest:path}}", _refuse_for_models, methods=METHODS
     )
-    for noun in sorted(ARRAYS | COLLECTIONS):
+    for noun in sorted(ARRAYS | COLLECTIONS | OF_LOGGING):
         empty: object = [] if noun in ARRAYS else {"items": []}
-        router.add_api_route(f"/20190101/{noun}", _listing(empty), methods=["GET"])
-        for path in (f"/20190101/{noun}", f"/20190101/{noun}/{{rest:path}}"):
+        root = f"/{'20200531' if noun in OF_LOGGING else '20190101'}/{noun}"
+        router.add_api_route(root, _listing(empty), methods=["GET"])
+        for path in (root, f"{root}/{{rest:path}}"):
             router.add_api_route(path, _refusal(noun), methods=METHODS)
 
 

@@ -214,6 +214,17 @@ def places(session: Session, *, known: Mapping[str, LogAddress], tenancy: str) -
     ]
 
 
+def retention(session: Session, *, tenancy: str) -> dict[tuple[str, Category], int]:
+    """Days, by deployment and category, where the log says how many."""
+    logs = session.execute(select(Log.id, Log.retention_days))
+    days = {log: kept for log, kept in logs if kept is not None}
+    return {
+        (place.deployment, place.category): days[place.address.log]
+        for place in (places(session, known={}, tenancy=tenancy) if days else ())
+        if place.address.log in days
+    }
+
+
 def _refuse_in_use(session: Session, log: Log) -> None:
     names_it = [
         Deployment.category_log_details[str(category)]["logId"].as_string() == log.id

@@ -5,11 +5,11 @@ import os
 import time
 from pathlib import Path
 
+from havre.domain.logs import Category
 from havre.durable import sync_folder
 from havre.telemetry import layout
 from havre.telemetry.collecting import Tally
 from havre.telemetry.conversion import Converter
-from havre.telemetry.layout import Category
 
 CLOSE_AT_BYTES = 16 * 1024 * 1024
 AGAIN_S = 10.0

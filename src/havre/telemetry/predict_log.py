@@ -13,13 +13,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from havre.domain import instance_logs
+from havre.domain.logs import Category
 from havre.domain.printed import Printed
 from havre.durable import DISK_FULL, make_folder
 from havre.home import Home
 from havre.telemetry import layout, output_files
 from havre.telemetry.collecting import Tally
 from havre.telemetry.conversion import Converter
-from havre.telemetry.layout import Category
 from havre.telemetry.output_files import Instance, Source
 from havre.telemetry.predict_live import PredictLive
 from havre.telemetry.predict_positions import NAME, Positions

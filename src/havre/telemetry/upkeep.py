@@ -10,7 +10,7 @@ from pathlib import Path
 
 from havre.domain.logs import Category
 from havre.home import Home
-from havre.telemetry import layout
+from havre.telemetry import layout, retention
 from havre.telemetry.conversion import BESIDE, Converter
 from havre.telemetry.layout import Segment
 
@@ -74,8 +74,8 @@ def mergeable(found: Sequence[Sized], *, now_ms: int, most_bytes: int) -> list[S
 
 
 class Upkeep:
-    """The collector of all segments. ``retention_days`` and ``most_bytes`` are per deployment and
-    category.
+    """The collector of all segments. ``most_bytes`` are per deployment and category;
+    ``retention_days`` are for those whose log does not say how long.
     """
 
     name = "segments"
@@ -88,34 +88,51 @@ class Upkeep:
         self._retention_days = retention_days
         self._most_bytes = most_bytes
         self._next_look_ms = 0
-        # Folders for which nothing was to do: when they had last changed, and when that was seen.
-        self._quiet: dict[Path, tuple[int, int]] = {}
+        # Folders for which nothing was to do: when they had last changed, for how many days entries
+        # are kept, and when that was seen.
+        self._quiet: dict[Path, tuple[int, int, int]] = {}
 
     def collect(self, now_ms: int) -> None:
-        """One look. Raises OSError, duckdb.Error."""
+        """One look. Raises OSError, SystemFault, duckdb.Error."""
         if self._next_look_ms - LOOK_MS <= now_ms < self._next_look_ms:
             return
         self._next_look_ms = now_ms + LOOK_MS
+        told = retention.read(self._home)
         for category in Category:
             closed: dict[Path, Collection[int]] = {}
             for deployment in layout.deployments(self._home, category):
                 place = layout.closed_folder(self._home, category, deployment)
                 if place not in closed:
                     closed[place] = layout.closed_files(place)
-                self._keep(category, deployment, closed[place], now_ms)
+                days = told.get((deployment, category), self._retention_days)
+                self._keep(category, deployment, closed[place], now_ms, retention_days=days)
 
     def _keep(
-        self, category: Category, deployment: str, closed: Collection[int], now_ms: int
+        self,
+        category: Category,
+        deployment: str,
+        closed: Collection[int],
+        now_ms: int,
+        *,
+        retention_days: int,
     ) -> None:
         place = layout.folder(self._home, category, deployment)
         changed = place.stat().st_mtime_ns
-        known, looked_ms = self._quiet.get(place, (0, 0))
-        if changed == known and looked_ms <= now_ms < looked_ms + QUIET_MS:
+        *known, looked_ms = self._quiet.get(place, (0, 0, 0))
+        if [changed, retention_days] == known and looked_ms <= now_ms < looked_ms + QUIET_MS:
             return
-        if not self._act(category, place, closed, now_ms):
-            self._quiet[place] = changed, now_ms
+        if not self._act(category, place, closed, now_ms, retention_days=retention_days):
+            self._quiet[place] = changed, retention_days, now_ms
 
-    def _act(self, category: Category, place: Path, closed: Collection[int], now_ms: int) -> bool:
+    def _act(
+        self,
+        category: Category,
+        place: Path,
+        closed: Collection[int],
+        now_ms: int,
+        *,
+        retention_days: int,
+    ) -> bool:
         """Whether there was something to do."""
         listed = layout.segments(place)
         counting = layout.counting(listed, closed)
@@ -128,7 +145,7 @@ class Upkeep:
             outlived(
                 found,
                 now_ms=now_ms,
-                retention_days=self._retention_days,
+                retention_days=retention_days,
                 most_bytes=self._most_bytes,
             )
         )
