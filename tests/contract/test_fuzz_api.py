@@ -162,7 +162,7 @@ def right_requests(api: Api, known: dict[str, list[str]]) -> list[tuple[str, str
     log_group, log = known["log_group_id"][0], known["log_id"][0]
     return [
         ("POST", f"{LOG_GROUPS}", {"compartmentId": api.compartment_id, **told}),
-        ("PUT", f"{LOG_GROUPS}/{log_group}", told),
+        ("PUT", f"{LOG_GROUPS}/{log_group}", {"description": "d", "freeformTags": {"a": "b"}}),
         (
             "POST",
             f"{LOG_GROUPS}/{log_group}/logs",
