@@ -33,7 +33,7 @@ from tests.small_disk import fill, small_disk
 
 from havre.balancer.resources import MAX_BODY_BYTES
 from havre.client import API, ApiError
-from havre.telemetry.layout import Category
+from havre.domain.logs import Category
 from havre.telemetry.store import LogStore
 
 PREDICT_S, STREAM_IDLE_S, STREAM_TOTAL_S = 2.0, 1.0, 3.0

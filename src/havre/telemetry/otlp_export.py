@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from havre.domain import otlp
+from havre.domain.logs import Category
 from havre.durable import write_file
 from havre.home import Home
 from havre.telemetry import layout
 from havre.telemetry.collecting import Tally
 from havre.telemetry.entries import COLUMNS, select_parquet
-from havre.telemetry.layout import Category, Segment
+from havre.telemetry.layout import Segment
 from havre.telemetry.otlp_sender import Delivery, OtlpSender
 from havre.telemetry.sql import connect
 

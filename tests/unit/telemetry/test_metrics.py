@@ -12,6 +12,7 @@ from tests.unit.telemetry.test_store import DEPLOYMENT, line
 from havre import durable
 from havre.balancer.files import Files
 from havre.balancer.table import Table
+from havre.domain.logs import Category
 from havre.domain.mql import Selection, parse
 from havre.domain.mql_values import Windows, evaluate
 from havre.domain.route import Route
@@ -19,7 +20,6 @@ from havre.engines.keeper import KeeperState
 from havre.home import Home
 from havre.telemetry.collecting import Tally
 from havre.telemetry.entries import select_json
-from havre.telemetry.layout import Category
 from havre.telemetry.metrics.collector import MetricsCollector
 from havre.telemetry.metrics.figures import read_figures, state_file
 from havre.telemetry.metrics.instances import Instance, Instances

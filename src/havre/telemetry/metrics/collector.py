@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from havre import durable
 from havre.domain import metrics
 from havre.domain.errors import Unavailable
+from havre.domain.logs import Category
 from havre.home import Home
 from havre.telemetry import layout
 from havre.telemetry.collecting import Tally
-from havre.telemetry.layout import Category
 from havre.telemetry.metrics import requests
 from havre.telemetry.metrics.figures import DeploymentFigures, Figures, state_file
 from havre.telemetry.metrics.instances import Instance, Instances

@@ -17,8 +17,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from havre.domain.latency import BOUNDS_S, Latency
+from havre.domain.logs import Category
 from havre.domain.states import DeploymentState
-from havre.telemetry.layout import Category
 from havre.telemetry.metrics.figures import FAMILIES, DeploymentFigures, Figures
 from havre.telemetry.metrics.own import OwnMetrics
 
