@@ -1,10 +1,13 @@
 """The language of searches, over entries in the files that really hold them."""
 
 import json
+import os
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from havre.domain.errors import InvalidParameter
 from havre.domain.log_syntax import quote_text, read_query
@@ -12,9 +15,11 @@ from havre.domain.logs import Category, LogAddress, Place
 from havre.domain.ocid import Kind, new_ocid
 from havre.home import Home
 from havre.telemetry import layout
+from havre.telemetry.log_expressions import FIELDS
 from havre.telemetry.log_search import LogSearch
 from havre.telemetry.store import LogStore
 
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "20"))
 ONE, OTHER = new_ocid(Kind.DEPLOYMENT), new_ocid(Kind.DEPLOYMENT)
 TENANCY = new_ocid(Kind.TENANCY)
 GROUP = new_ocid(Kind.LOG_GROUP)
@@ -339,3 +344,52 @@ def test_a_quoted_text_stands_for_itself(search):
     for line in LINES:
         [row] = ask(search, f"data.message = {quote_text(line)}")
         assert row["logContent"]["data"]["message"] == line
+
+
+LEAVES = st.sampled_from(
+    (
+        *FIELDS,
+        *("5", "-1", "0", "2.5e200", "'5*'", "'x'", "'2026-11-25'", "'1m'", "''", "null", "true"),
+        *("'a%_\\\\ '' OR 1=1 --'", "'\\*'", "count", "x", '"data"."status"'),
+    )
+)
+FORMS = (
+    *("({} = {})", "({} != {})", "({} < {})", "({} >= {})", "({} + {})", "({} / {})", "({} - {})"),
+    *("({} and {})", "({} or {})", "(not {0})", "rounddown({}, {})", "contains_ci({}, {})"),
+    *("concat({}, {})", "upper({0})", "isnull({0})", "({} in ({}))", "(-{0})"),
+)
+EXPRESSIONS = st.recursive(
+    LEAVES,
+    lambda inner: st.builds(
+        lambda form, *parts: form.format(*parts), st.sampled_from(FORMS), inner, inner
+    ),
+    max_leaves=4,
+)
+STAGES = st.builds(
+    lambda form, one, other: form.format(one, other),
+    st.sampled_from(
+        (
+            *("where {}", "sort by {} desc, {}", "top 2 by {}", "limit 3", "dedup {}, {}", "count"),
+            *("select {} as x, *", "select {}", "extend {} as x", "summarize count() by {}, {}"),
+            *("summarize first({}) as x, last({})", "summarize min({}) as x, max({}) by type"),
+            *(
+                "summarize sum({}) as x, count({}) by rounddown(datetime, '1m')",
+                "summarize avg({})",
+            ),
+        )
+    ),
+    EXPRESSIONS,
+    EXPRESSIONS,
+)
+
+
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None)
+@given(stages=st.lists(STAGES, min_size=1, max_size=4))
+def test_whatever_is_asked_is_answered_or_refused(search, stages):
+    try:
+        rows = ask(search, " | ".join(stages))
+    except InvalidParameter as refused:
+        told = refused.message
+        assert "searchQuery" in told
+    else:
+        json.dumps(rows, allow_nan=False)
