@@ -135,12 +135,9 @@ class _Reader:
         if word == "sort":
             self._expect_word("by")
             return (Sort(self._several(self._key)),)
-        if word == "limit":
-            return (Limit(self._count()),)
-        if word == "top":
-            count = self._count()
-            self._expect_word("by")
-            return Sort((Key(self._sum(), is_descending=True),)), Limit(count)
+        if word in ("limit", "top"):
+            count = Limit(self._count())
+            return (count,) if word == "limit" else (self._greatest(), count)
         if word == "select":
             return (self._select(),)
         if word == "extend":
@@ -148,6 +145,10 @@ class _Reader:
         if word == "dedup":
             return (Dedup(self._several(self._sum)),)
         return (self._summarize(),)
+
+    def _greatest(self) -> Sort:
+        self._expect_word("by")
+        return Sort((Key(self._sum(), is_descending=True),))
 
     def _select(self) -> Select:
         is_whole = False
@@ -171,9 +172,8 @@ class _Reader:
         if function not in AGGREGATES or self._peek().text != "(":
             self._fail(f"one of {', '.join(AGGREGATES)}, with what it is of: count(), sum(…)")
         self._place += 2
-        operand = None
-        if self._next.text != ")" or function != "count":
-            operand = self._sum()
+        is_bare = self._next.text == ")" and function == "count"
+        operand = None if is_bare else self._sum()
         self._expect_sign(")")
         written = function if operand is None else self._written(start)
         return Aggregate(function, operand, self._name(written))
@@ -181,13 +181,12 @@ class _Reader:
     def _named(self) -> Named:
         start = self._next.start
         expression = self._sum()
+        written = self._written(start)
         match expression:
             case Field():
-                written = self._written(start).replace('"', "")
+                written = written.replace('"', "")
             case Call("rounddown", (Field("datetime"), *_)):
                 written = "datetime"  # what clients look for when they draw a line over time
-            case _:
-                written = self._written(start)
         return Named(expression, self._name(written))
 
     def _name(self, written: str) -> str:
@@ -306,11 +305,10 @@ class _Reader:
             if token.kind not in ("word", "quoted"):
                 self._fail("the name of a field")
             self._place += 1
-            quoted = token.kind == "quoted"
-            parts.append(token.text[1:-1].replace('""', '"') if quoted else token.text)
+            is_quoted = token.kind == "quoted"
+            parts.append(token.text[1:-1].replace('""', '"') if is_quoted else token.text)
             if not self._take_sign("."):
-                path = ".".join(parts)
-                return Field(path.removeprefix(f"{WHOLE}."))
+                return Field(".".join(parts).removeprefix(f"{WHOLE}."))
 
     def _number(self, token: _Token) -> int | float:
         value = float(token.text)

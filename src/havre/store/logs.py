@@ -87,7 +87,7 @@ def create_group(
         time_last_modified=now,
         **fields,
     )
-    _refuse_taken_group(session, group)
+    _refuse_taken(session, group)
     session.add(group)
     session.flush()
     return _done(session, Operation.CREATE_LOG_GROUP, group, "Created.", now)
@@ -105,7 +105,7 @@ def create_log(
         time_last_modified=now,
         **fields,
     )
-    _refuse_taken_log(session, log)
+    _refuse_taken(session, log)
     session.add(log)
     session.flush()
     return _done(session, Operation.CREATE_LOG, log, "Created.", now)
@@ -116,7 +116,7 @@ def update_group(
 ) -> WorkRequest:
     """Raises Conflict for a name that is taken."""
     _set(session, group, fields, now)
-    _refuse_taken_group(session, group)
+    _refuse_taken(session, group)
     return _done(session, Operation.UPDATE_LOG_GROUP, group, "Changed.", now)
 
 
@@ -126,7 +126,7 @@ def move_group(
     """Raises Conflict for a name that is taken there, and for the built-in group."""
     _refuse_built_in(group, tenancy)
     _set(session, group, {"compartment_id": compartment_id}, now)
-    _refuse_taken_group(session, group)
+    _refuse_taken(session, group)
     return _done(session, Operation.MOVE_LOG_GROUP, group, "Moved.", now)
 
 
@@ -135,7 +135,7 @@ def update_log(
 ) -> WorkRequest:
     """Raises Conflict for a name that is taken."""
     _set(session, log, fields, now)
-    _refuse_taken_log(session, log)
+    _refuse_taken(session, log)
     return _done(session, Operation.UPDATE_LOG, log, "Changed.", now)
 
 
@@ -146,7 +146,7 @@ def move_log(
     _refuse_built_in(log, tenancy)
     _refuse_in_use(session, log)
     _set(session, log, {"log_group_id": target.id}, now)
-    _refuse_taken_log(session, log)
+    _refuse_taken(session, log)
     return _done(session, Operation.MOVE_LOG, log, "Moved.", now)
 
 
@@ -249,36 +249,20 @@ def _refuse_built_in(row: LogGroup | Log, tenancy: str) -> None:
         )
 
 
-def _refuse_taken_group(session: Session, group: LogGroup) -> None:
-    hold(session, f"log group {group.display_name}")
+def _refuse_taken(session: Session, row: LogGroup | Log) -> None:
+    """A log group's name is taken in its compartment, a log's in its group."""
+    kind: type[LogGroup | Log] = type(row)
+    if isinstance(row, LogGroup):
+        what, beside = "log group", LogGroup.compartment_id == row.compartment_id
+    else:
+        what, beside = "log", Log.log_group_id == row.log_group_id
+    hold(session, f"{what} {row.display_name}")
+    same_name = (kind.display_name == row.display_name, kind.id != row.id)
     with session.no_autoflush:
-        taken = session.scalars(
-            select(LogGroup.id).where(
-                LogGroup.compartment_id == group.compartment_id,
-                LogGroup.display_name == group.display_name,
-                LogGroup.id != group.id,
-            )
-        ).first()
+        taken = session.scalars(select(kind.id).where(beside, *same_name)).first()
     if taken is not None:
         raise Conflict(
-            f"log group {taken} of this compartment has the name {group.display_name!r}; choose "
-            "another name"
-        )
-
-
-def _refuse_taken_log(session: Session, log: Log) -> None:
-    hold(session, f"log {log.display_name}")
-    with session.no_autoflush:
-        taken = session.scalars(
-            select(Log.id).where(
-                Log.log_group_id == log.log_group_id,
-                Log.display_name == log.display_name,
-                Log.id != log.id,
-            )
-        ).first()
-    if taken is not None:
-        raise Conflict(
-            f"log {taken} of this log group has the name {log.display_name!r}; choose another name"
+            f"{what} {taken} has the name {row.display_name!r} already; choose another name"
         )
 
 
