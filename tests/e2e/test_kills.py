@@ -23,7 +23,7 @@ from tests.e2e.operated_server import operated as operated
 
 from havre.client import ApiError
 from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, TELEMETRY, Phase
-from havre.telemetry.layout import Category
+from havre.domain.logs import Category
 from havre.telemetry.store import LogStore
 
 COPIES = 4

@@ -27,7 +27,7 @@ from havre.home import Home
 from havre.telemetry import layout
 from havre.telemetry.collecting import Tally
 from havre.telemetry.conversion import Converter
-from havre.telemetry.layout import Category
+from havre.domain.logs import Category
 from havre.telemetry.metrics.figures import DeploymentFigures, Figures, state_file
 from havre.telemetry.otlp_export import LogExport
 from havre.telemetry.otlp_metrics import MetricExport

@@ -23,7 +23,7 @@ from havre.domain.states import InstancePhase
 from havre.engines.process import ProcessEngine
 from havre.telemetry.collecting import Tally
 from havre.telemetry.conversion import Converter
-from havre.telemetry.layout import Category
+from havre.domain.logs import Category
 from havre.telemetry.predict_log import PredictLog
 from havre.telemetry.store import LogStore
 

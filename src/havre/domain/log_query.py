@@ -185,6 +185,22 @@ class LogQuery:
     scopes: tuple[Scope, ...]
     stages: tuple[Stage, ...] = ()
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it asks for whole entries of some sources and types, and nothing else of them."""
+        conditions = (
+            condition
+            for stage in self.stages
+            if isinstance(stage, Where)
+            for condition in _conjuncts(stage.condition)
+        )
+        return all(isinstance(stage, Where | Sort) for stage in self.stages) and all(
+            isinstance(condition, Comparison)
+            and condition.left in (Field("source"), Field("type"))
+            and isinstance(condition.right, Text)
+            for condition in conditions
+        )
+
     def wanted(self, path: str) -> list[Text]:
         """What a field must be equal to for an entry to be of interest at all.
 

@@ -26,6 +26,7 @@ from havre.domain.logs import Place
 from havre.telemetry.entries import COLUMNS
 from havre.telemetry.log_expressions import FIELDS, Kind, Sql, condition, join, scalar
 
+TIME = "time"
 PLACE_COLUMNS = ("deployment", "category", "compartment", "log_group", "log")
 RECORD_COLUMNS = (*COLUMNS, "compartment", "log_group", "log")
 """What an answer of whole entries has of each, before what the search adds."""
@@ -62,6 +63,8 @@ def plan(
     stream = _begin(places, from_ms, to_ms)
     for stage in query.stages:
         stream = _apply(stage, stream)
+    if query.is_plain and stream.order[0][0] == TIME:
+        stream = _cut(stream, limit + 1 + offset)
     return stream.finish(limit, offset)
 
 
@@ -135,7 +138,23 @@ def _begin(places: Sequence[Place], from_ms: int, to_ms: int) -> _Stream:
         "WHERE entries.time >= ? AND entries.time < ?",
         (rows, from_ms, to_ms),
     )
-    return _Stream(source, FIELDS, (("time", True), ("id", False)))
+    return _Stream(source, FIELDS, ((TIME, True), ("id", False)))
+
+
+def _cut(stream: _Stream, count: int) -> _Stream:
+    """Only so far back (or on) as the rows of the answer are found by their times alone: the other
+    columns of all the rest are never read.
+    """
+    is_descending = stream.order[0][1]
+    sign, edge, direction = (">=", "min", "DESC") if is_descending else ("<=", "max", "ASC")
+    times = join(
+        Kind.ROWS, f"SELECT {TIME} FROM (", stream.source, f") ORDER BY {TIME} {direction}"
+    )
+    parts = (
+        *("SELECT * FROM (", stream.source, f") WHERE {TIME} {sign} (SELECT {edge}({TIME}) FROM ("),
+        *(times, Sql(Kind.ROWS, " LIMIT ?", (count,)), "))"),
+    )
+    return replace(stream, source=join(Kind.ROWS, *parts))
 
 
 def _apply(stage: Stage, stream: _Stream) -> _Stream:
@@ -163,8 +182,13 @@ def _apply(stage: Stage, stream: _Stream) -> _Stream:
 
 
 def _sort(stream: _Stream, keys: Sequence[Key]) -> _Stream:
-    stream, columns = stream.with_columns([scalar(key.expression, stream.names) for key in keys])
-    order = [(column, key.is_descending) for column, key in zip(columns, keys, strict=True)]
+    order = []
+    for key in keys:
+        column = scalar(key.expression, stream.names)
+        if column.text != TIME:
+            stream, [made] = stream.with_columns([column])
+            column = Sql(column.kind, made)
+        order.append((column.text, key.is_descending))
     # What is equal stays in the order it was in.
     return replace(stream, order=(*order, *stream.order))
 

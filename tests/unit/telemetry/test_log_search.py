@@ -215,6 +215,9 @@ def test_conditions_on_lines(search, where, found):
 def test_the_newest_come_first_unless_it_is_sorted(search):
     rows = ask(search, "type = '*access'")
     assert ids(rows) == [f"access-{number}" for number in (5, 4, 3, 2, 6, 1, 0)]
+    rows = ask(search, "type = '*access' | sort by datetime", limit=3)
+    assert ids(rows) == ["access-0", "access-1", "access-6"]
+    assert ids(ask(search, "sort by datetime desc | sort by type", limit=1)) == ["access-5"]
     rows = ask(search, "type = '*access' | sort by data.status desc, datetime")
     assert ids(rows) == [f"access-{number}" for number in (5, 4, 3, 0, 1, 6, 2)]
     rows = ask(search, "where type = '*access' | top 2 by data.totalLatency | sort by datetime")

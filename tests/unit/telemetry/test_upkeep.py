@@ -12,7 +12,8 @@ from havre.home import Home
 from havre.telemetry import layout
 from havre.telemetry.collecting import Tally
 from havre.telemetry.conversion import Converter
-from havre.telemetry.layout import Category, Segment
+from havre.domain.logs import Category
+from havre.telemetry.layout import Segment
 from havre.telemetry.store import LogStore
 from havre.telemetry.upkeep import DAY_MS, TOGETHER, Sized, Upkeep, mergeable, outlived
 
