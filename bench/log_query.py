@@ -19,12 +19,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
+from havre.domain.logs import Category
 from havre.domain.ocid import Kind, new_ocid
 from havre.home import Home
 from havre.telemetry import layout
 from havre.telemetry.collecting import Tally
 from havre.telemetry.conversion import Converter
-from havre.telemetry.layout import Category
 from havre.telemetry.store import LogStore
 from havre.telemetry.upkeep import LOOK_MS, Upkeep
 

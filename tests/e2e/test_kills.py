@@ -22,8 +22,8 @@ from tests.e2e.operated_server import TROUBLED, OperatedServer, configuration, w
 from tests.e2e.operated_server import operated as operated
 
 from havre.client import ApiError
-from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, TELEMETRY, Phase
 from havre.domain.logs import Category
+from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, TELEMETRY, Phase
 from havre.telemetry.store import LogStore
 
 COPIES = 4

@@ -21,13 +21,13 @@ from tests.copy_instance import wait_until
 
 from havre.domain.errors import InvalidParameter, SettingInvalid
 from havre.domain.latency import BUCKETS, Latency
+from havre.domain.logs import Category
 from havre.domain.ocid import Kind, new_ocid
 from havre.domain.otlp import check_collector
 from havre.home import Home
 from havre.telemetry import layout
 from havre.telemetry.collecting import Tally
 from havre.telemetry.conversion import Converter
-from havre.domain.logs import Category
 from havre.telemetry.metrics.figures import DeploymentFigures, Figures, state_file
 from havre.telemetry.otlp_export import LogExport
 from havre.telemetry.otlp_metrics import MetricExport

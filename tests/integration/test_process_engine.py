@@ -19,11 +19,11 @@ from tests.supervisor_bench import SupervisorBench, runs, wait_until
 
 from havre.domain.errors import EngineFault
 from havre.domain.instance import InstanceSpec, InstanceStatus
+from havre.domain.logs import Category
 from havre.domain.states import InstancePhase
 from havre.engines.process import ProcessEngine
 from havre.telemetry.collecting import Tally
 from havre.telemetry.conversion import Converter
-from havre.domain.logs import Category
 from havre.telemetry.predict_log import PredictLog
 from havre.telemetry.store import LogStore
 

@@ -7,12 +7,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from havre.domain.logs import Category
 from havre.domain.ocid import Kind, new_ocid
 from havre.home import Home
 from havre.telemetry import layout
 from havre.telemetry.collecting import Tally
 from havre.telemetry.conversion import Converter
-from havre.domain.logs import Category
 from havre.telemetry.layout import Segment
 from havre.telemetry.store import LogStore
 from havre.telemetry.upkeep import DAY_MS, TOGETHER, Sized, Upkeep, mergeable, outlived
