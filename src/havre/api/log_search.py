@@ -23,8 +23,8 @@ from havre.domain.log_query import LogQuery
 from havre.domain.log_syntax import read_query
 from havre.domain.logs import Place, require_known
 from havre.store import logs
+from havre.telemetry.asking import QueryTooLarge, QueryTooLong
 from havre.telemetry.log_expressions import Kind
-from havre.telemetry.store import QueryTooLarge, QueryTooLong
 
 LONGEST_WINDOW = timedelta(days=14)
 MOST_ROWS = 1000

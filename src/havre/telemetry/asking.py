@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from havre.domain.errors import Unavailable
@@ -70,9 +71,9 @@ class Questions:
         import duckdb
 
         cursor = self._cursor()
-        timer = threading.Timer(time_limit_s, cursor.interrupt)
-        timer.daemon = True
-        timer.start()
+        done = threading.Event()
+        limiter = threading.Thread(target=_interrupt, args=(cursor, done, time_limit_s))
+        limiter.start()
         try:
             for _ in range(TRIES):
                 view = make_view()
@@ -96,7 +97,8 @@ class Questions:
         except duckdb.IOException as error:
             raise Unavailable(f"what is kept cannot be read: {error}") from error
         finally:
-            timer.cancel()
+            done.set()
+            limiter.join()
             cursor.close()
         raise Unavailable("the files were rewritten again and again meanwhile; ask again")
 
@@ -111,3 +113,20 @@ class Questions:
             if self._connection is None:
                 self._connection = connect(threads=THREADS)
             return self._connection.cursor()
+
+
+def _interrupt(cursor: "DuckDBPyConnection", done: threading.Event, after_s: float) -> None:
+    """Again and again: between two statements there is nothing that it could interrupt."""
+    wait_s = after_s
+    while not done.wait(wait_s):
+        cursor.interrupt()
+        wait_s = 0.1
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """Which file a name means now; None: there is no such file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino

@@ -10,10 +10,11 @@ from havre.domain.logs import Category
 from havre.domain.ocid import Kind, new_ocid
 from havre.home import Home
 from havre.telemetry import layout
+from havre.telemetry.asking import QueryTooLong, Rows
 from havre.telemetry.collecting import Tally
 from havre.telemetry.conversion import Converter
 from havre.telemetry.layout import Segment
-from havre.telemetry.store import LogStore, QueryTooLong, Rows
+from havre.telemetry.store import LogStore
 
 DEPLOYMENT = new_ocid(Kind.DEPLOYMENT)
 LONG_AGO, FAR_AHEAD = 0, 2**53

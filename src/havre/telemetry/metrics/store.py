@@ -10,7 +10,7 @@ from havre.domain.mql import Selection
 from havre.domain.mql_values import Point, Stream
 from havre.home import Home
 from havre.telemetry import layout
-from havre.telemetry.asking import Questions
+from havre.telemetry.asking import Questions, identity_of
 from havre.telemetry.metrics.points import (
     COLUMNS,
     live_file,
@@ -107,7 +107,7 @@ class _View:
     def __init__(self, folder: Path, from_ms: int, to_ms: int) -> None:
         # In the order in which a point goes: what moves on meanwhile is seen by ``is_current``.
         self._live = live_file(folder)
-        self._identity = _identity(self._live)
+        self._identity = identity_of(self._live)
         closed = layout.closed_files(folder)
         found = layout.counting(layout.segments(folder), closed)
         segments = [each.path for each in found if each.overlaps(from_ms, to_ms)]
@@ -121,7 +121,7 @@ class _View:
         return all(path.exists() for path in self._files)
 
     def is_current(self) -> bool:
-        return _identity(self._live) == self._identity
+        return identity_of(self._live) == self._identity
 
 
 _NOTHING = (
@@ -129,12 +129,3 @@ _NOTHING = (
     + ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in COLUMNS.items())
     + " WHERE false"
 )
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """None: there is no such file."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
