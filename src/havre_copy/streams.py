@@ -22,18 +22,19 @@ class Forgiving(io.FileIO):
         self.lost = 0
 
     def write(self, data):
-        left = memoryview(data).cast("B")
-        size = len(left)
+        size = len(data) if type(data) is bytes else memoryview(data).nbytes
+        done = 0
         try:
-            while left:
-                written = io.FileIO.write(self, left)
+            while done < size:
+                rest = memoryview(data).cast("B")[done:] if done else data
+                written = io.FileIO.write(self, rest)
                 if written is None:
                     break  # somebody has made it one that does not wait
-                left = left[written:]
+                done += written
         except OSError as error:
             if error.errno not in DISK_IS_FULL:
                 raise
-        self.lost += len(left)
+        self.lost += size - done
         return size
 
 
