@@ -254,7 +254,7 @@ class _Stream:
     def _line_of(self, taken: Taken, entry: Printed, now_ms: int) -> str:
         source = taken.source
         return self._line(
-            f"{source.key}/{taken.place.generation}/{entry.at}",
+            f"{source.key}/{taken.place.life}/{entry.at}",
             entry.time_ms,
             now_ms,
             entry.message,

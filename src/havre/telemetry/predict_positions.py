@@ -19,12 +19,12 @@ NAME = "positions.json"
 class Place:
     """Of one file: ``at`` is how far it has been read, in bytes.
 
-    ``generation`` counts how often its name has come to mean another file, or a shorter one.
+    ``life`` counts how often its name has come to mean another file, or a shorter one.
     """
 
     at: int
     inode: int
-    generation: int = 0
+    life: int = 0
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class Positions:
         """Raises OSError; what was stored before is then there still."""
         told: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
         told["files"] = {
-            key: {"at": place.at, "inode": place.inode, "generation": place.generation}
+            key: {"at": place.at, "inode": place.inode, "life": place.life}
             for key, place in self.files.items()
         }
         write_file(folder / NAME, json.dumps(told).encode())

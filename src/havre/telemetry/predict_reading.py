@@ -100,7 +100,7 @@ class PredictReading:
             if place is None:
                 place = Place(at=source.begins, inode=file.inode)
             elif place.inode != file.inode or file.size < place.at:
-                place = Place(0, file.inode, place.generation + 1)
+                place = Place(0, file.inode, place.life + 1)
             elif file.size == place.at and not source.is_over:
                 return None
             positions.files[source.key] = place
