@@ -147,8 +147,8 @@ def _overload_manager() -> dict[str, Any]:
                 connections,
                 "envoy.extensions.resource_monitors.downstream_connections.v3"
                 ".DownstreamConnectionsConfig",
-                # Half of the descriptors are for connections to copies.
-                max_active_downstream_connections=min(MAX_CONNECTIONS, descriptors // 2),
+                # A quarter of the descriptors is for connections to copies: one per request.
+                max_active_downstream_connections=min(MAX_CONNECTIONS, descriptors * 3 // 4),
             ),
         ],
         "actions": [
