@@ -6,7 +6,7 @@ PYTHON ?=
 SEED ?= 1
 MINUTES ?= 5
 
-.PHONY: help quickstart install dev format lint types arrows docs check unit test chaos soak bench bench-quick bench-start bench-whole bench-binary clean
+.PHONY: help quickstart install dev format lint types arrows docs check unit test chaos soak bench bench-quick bench-start bench-whole bench-binary bench-logs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,7 +65,7 @@ soak: dev  ## half an hour of changes and faults under load (SEED=1)
 bench: dev  ## havre and its peers on the same work; ARGS="--servers … --workloads … --rounds 5"
 	@$(BIN)/python -m bench $(ARGS)
 
-bench-quick: dev  ## the same in a few minutes, with granian, FastAPI and mosec
+bench-quick: dev  ## the same on fewer workloads, with granian, FastAPI and mosec
 	@$(BIN)/python -m bench --quick $(ARGS)
 
 bench-start: install  ## how long deployments, and copies that died, take to start
@@ -76,6 +76,11 @@ bench-whole: install  ## a full API, shared memory, big artifacts, where each mi
 	@$(BIN)/python -m bench.shared_memory
 	@$(BIN)/python -m bench.big_artifact
 	@$(BIN)/python -m bench.breakdown
+
+bench-logs: dev  ## what logs and metrics cost, and how long searches take
+	@$(BIN)/python -m bench.log_cost
+	@$(BIN)/python -m bench.log_query
+	@$(BIN)/python -m bench.printing
 
 bench-binary: dev  ## arrays and tables against the same numbers in JSON
 	@$(BIN)/python -m bench.binary_bodies

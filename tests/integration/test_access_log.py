@@ -117,7 +117,7 @@ def test_an_entry_says_what_was_asked_and_who_answered(
     assert (served["method"], served["status"], served["flags"]) == ("POST", 200, None)
     assert (served["bytes_in"], served["bytes_out"]) == (2, 7)
     assert (served["path"], served["protocol"]) == (f"/{deployment}/predict", "HTTP/1.1")
-    assert served["message"] == f"POST /{deployment}/predict HTTP/1.1"
+    assert served["message"] == "POST /predict 1.1"
     assert 0 < served["copy_ms"] <= served["total_ms"] + 1
     assert served["model_ms"] == 0.412
     assert abs(served["time"] - time.time() * 1000) < 60_000

@@ -51,13 +51,16 @@ _ACCESS_FIELDS = {
 # Where no route was found the path says which deployment was meant.
 _MEANT = r"(ocid1\.datasciencemodeldeployment\.[a-z0-9._-]+)/+predict"
 
+# OCI's form of the message, `POST /predict 1.1`, where the path is a deployment's.
+_ASKED = "coalesce(nullif(regexp_extract(path, '/predict.*$'), ''), path)"
+
 _OF_ACCESS = {
     "category": f"'{Category.ACCESS}'",
     "deployment": f"coalesce(deployment, regexp_extract(path, '{_MEANT}', 1))",
     "id": "id",
     "time": "began",
     "ingested": "began + CAST(coalesce(total_ms, 0) AS BIGINT)",
-    "message": "concat_ws(' ', method, path, protocol)",
+    "message": f"concat_ws(' ', method, {_ASKED}, replace(protocol, 'HTTP/', ''))",
     "request": "request",
     "instance": "who[1]",
     "copy": "TRY_CAST(who[2] AS INTEGER)",

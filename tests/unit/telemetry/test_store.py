@@ -64,7 +64,7 @@ def test_an_entry_says_what_the_load_balancer_wrote(home: Home) -> None:
             "id": "id-1",
             "time": 1795600801500,
             "ingested": 1795600801512,
-            "message": f"POST /{DEPLOYMENT}/predict HTTP/1.1",
+            "message": "POST /predict 1.1",
             "request": "request-1",
             "instance": "8b1f0c7a55d2",
             "copy": 1,
