@@ -15,7 +15,7 @@ from havre.domain.logs import Category
 from havre.home import Home
 from havre.telemetry import layout
 from havre.telemetry.collecting import Tally
-from havre.telemetry.conversion import Converter
+from havre.telemetry.conversion import Converter, give_up_oldest
 
 CLOSE_AFTER_S = 10.0
 CLOSE_AT_BYTES = 16 * 1024 * 1024
@@ -115,18 +115,9 @@ class AccessLog:
                 self._losses.told()
         if failure is not None:
             self._not_before = now + AGAIN_S
-            self._bound()
+            waiting = layout.closed_files(self._place).values()
+            give_up_oldest(waiting, self._tally, Category.ACCESS, most_bytes=self._most_bytes)
             raise failure
-
-    def _bound(self) -> None:
-        closed = list(layout.closed_files(self._place).values())
-        while closed and sum(map(_size, closed)) > self._most_bytes:
-            oldest = closed.pop(0)
-            with oldest.open("rb") as file:
-                lost = sum(1 for _ in file)
-            oldest.unlink()
-            self._tally.add("lost", Category.ACCESS, lost)
-            _log.error("%d entries of the access log were given up: %s", lost, oldest.name)
 
 
 class _Losses:

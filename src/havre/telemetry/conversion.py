@@ -7,7 +7,7 @@ removed last, and until then its segments count for nothing (``layout.counting``
 import logging
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,6 +139,20 @@ class Converter:
                 f"? AS time, ? AS ingested, ? AS message, ? AS {ROUTED}",
                 [category, deployment, identity, time_ms, ingested, notice, routed],
             )
+
+
+def give_up_oldest(
+    closed: Iterable[Path], tally: Tally, category: Category, *, most_bytes: int
+) -> None:
+    """Of closed files that cannot be converted, the oldest first, no more than this is kept."""
+    waiting = list(closed)
+    while waiting and sum(path.stat().st_size for path in waiting) > most_bytes:
+        oldest = waiting.pop(0)
+        with oldest.open("rb") as file:
+            lost = sum(1 for _ in file)
+        oldest.unlink()
+        tally.add("lost", category, lost)
+        _log.error("%d entries of the %s log were given up: %s", lost, category, oldest.name)
 
 
 def _write_parquet(

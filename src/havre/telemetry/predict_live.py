@@ -1,6 +1,5 @@
 """The live file of one deployment's predict log: appended to, closed now and then, converted."""
 
-import logging
 import os
 import time
 from pathlib import Path
@@ -9,13 +8,11 @@ from havre.domain.logs import Category
 from havre.durable import sync_folder
 from havre.telemetry import layout
 from havre.telemetry.collecting import Tally
-from havre.telemetry.conversion import Converter
+from havre.telemetry.conversion import Converter, give_up_oldest
 
 CLOSE_AT_BYTES = 16 * 1024 * 1024
 AGAIN_S = 10.0
 """Pause after a conversion that failed."""
-
-_log = logging.getLogger(__name__)
 
 
 class PredictLive:
@@ -101,18 +98,9 @@ class PredictLive:
         except Exception:
             self._tally.add("failed_conversions", Category.PREDICT)
             self._not_before = now + AGAIN_S
-            self._bound()
+            waiting = layout.closed_files(self._folder).values()
+            give_up_oldest(waiting, self._tally, Category.PREDICT, most_bytes=self._most_bytes)
             raise
-
-    def _bound(self) -> None:
-        waiting = list(layout.closed_files(self._folder).values())
-        while waiting and sum(map(_size, waiting)) > self._most_bytes:
-            oldest = waiting.pop(0)
-            with oldest.open("rb") as file:
-                lost = sum(1 for _ in file)
-            oldest.unlink()
-            self._tally.add("lost", Category.PREDICT, lost)
-            _log.error("%d entries of the predict log were given up: %s", lost, oldest.name)
 
 
 def _size(path: Path) -> int:
