@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from havre.domain.printed import LONGEST_LINE, LONGEST_TRACEBACK, Printed, read
@@ -151,6 +151,7 @@ FAKES = [
 ]
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.one_of(
