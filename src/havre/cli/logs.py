@@ -86,10 +86,18 @@ def _query(
     if access != predict:
         conditions.append(f"type = '*.{'access' if access else 'predict'}'")
     if request:
-        conditions.append(f"data.opcRequestId = {quote_text(request)}")
+        conditions.append(of_request(request))
     if grep:
         conditions.append(f"contains_ci(logContent, {quote_text(grep)})")
     return f'search "{deployment["compartmentId"]}" | where {" and ".join(conditions)}'
+
+
+def of_request(request: str) -> str:
+    """A condition on entries; what was printed for several requests together names them all."""
+    named = quote_text(request)[1:-1]
+    shapes = (named, f"{named},*", f"*,{named}", f"*,{named},*")
+    conditions = [f"data.opcRequestId = '{shape}'" for shape in shapes]
+    return f"({' or '.join(conditions)})"
 
 
 def _following(client: Client, query: str, seen: set[str], asked: datetime) -> Iterator[Record]:

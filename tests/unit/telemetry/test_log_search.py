@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from havre.cli.logs import of_request
 from havre.domain.errors import InvalidParameter
 from havre.domain.log_syntax import quote_text, read_query
 from havre.domain.logs import Category, LogAddress, Place
@@ -26,6 +27,7 @@ GROUP = new_ocid(Kind.LOG_GROUP)
 LOGS = {category: new_ocid(Kind.LOG) for category in Category}
 BEGAN_MS = int(datetime(2026, 11, 25, 10, tzinfo=UTC).timestamp() * 1000)
 STATUSES = (200, 200, 200, 404, 500, 503)
+OF_LINES = {1: "request-1,request-2", 2: "request-4"}
 LINES = ("loaded in 3 ms", "100% of it_s 'rows' are C:\\odd*", "Traceback: ValueError")
 
 
@@ -63,7 +65,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> LogSearch:
             "time": BEGAN_MS + 1000 * number,
             "ingested": BEGAN_MS + 1000 * number + 500,
             "message": line,
-            **({"request": "request-4"} if number == 2 else {}),
+            **({"request": OF_LINES[number]} if number in OF_LINES else {}),
         }
         for number, line in enumerate(LINES)
     ]
@@ -92,6 +94,16 @@ def numbers(rows: list[dict[str, Any]], category: str = "access") -> set[int]:
     found = [each.split("-") for each in ids(rows)]
     assert all(kind == category for kind, _ in found), found
     return {int(number) for _, number in found}
+
+
+def test_what_is_of_a_request_is_found_by_its_id_alone_or_among_others(search):
+    for request, found in (
+        ("request-1", {"access-1", "predict-1"}),
+        ("request-2", {"access-2", "predict-1"}),
+        ("request-4", {"access-4", "predict-2"}),
+        ("request-", set()),
+    ):
+        assert set(ids(ask(search, f"where {of_request(request)}"))) == found
 
 
 def test_an_access_entry_is_a_record_of_oci(search):
