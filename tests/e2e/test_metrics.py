@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -191,16 +192,21 @@ def _on_a_terminal(server: HavreServer, *words: str) -> str:
         stdout=theirs,
         stderr=theirs,
         env={**server.environment, "TERM": "xterm", "COLUMNS": "160"},
+        # A shell lets what it runs in the background ignore Ctrl-C, and so would all below it.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     ) as process:
         os.close(theirs)
         shown = b""
         deadline = time.monotonic() + COUNTED_WITHIN_S
-        while b"ACTIVE" not in shown:
-            assert time.monotonic() < deadline, shown
-            ready, _, _ = select.select([ours], [], [], 1)
-            shown += os.read(ours, 65536) if ready else b""
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=20) == 0
+        try:
+            while b"ACTIVE" not in shown:
+                assert time.monotonic() < deadline, shown
+                ready, _, _ = select.select([ours], [], [], 1)
+                shown += os.read(ours, 65536) if ready else b""
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=20) == 0
+        finally:
+            process.kill()
     os.close(ours)
     return shown.decode()
 
