@@ -121,21 +121,29 @@ class Copies:
             self.connections.bury(number, has_served=True)
 
     def drain(self):
-        """The queue takes no more: copies end when it is empty. Those that still load end now."""
+        """The queue takes no more: copies end when it is empty. Those that still load end now,
+        where others are ready; and where none stays up, or has ever been ready, all is over.
+        """
         self.draining = True
         self.connections.drain()
-        if not self.ready:
+        if self.ready:
+            self._end_loading()
+        elif not self.ever_ready or self.failing():
             self.dismiss()
-        for pid, number in self._pids.items():
-            if self.table.slots[number].words[slots.STATE] == slots.LOADING:
-                self._sentenced[pid] = "not needed any more"
-                os.kill(pid, signal.SIGKILL)
+        # Else they have died just now, told to leave as we were, perhaps: the next serve the rest.
 
     def dismiss(self):
         """Let all copies leave, and fork no more."""
         if not self.drained:
             self.drained = True
             self.connections.dismiss()
+            self._end_loading()
+
+    def _end_loading(self):
+        for pid, number in self._pids.items():
+            if self.table.slots[number].words[slots.STATE] == slots.LOADING:
+                self._sentenced[pid] = "not needed any more"
+                os.kill(pid, signal.SIGKILL)
 
     def next_wake(self):
         """When something may have to be done though nothing happens: monotonic ns."""

@@ -282,15 +282,7 @@ def test_an_orphan_finishes_its_request_before_it_leaves(launch):
 def test_a_drain_serves_what_is_in_the_queue(launch, how):
     score = "import time\ndef predict(data):\n    time.sleep(0.1)\n    return data"
     instance = launch(score).ready()
-    connections = []
-    for number in range(12):
-        connection = instance.connect()
-        body = b"%d" % number
-        connection.sendall(
-            b"POST /predict HTTP/1.1\r\ncontent-type: application/json\r\n"
-            b"content-length: %d\r\n\r\n%s" % (len(body), body)
-        )
-        connections.append(connection)
+    connections = [asking(instance, number) for number in range(12)]
     if how == "SIGTERM":
         instance.process.terminate()
     else:
@@ -298,11 +290,39 @@ def test_a_drain_serves_what_is_in_the_queue(launch, how):
     wait_until(lambda: instance.state["phase"] == "draining")
     with pytest.raises(OSError, match="refused"):
         instance.connect()
+    all_are_answered(connections)
+    assert instance.process.wait(20) == 0
+
+
+def test_a_drain_waits_for_copies_that_left_before_it_was_known(launch):
+    """As when a service manager ends them all, and the keeper hears of it last."""
+    score = "import socket\nkept = socket.socketpair()\n"  # so each copy loads its own
+    score += "import time\ntime.sleep(0.5)\ndef predict(data): return data"
+    instance = launch(score).ready()
+    for pid in instance.copies():
+        os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: instance.ask("status")["ready"] == 0)
+    connections = [asking(instance, number) for number in range(4)]
+    instance.process.terminate()
+    all_are_answered(connections)
+    assert instance.process.wait(20) == 0
+
+
+def asking(instance, number):
+    connection = instance.connect()
+    body = b"%d" % number
+    connection.sendall(
+        b"POST /predict HTTP/1.1\r\ncontent-type: application/json\r\n"
+        b"content-length: %d\r\n\r\n%s" % (len(body), body)
+    )
+    return connection
+
+
+def all_are_answered(connections):
     for number, connection in enumerate(connections):
         answer = connection.makefile("rb").read()
         connection.close()
         assert answer.endswith(b"\r\n\r\n%d" % number), number
-    assert instance.process.wait(20) == 0
 
 
 def test_a_model_that_dies_while_loading_in_copies_fails(launch):
