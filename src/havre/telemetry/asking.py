@@ -82,7 +82,8 @@ class Questions:
                     answer = cursor.execute(sql, list(parameters))
                     rows = answer.fetchmany(limit + 1)
                 except duckdb.IOException:
-                    if view.is_there():
+                    # A live file may have gone, and another of its name have come.
+                    if view.is_there() and view.is_current():
                         raise
                     continue  # a file went away: what it held is in another by now
                 if view.is_current():
