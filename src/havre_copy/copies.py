@@ -12,6 +12,7 @@ from time import monotonic_ns
 from typing import NamedTuple
 
 from havre_copy import memory, slots
+from havre_copy.capture import Capturing
 from havre_copy.deaths import (
     STAYS_UP_S,
     TOO_MANY_DEATHS,
@@ -46,6 +47,7 @@ class Copies:
     def __init__(self, *, spec, journal, body):
         self.table = slots.Table(spec.copies)
         self.recorder = Recorder(self.table)
+        self.capturing = Capturing(self.table)
         self.marks = Marks(spec.output, self.table)
         self.limits = Limits(spec)
         self.restarts = 0

@@ -35,6 +35,7 @@ from havre_copy.streams import flush_user_output, take_over
 
 LISTENER = 3
 CONTROL = 4
+OPS = "status, check, sample, record, recorded, capture"
 
 
 def main(launcher, arguments):
@@ -86,6 +87,7 @@ class Keeper:
             self._status.notes = carried["notes"]
             self._copies.restarts = carried["restarts"]
             self._copies.recorder.keep(carried["recording"])
+            self._copies.capturing.set(*carried["capturing"])
 
     def run(self):
         self._status.write()
@@ -142,6 +144,7 @@ class Keeper:
             "notes": self._status.notes + ["copies are not forked from a loaded keeper: %s" % why],
             "restarts": self._copies.restarts,
             "recording": self._copies.recorder.most,
+            "capturing": [self._copies.capturing.percent, self._copies.capturing.redact],
             "connections": self._connections.carry() if self._connections is not None else [],
         }
         flush_user_output()
@@ -279,10 +282,12 @@ class Keeper:
             reply({"sample": sample and sample.told()})
         elif op == "record":
             self._record(request, reply)
+        elif op == "capture":
+            self._capture(request, reply)
         elif op == "recorded":
             reply(self._copies.recorder.page(request.get("before")))
         else:
-            reply({"error": "op must be status, check, sample, record or recorded, not %r" % (op,)})
+            reply({"error": "op must be one of %s, not %r" % (OPS, op)})
 
     def _sample(self):
         return read_sample(self._spec.artifact, self._spec.max_body)
@@ -293,6 +298,14 @@ class Keeper:
             reply({"error": "record needs most: how many requests are to be kept, 0 for none"})
             return
         self._copies.recorder.keep(most)
+        reply(self._status.report(self._copies))
+
+    def _capture(self, request, reply):
+        try:
+            self._copies.capturing.set(request.get("percent"), request.get("redact", []))
+        except ValueError as error:
+            reply({"error": "capture: %s" % error})
+            return
         reply(self._status.report(self._copies))
 
     def _fail(self, reason, cause=None):

@@ -98,6 +98,10 @@ class Marks:
             file = "copy-%d.%d.log" % (number, time() * 1000)
             self._paths[number] = os.path.join(self._folder, file)
 
+    def path(self, number):
+        """Of that file; empty where there is none."""
+        return self._paths.get(number, "")
+
     def open(self, number, journal):
         """In the child: its Output."""
         path = self._paths.get(number)

@@ -13,7 +13,7 @@ from struct import Struct
 from time import monotonic_ns
 from typing import NamedTuple
 
-from havre_copy.slots import OLDEST, RECORD, SINCE, TOOK, WRITTEN
+from havre_copy.slots import KEEP, OLDEST, RECORDED, SINCE, TOOK, WRITTEN
 
 RING_BYTES = 1024 * 1024  # a copy; what is larger with its answer is not kept
 PAGE_BYTES = 4 * 1024 * 1024  # of records told at once
@@ -135,7 +135,7 @@ class Recorder:
             self._since = monotonic_ns()
         self.most = most
         for slot in self._slots:
-            slot.words[RECORD] = most
+            slot.words[KEEP] = slot.words[KEEP] & ~RECORDED | (RECORDED if most else 0)
 
     def page(self, before=None):
         """As the control socket tells it: as many as fit a page, newest first.

@@ -4,6 +4,7 @@ import json
 import os
 
 from havre_copy import childhood, proof, scoring, slots
+from havre_copy.capture import SUFFIX, Capture
 from havre_copy.encoding import fastest_codec
 from havre_copy.fair_queue import NO_QUEUE, READ_AT_ONCE
 from havre_copy.faults import LoadFailed, full_traceback
@@ -48,6 +49,7 @@ class Roles:
             slot=slot,
             hand=self.connections.hand(number),
             ring=copies.recorder.rings[number],
+            capture=Capture(_beside(copies.marks.path(number)), copies.capturing.memory),
             output=output,
             scorer=scorer,
             journal=journal,
@@ -77,6 +79,7 @@ class Roles:
             slot=slot,
             hand=NO_QUEUE,
             ring=None,
+            capture=None,
             output=Shared(),
             scorer=self._loaded(journal),
             journal=journal,
@@ -110,3 +113,8 @@ class Roles:
         except OSError:
             pass  # the keeper is dead: serve on
         os.close(self.tell)
+
+
+def _beside(path):
+    """The file of captured requests beside the one of what the copy prints."""
+    return path and os.path.splitext(path)[0] + SUFFIX

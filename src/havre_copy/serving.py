@@ -21,8 +21,9 @@ from havre_copy.slots import (
     BUSY,
     FAILED,
     IDLE,
+    KEEP,
     PRINTED,
-    RECORD,
+    RECORDED,
     SINCE,
     STATE,
     STREAMING,
@@ -38,14 +39,15 @@ _PLAIN = frozenset({dict, list, str, int, float, bool, type(None)})
 class Copy:
     """Serves requests with a loaded ``scorer``.
 
-    ``slot``, ``hand``, ``ring`` and ``output`` are its own.
+    ``slot``, ``hand``, ``ring``, ``capture`` and ``output`` are its own.
     """
 
     def __init__(
-        self, *, name, slot, hand, ring, output, scorer, codec, journal, max_body, batching
+        self, *, name, slot, hand, ring, capture, output, scorer, codec, journal, max_body, batching
     ):
         self._slot = slot
         self._ring = ring
+        self._capture = capture
         self._words = slot.words
         self._output = output
         self._mark = output.mark
@@ -69,6 +71,7 @@ class Copy:
                 self._batching,
                 slot=self._slot,
                 output=self._output,
+                capture=self._capture,
                 journal=self._journal,
                 bodies=self._bodies,
             ).serve(queue)
@@ -170,8 +173,8 @@ class Copy:
         words[STATE] = WRITING
         self._wire.answer(connection, kind, body, request, more)
         words[ANSWERED] += 1
-        if words[RECORD]:
-            self._ring.add(request, 200, body)
+        if words[KEEP]:
+            self._keep(request, 200, kind, body)
 
     def _stream(self, connection, request, result):
         """Send parts as they are produced. A failure before the first is a plain 500."""
@@ -210,6 +213,8 @@ class Copy:
                 self._tell(request, failure, "failed in mid-stream")
             self._wire.end_stream(connection, failure and describe(failure))
             words[ANSWERED] += 1
+            if words[KEEP]:
+                self._keep(request, 200, kind, None)
         finally:
             try:
                 parts.close()
@@ -268,8 +273,16 @@ class Copy:
             message = describe(error)
             self._tell(request, error, "raised")
         body = self.refuse(connection, request, Refused(500, "InternalServerError", message))
-        if words[RECORD] and not request.stream:
-            self._ring.add(request, 500, body)
+        if words[KEEP]:
+            self._keep(request, 500, wire.JSON, body)
+
+    def _keep(self, request, status, kind, answer):
+        """Of a request that has been answered; ``answer`` is None if it was a stream."""
+        keep = self._words[KEEP]
+        if keep & RECORDED and not request.stream:
+            self._ring.add(request, status, answer)
+        if keep > RECORDED:
+            self._capture.add(keep >> 1, request, status, kind, answer)
 
     def _tell(self, request, error, what):
         self._journal.say(

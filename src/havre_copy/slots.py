@@ -11,7 +11,8 @@ from time import monotonic_ns
 PID, STATE, SINCE, ACTIVITY = range(4)
 ANSWERED = 4  # answers sent
 FAILED = 5  # those with a 500, and requests that died with their copy
-RECORD = 6  # how many requests are wanted in memory; 0: none is kept. Written by the keeper
+KEEP = 6  # what is kept of requests, 0: nothing. RECORDED: in memory; the bits above it: captured
+RECORDED = 1  # written by the keeper, as those above it: which way to capture, see capture.py
 WRITTEN, OLDEST = 7, 8  # of its ring of records, in bytes since its first: see recording.py
 TOOK = 9  # ns that the last predict() took, whether it returned or raised
 SPENT = 10  # ns in calls of predict() that returned, for each request that one answered

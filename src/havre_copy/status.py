@@ -56,6 +56,10 @@ class Status:
                 "total_s": table.total(slots.SPENT) / 1e9 if table is not None else 0.0,
             },
             "recording": copies.recorder.most if copies is not None else 0,
+            "capturing": {
+                "percent": copies.capturing.percent if copies is not None else 0,
+                "redact": copies.capturing.redact if copies is not None else [],
+            },
             "mode": self.mode,
             "notes": list(self.notes),
             "shared_bytes": shared,

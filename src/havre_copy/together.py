@@ -20,7 +20,7 @@ _Waiting = namedtuple("_Waiting", "connection place request data form rows")
 class Together:
     """One copy's way with several requests. ``batching`` says which, and how many."""
 
-    def __init__(self, copy, batching, *, slot, output, journal, bodies):
+    def __init__(self, copy, batching, *, slot, output, capture, journal, bodies):
         self._copy = copy
         self._most = batching.size
         self._delay_s = batching.delay_s
@@ -28,6 +28,7 @@ class Together:
         self._slot = slot
         self._words = slot.words
         self._output = output
+        self._capture = capture
         self._journal = journal
         self._bodies = bodies
 
@@ -48,6 +49,7 @@ class Together:
         """Answer ``[(connection, first bytes, place), …]``, and give their connections back."""
         batches = {}
         size = 0
+        self._capture.hold()
         for connection, data, place in taken:
             one = self._read(queue, connection, data, place)
             if one is None:
@@ -58,6 +60,7 @@ class Together:
                 self._answer_all(queue, batches)
                 size = 0
         self._answer_all(queue, batches)
+        self._capture.release()
 
     def _answer_all(self, queue, batches):
         for key, batch in batches.items():

@@ -15,6 +15,7 @@ from tests.supervisor_bench import SupervisorBench
 
 from havre.domain.errors import EngineFault
 from havre.domain.instance import CheckAnswer, CheckRequest, InstanceSpec, InstanceStatus
+from havre.domain.policy import Capture
 from havre.domain.states import InstancePhase
 from havre.engines.base import Engine
 from havre.engines.fake import FakeEngine, Script, echo
@@ -327,6 +328,9 @@ def test_live_requests_are_counted_and_kept_if_wanted(bench: Bench) -> None:
     assert 0 < status.latency.quantile(0.5) < 5
     bench.engine.record(spec.id, 0)
     assert bench.engine.recorded(spec.id) == []
+    for wanted in (Capture(12.5, ("name", "e-mail")), Capture()):
+        bench.engine.capture(spec.id, wanted)
+        assert bench.engine.inspect(spec.id).capture == wanted
 
 
 def test_what_is_not_ready_cannot_be_asked(bench: Bench) -> None:
@@ -338,6 +342,7 @@ def test_what_is_not_ready_cannot_be_asked(bench: Bench) -> None:
             bench.engine.sample,
             lambda asked: bench.engine.record(asked, 5),
             bench.engine.recorded,
+            lambda asked: bench.engine.capture(asked, Capture(5.0)),
         ):
             with pytest.raises(EngineFault, match=instance_id):
                 ask(instance_id)

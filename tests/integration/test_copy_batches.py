@@ -45,12 +45,18 @@ def files(sample: str = SAMPLE, score: str = SCORE) -> dict[str, str]:
     return {"score.py": score, "test_input.json": sample}
 
 
+def printed(instance: Instance) -> str:
+    """By the keeper, and by copies that have files of their own."""
+    own = (instance.folder / "output").glob("*.log")
+    return instance.log + "".join(path.read_text() for path in own)
+
+
 @contextmanager
 def closed_gate(instance: Instance) -> Iterator[None]:
     """The only copy is kept busy meanwhile, so that what is sent waits."""
     gate = instance.folder / "gate"
     answer = in_background(lambda: instance.post("wait"))
-    wait_until(lambda: instance.log.count("waits") > gate.exists())
+    wait_until(lambda: printed(instance).count("waits") > gate.exists())
     try:
         yield
     finally:
@@ -219,3 +225,20 @@ def test_a_delay_gathers_what_is_not_there_yet(launch):
     assert first().json == [2]
     assert second().json == [3]
     assert len(rows_of_calls(instance)) - before <= 2
+
+
+def test_each_request_of_a_batch_is_captured_by_itself(launch):
+    instance = started(launch, files(), output="output")
+    instance.ask("capture", percent=100)
+    asks = [lambda n=n: instance.post([[n, 1]]) for n in range(10)]
+    answers = all_at_once(instance, asks)
+    assert [answer.json for answer in answers] == [[n + 1] for n in range(10)]
+
+    def captured() -> list[dict]:
+        found = (instance.folder / "output").glob("*.captured")
+        return [json.loads(line) for path in found for line in path.read_bytes().splitlines()]
+
+    wait_until(lambda: len(captured()) == 11)  # the one that had closed the gate is another
+    pairs = {line["request"]["text"]: line["response"]["text"] for line in captured()}
+    for n in range(10):
+        assert json.loads(pairs[json.dumps([[n, 1]])]) == [n + 1]

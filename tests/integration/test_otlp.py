@@ -259,7 +259,7 @@ def test_segments_that_were_merged_meanwhile_are_not_sent_again(
     place.segment("two")
     folder = layout.folder(place.home, Category.PREDICT, place.deployment)
     parts = layout.segments(folder)
-    place.converter.merge(parts)
+    place.converter.merge(Category.PREDICT, parts)
     for part in parts:
         part.path.unlink()
     wait_until(lambda: look() or len(receiver.logs) > 1)

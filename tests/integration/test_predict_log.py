@@ -22,7 +22,7 @@ from havre.home import Home
 from havre.telemetry import layout, output_files
 from havre.telemetry.collecting import Tally
 from havre.telemetry.conversion import Converter
-from havre.telemetry.predict_log import PredictLog
+from havre.telemetry.instance_files import InstanceFiles
 from havre.telemetry.store import LogStore
 
 INSTANCE = "8b1f0c7a55d2"
@@ -75,10 +75,10 @@ class Place:
     def log(self) -> Path:
         return layout.folder(self.home, Category.PREDICT, self.deployment)
 
-    def begin(self, **changed: Any) -> PredictLog:
+    def begin(self, **changed: Any) -> InstanceFiles:
         stated = {"lines_per_second": 1000, "retention_days": 30, "most_bytes": 10**9}
         converter = Converter(self.home, self.tally)
-        self.collector = PredictLog(
+        self.collector = InstanceFiles(
             self.home, converter, self.tally, look_s=0.0, **{**stated, **changed}
         )
         return self.collector
@@ -109,7 +109,7 @@ class Place:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     # Nobody is to be waited for here: what no mark has followed at the second look is no request's.
     for name in ("HOLD_S", "KEEPER_HOLD_S"):
-        monkeypatch.setattr(f"havre.telemetry.predict_reading.{name}", 0.0)
+        monkeypatch.setattr(f"havre.telemetry.reading.{name}", 0.0)
     place = Place(tmp_path / "h")
     yield place
     place.store.close()
@@ -150,7 +150,7 @@ def test_an_entry_says_what_was_printed_by_whom_for_which_request(place: Place) 
 def test_what_is_left_of_an_instance_is_read_and_removed(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("havre.telemetry.predict_log.GONE_FOR_S", 0.0)
+    monkeypatch.setattr("havre.telemetry.instance_files.GONE_FOR_S", 0.0)
     died, lives = place.copy(0, since=1764100000000), place.copy(0, since=1764100000001)
     died.prints("last words without an end")
     lives.prints("first\n")
@@ -250,7 +250,7 @@ def test_a_full_disk_loses_nothing_but_a_flood_and_says_so(
     few.ends_request("R1")
     many.prints("many\n" * 5000 + ("y" * 999 + "\n") * 7000)
     many.ends_request("R2")
-    monkeypatch.setattr("havre.telemetry.predict_live.os.fdatasync", full)
+    monkeypatch.setattr("havre.telemetry.live_file.os.fdatasync", full)
     wait_until(lambda: place.look() or many.path.stat().st_blocks * 512 < 3.2 * 2**20)
     assert place.messages() == []
     lost = place.tally["lost", "predict"]
@@ -311,9 +311,9 @@ from pathlib import Path
 from havre.home import Home
 from havre.telemetry.collecting import Tally
 from havre.telemetry.conversion import Converter
-from havre.telemetry.predict_log import PredictLog
+from havre.telemetry.instance_files import InstanceFiles
 home, tally = Home(Path(sys.argv[1])), Tally()
-log = PredictLog(home, Converter(home, tally), tally, lines_per_second=10**6, retention_days=30,
+log = InstanceFiles(home, Converter(home, tally), tally, lines_per_second=10**6, retention_days=30,
                  most_bytes=10**9, look_s=0.0, close_after_s=0.05)
 while True:
     log.collect(time.time_ns() // 10**6)

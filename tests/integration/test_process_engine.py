@@ -24,7 +24,7 @@ from havre.domain.states import InstancePhase
 from havre.engines.process import ProcessEngine
 from havre.telemetry.collecting import Tally
 from havre.telemetry.conversion import Converter
-from havre.telemetry.predict_log import PredictLog
+from havre.telemetry.instance_files import InstanceFiles
 from havre.telemetry.store import LogStore
 
 ECHO = """
@@ -135,7 +135,7 @@ def predict(data):
     assert outside.exists()
     home.telemetry.mkdir(exist_ok=True)
     tally = Tally()
-    collector = PredictLog(
+    collector = InstanceFiles(
         home,
         Converter(home, tally),
         tally,

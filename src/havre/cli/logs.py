@@ -25,8 +25,6 @@ MOST_AT_ONCE = 10_000
 
 _SPAN = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_UNFIT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""What a terminal takes for commands: models print whatever they like."""
 
 Record = dict[str, Any]
 
@@ -65,7 +63,7 @@ def logs(
     now = datetime.now(UTC)
     query = _query(deployment, access=access, predict=predict, grep=grep, request=request)
     newest = f"{query} | sort by datetime desc | limit {lines}"
-    begin = _moment(since, now)
+    begin = moment(since, now)
     with output.progress("searching the logs"):
         known = _latest(client, query, now) if follow else []
         found = client.search_logs(newest, since=begin, until=now, most=lines)
@@ -124,8 +122,8 @@ def _latest(client: Client, query: str, asked: datetime) -> list[Record]:
     return client.search_logs(query, since=asked - OVERLAP, until=until, most=MOST_AT_ONCE)
 
 
-def _moment(text: str, now: datetime) -> datetime:
-    """Raises InvalidParameter."""
+def moment(text: str, now: datetime) -> datetime:
+    """What --since means. Raises InvalidParameter."""
     if match := _SPAN.fullmatch(text):
         return now - timedelta(**{_UNITS[match[2]]: int(match[1])})
     try:
@@ -143,7 +141,7 @@ def _show(record: Record, *, as_json: bool) -> None:
         typer.echo(json.dumps(record))
         return
     content = record["logContent"]
-    typer.echo(f"{content['time']}  {_UNFIT.sub('�', _tell(content))}")
+    typer.echo(f"{content['time']}  {output.fit_for_terminal(_tell(content))}")
 
 
 def _tell(content: Record) -> str:

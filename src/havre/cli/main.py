@@ -9,6 +9,7 @@ import sys
 import typer
 
 from havre.cli import (
+    captured,
     deployments,
     doctor,
     logs,
@@ -29,7 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (server, quickstart, deployments, top, logs, verify, doctor, oci_config):
+for module in (server, quickstart, deployments, top, logs, captured, verify, doctor, oci_config):
     module.register(app)
 app.add_typer(environments_app, name="env")
 

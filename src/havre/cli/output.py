@@ -1,6 +1,7 @@
 """How commands speak: results on standard output, progress and errors on standard error."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Protocol
@@ -10,6 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_UNFIT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What a terminal takes for commands."""
 
 WIDEST = 10_000
 """Columns of a table that is not folded."""
@@ -46,6 +50,11 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def fit_for_terminal(text: str) -> str:
+    """What others wrote, which may be anything."""
+    return _UNFIT.sub("�", text)
 
 
 def print_fault(sentence: str) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from havre.domain.latency import Latency
+from havre.domain.policy import NO_CAPTURE, Capture
 from havre.domain.states import InstancePhase
 
 
@@ -44,7 +45,7 @@ class InstanceStatus:
     ``failed`` the 500s and the requests that died with their copy, ``latency`` the predictions;
     of an instance whose keeper is dead they are what it last wrote down, which may be less than was
     seen before. ``streaming`` of the busy copies are sending a stream. ``recording`` is how many
-    requests it was asked to keep (`Engine.record`).
+    requests it was asked to keep (`Engine.record`), ``capture`` what it was asked to capture.
     """
 
     id: str
@@ -66,6 +67,7 @@ class InstanceStatus:
     streaming: int = 0
     latency: Latency = field(default=Latency())
     recording: int = 0
+    capture: Capture = NO_CAPTURE
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,10 @@
 """Names of the files that an instance's output lies in, for who writes them and who reads them.
 
 While it runs, each copy writes a file ``copy-<number>.<epoch ms>.log`` in the instance's own
-folder, and the keeper one in the server's: ``<instance>.log``. When the instance is gone, its
-copies' files lie beside that one, ``<instance>.`` before their names. ``<instance>.json`` says
-whose they are, for as long as anything of it has not been read.
+folder, and another in ``.captured`` where requests are captured; the keeper writes one in the
+server's: ``<instance>.log``. When the instance is gone, its copies' files lie beside that one,
+``<instance>.`` before their names. ``<instance>.json`` says whose they are, for as long as anything
+of it has not been read.
 """
 
 import re
@@ -11,7 +12,7 @@ import re
 MOST_FILES = 256
 """Of copies' files at once; the folder is the model's own, and may hold anything."""
 
-_COPY = re.compile(r"copy-(\d{1,4})\.(\d{13})\.log")
+_COPY = re.compile(r"copy-(\d{1,4})\.(\d{13})\.(log|captured)")
 _ABOUT = re.compile(r"([A-Za-z0-9]{1,32})\.json")
 
 
@@ -19,6 +20,11 @@ def copy_of(name: str) -> tuple[int, int] | None:
     """Number of the copy and epoch ms of its start; None if no copy's file has such a name."""
     match = _COPY.fullmatch(name)
     return (int(match[1]), int(match[2])) if match else None
+
+
+def is_capture(name: str) -> bool:
+    """Of a copy's file: whether it holds captured requests, and not what was printed."""
+    return name.endswith(".captured")
 
 
 def of_keeper(instance_id: str) -> str:

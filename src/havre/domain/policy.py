@@ -1,7 +1,8 @@
-"""How careful a rollout is: what the owner of a deployment writes in its freeform tags.
+"""How careful a rollout is, and what is captured: the freeform tags of a deployment.
 
 ``havre-replay``: "50", "50 equal=95% slowdown=2". ``havre-canary``: "5%/30s 25%/60s errors=1%".
 ``havre-idempotent``: "true". "off" turns off what the server's settings ask for.
+``havre-capture``: "5" (percent); ``havre-capture-redact``: "name, email".
 """
 
 import re
@@ -14,9 +15,12 @@ from havre.domain.errors import InvalidParameter
 REPLAY_TAG = "havre-replay"
 CANARY_TAG = "havre-canary"
 IDEMPOTENT_TAG = "havre-idempotent"
+CAPTURE_TAG = "havre-capture"
+REDACT_TAG = "havre-capture-redact"
 OFF = "off"
 
 MOST_REPLAYED = 1000
+MOST_REDACTED = 64
 LONGEST_PAUSE_S = 24 * 3600.0
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _STEP = re.compile(r"(\d{1,2})%/(\d{1,5}(?:\.\d{1,3})?)([smh])", re.ASCII)
@@ -67,12 +71,27 @@ class Canary:
 
 
 @dataclass(frozen=True, slots=True)
+class Capture:
+    """Keep ``percent`` of the requests with their answers; 0: none.
+
+    ``redact``: names of fields that are blotted out before anything is kept.
+    """
+
+    percent: float = 0.0
+    redact: tuple[str, ...] = ()
+
+
+NO_CAPTURE = Capture()
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutPolicy:
     """``is_idempotent``: a prediction may be repeated when a copy dies under it."""
 
     replay: Replay | None = None
     canary: Canary | None = None
     is_idempotent: bool = False
+    capture: Capture = NO_CAPTURE
 
 
 def read_policy(tags: Mapping[str, str], *, replay: str = "", canary: str = "") -> RolloutPolicy:
@@ -89,10 +108,13 @@ def read_policy(tags: Mapping[str, str], *, replay: str = "", canary: str = "") 
             problems.append(f"the tag {tag}: {error.message}")
             return None
 
+    percent = read(CAPTURE_TAG, OFF, _read_percent)
+    redact = read(REDACT_TAG, "", _read_names)
     policy = RolloutPolicy(
         read(REPLAY_TAG, replay, read_replay),
         read(CANARY_TAG, canary, read_canary),
         bool(read(IDEMPOTENT_TAG, "false", _read_flag)),
+        Capture(percent, redact or ()) if percent else NO_CAPTURE,
     )
     if problems:
         raise InvalidParameter(problems)
@@ -139,6 +161,28 @@ def read_canary(text: str) -> Canary | None:
             'or "off"'
         )
     return Canary(steps, **limits)
+
+
+def _read_percent(text: str) -> float:
+    if text == OFF:
+        return 0.0
+    percent = float(text) if _NUMBER.fullmatch(text) else 0.0
+    if not 0 < percent <= 100:
+        raise InvalidParameter(
+            f"{text!r} must be a share of the requests in percent, above 0 and at most 100, like "
+            '"5" or "0.1", or "off"'
+        )
+    return percent
+
+
+def _read_names(text: str) -> tuple[str, ...]:
+    names = [name.strip() for name in text.split(",")] if text.strip() else []
+    if len(names) > MOST_REDACTED or not all(names):
+        raise InvalidParameter(
+            f"{text!r} must be names of fields with commas between, at most {MOST_REDACTED}, like "
+            '"name, email"'
+        )
+    return tuple(names)
 
 
 def _read_flag(text: str) -> bool:

@@ -45,6 +45,16 @@ class Printed:
     requests: tuple[str, ...]
     lines: int
 
+    @property
+    def size(self) -> int:
+        """Characters."""
+        return len(self.message)
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """Columns of what is kept."""
+        return {"message": self.message, "request": ",".join(self.requests)}
+
 
 @dataclass(frozen=True, slots=True)
 class _Mark:

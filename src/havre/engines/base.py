@@ -14,6 +14,7 @@ from havre.domain.instance import (
     InstanceStatus,
     RecordedRequest,
 )
+from havre.domain.policy import Capture
 
 
 class Engine(Protocol):
@@ -69,6 +70,12 @@ class Engine(Protocol):
 
     def recorded(self, instance_id: str) -> list[RecordedRequest]:
         """Those kept, of all copies, the oldest first; they stay. Raises EngineFault as `check`."""
+
+    def capture(self, instance_id: str, wanted: Capture) -> None:
+        """From now on write these requests with their answers where the telemetry process collects
+        them. `InstanceStatus.capture` shows it. An instance that an earlier version of havre
+        started captures none. Raises EngineFault as `check`.
+        """
 
     def changes(self) -> Iterator[str]:
         """Ids of instances that may have changed by themselves, as it happens, without end.

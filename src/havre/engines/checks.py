@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from havre.domain.instance import CheckAnswer, CheckRequest, RecordedRequest
+from havre.domain.policy import Capture
 from havre.engines import keeper
 
 MOST_AT_ONCE = 128
@@ -62,6 +63,11 @@ def recorded(control: Path) -> list[RecordedRequest]:
         before = page.get("before")
         if before is None or len(found) >= int(page["most"]):
             return found[: int(page.get("most", 0))][::-1]
+
+
+def capture(control: Path, wanted: Capture) -> None:
+    asked = {"op": "capture", "percent": wanted.percent, "redact": list(wanted.redact)}
+    _ask(control, asked, may_be_unknown=True)
 
 
 def _batches(requests: Sequence[CheckRequest]) -> Iterator[list[CheckRequest]]:

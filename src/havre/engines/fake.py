@@ -20,6 +20,7 @@ from havre.domain.instance import (
     RecordedRequest,
 )
 from havre.domain.latency import BOUNDS_S, BUCKETS, Latency
+from havre.domain.policy import NO_CAPTURE, Capture
 from havre.domain.states import InstancePhase
 
 
@@ -60,6 +61,7 @@ class _Run:
     failed: int = 0
     latency: Latency = field(default=Latency())
     recording: int = 0
+    capture: Capture = NO_CAPTURE
     recorded: list[RecordedRequest] = field(default_factory=list)
 
 
@@ -178,6 +180,11 @@ class FakeEngine:
             self._check_reachable()
             return list(self._ready(instance_id).recorded)
 
+    def capture(self, instance_id: str, wanted: Capture) -> None:
+        with self._lock:
+            self._record("capture", instance_id)
+            self._ready(instance_id).capture = wanted
+
     def changes(self) -> Iterator[str]:
         """Nothing changes by itself here that a test does not know of."""
         return iter(())
@@ -220,6 +227,7 @@ class FakeEngine:
             streaming=min(run.streaming, run.busy) if serves else 0,
             latency=run.latency,
             recording=run.recording,
+            capture=run.capture,
         )
 
     def _phase(self, run: _Run) -> tuple[InstancePhase, str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from havre.domain.instance import InstanceSpec
 from havre.domain.latency import BUCKETS, Latency
+from havre.domain.policy import NO_CAPTURE, Capture
 
 PROTOCOL = 1
 ANSWER_WITHIN_S = 1.0
@@ -56,6 +57,7 @@ class KeeperState:
     streaming: int = 0
     latency: Latency = field(default=Latency())
     recording: int = 0
+    capture: Capture = NO_CAPTURE
 
     @classmethod
     def from_json(cls, told: dict[str, Any]) -> "KeeperState":
@@ -78,6 +80,7 @@ class KeeperState:
             streaming=int(told.get("streaming", 0)),
             latency=_latency(told.get("latency", {})),
             recording=int(told.get("recording", 0)),
+            capture=_capture(told.get("capturing", {})),
         )
 
 
@@ -181,3 +184,8 @@ def _latency(told: Mapping[str, Any]) -> Latency:
     if len(counts) != BUCKETS:
         return Latency()
     return Latency(counts, float(told["total_s"]))
+
+
+def _capture(told: Mapping[str, Any]) -> Capture:
+    names = tuple(str(name) for name in told.get("redact", ()))
+    return Capture(float(told.get("percent", 0)), names)

@@ -23,6 +23,7 @@ from havre.domain.instance import (
     InstanceStatus,
     RecordedRequest,
 )
+from havre.domain.policy import Capture
 from havre.domain.states import InstancePhase
 from havre.engines import checks, confinement, keeper, launcher, output
 from havre.engines.confinement import Places, Plan
@@ -105,6 +106,10 @@ class ProcessEngine:
     def recorded(self, instance_id: str) -> list[RecordedRequest]:
         with self._ready_keeper(instance_id) as control:
             return checks.recorded(control)
+
+    def capture(self, instance_id: str, wanted: Capture) -> None:
+        with self._ready_keeper(instance_id) as control:
+            checks.capture(control, wanted)
 
     def changes(self) -> Iterator[str]:
         for process in self._supervisor.watch():
@@ -318,6 +323,7 @@ class ProcessEngine:
             streaming=min(state.streaming, copies_ready),
             latency=state.latency,
             recording=state.recording,
+            capture=state.capture,
         )
 
     def _explain_death(

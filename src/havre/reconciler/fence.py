@@ -21,6 +21,7 @@ from havre.domain.instance import (
     InstanceStatus,
     RecordedRequest,
 )
+from havre.domain.policy import Capture
 from havre.domain.route import Route
 from havre.engines.base import Engine
 from havre.store import leases
@@ -102,6 +103,10 @@ class FencedEngine:
     def record(self, instance_id: str, most: int) -> None:
         self._fence.check()
         self._engine.record(instance_id, most)
+
+    def capture(self, instance_id: str, wanted: Capture) -> None:
+        self._fence.check()
+        self._engine.capture(instance_id, wanted)
 
     def inspect(self, instance_id: str) -> InstanceStatus:
         return self._engine.inspect(instance_id)

@@ -136,7 +136,7 @@ class Reconciler:
         )
         self._announce(snapshot, looked.statuses.values(), memory)
         self._recorder.count_instances(snapshot, _answering(looked))
-        self._keep_live_requests(looked, policy)
+        self._keep_requests(looked, policy)
         actions = plan(wish, seen)
         current = Pass(snapshot, looked, policy)
         self._carry_out(actions, current)
@@ -229,15 +229,20 @@ class Reconciler:
                 snapshot, f"An instance is ready: {status.copies_ready} copies.", percent=60
             )
 
-    def _keep_live_requests(self, looked: observation.Observation, policy: RolloutPolicy) -> None:
-        """Have the instances that serve keep requests for the replay of the next change, or not."""
+    def _keep_requests(self, looked: observation.Observation, policy: RolloutPolicy) -> None:
+        """Have the instances that serve keep requests for the replay of the next change, or not,
+        and capture those that the tags ask for.
+        """
         most = 0 if policy.replay is None else policy.replay.requests
         for instance_id in sorted(looked.serving & looked.statuses.keys()):
             status = looked.statuses[instance_id]
-            if status.phase is not InstancePhase.READY or status.recording == most:
+            if status.phase is not InstancePhase.READY:
                 continue
             try:
-                self._engine.record(instance_id, most)
+                if status.recording != most:
+                    self._engine.record(instance_id, most)
+                if status.capture != policy.capture:
+                    self._engine.capture(instance_id, policy.capture)
             except EngineFault as error:
                 logger.info("%s keeps no live requests yet: %s", instance_id, error.message)
 

@@ -19,11 +19,11 @@ from havre.settings import Settings, load_settings
 from havre.telemetry.access_log import AccessLog
 from havre.telemetry.collecting import Collector, Tally, run
 from havre.telemetry.conversion import Converter
+from havre.telemetry.instance_files import InstanceFiles
 from havre.telemetry.metrics.collector import MetricsCollector
 from havre.telemetry.otlp_export import LogExport, forget
 from havre.telemetry.otlp_metrics import MetricExport
 from havre.telemetry.otlp_sender import OtlpSender
-from havre.telemetry.predict_log import PredictLog
 from havre.telemetry.upkeep import Upkeep
 
 BYTES_PER_MB = 1_000_000
@@ -38,7 +38,7 @@ def collectors(home: Home, settings: Settings) -> list[Collector]:
     return [
         AccessLog(home, Admin(home.admin_socket), converter, tally, most_bytes=most_bytes),
         metrics,
-        PredictLog(
+        InstanceFiles(
             home,
             converter,
             tally,

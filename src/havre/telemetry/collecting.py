@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from havre.domain.errors import HavreError
-from havre.domain.logs import Category
+from havre.telemetry.layout import Kind
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -35,14 +35,14 @@ class Observer(Protocol):
     """Sees each closed file's entries before they go into segments. What it raises is told, and the
     file is converted another time.
 
-    ``connection`` has them in the table ``batch``, with the columns of ``entries.COLUMNS``. After a
-    crash the same ``number`` of the same ``source`` may come again, with the same entries: who
-    counts must keep which were counted. ``source`` is the category of the access log's, which are
-    all deployments', and ``predict/<deployment>`` of the predict logs'.
+    ``connection`` has them in the table ``batch``, with the columns of ``entries.columns_of``.
+    After a crash the same ``number`` of the same ``source`` may come again, with the same entries:
+    who counts must keep which were counted. ``source`` is the category of the access log's, which
+    are all deployments', and ``predict/<deployment>`` or ``capture/<deployment>`` of the others.
     """
 
     def observe(
-        self, connection: "DuckDBPyConnection", *, category: Category, source: str, number: int
+        self, connection: "DuckDBPyConnection", *, category: Kind, source: str, number: int
     ) -> None: ...
 
 

@@ -11,20 +11,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from havre.domain.logs import Category
 from havre.durable import make_folder, sync_folder
 from havre.home import Home
 from havre.telemetry import layout
 from havre.telemetry.collecting import Observer, Tally
-from havre.telemetry.entries import COLUMNS, ROUTED, quote, select_json
-from havre.telemetry.layout import UNROUTED, Segment
+from havre.telemetry.entries import ROUTED, columns_of, quote, select_json, select_parquet
+from havre.telemetry.layout import CAPTURE, UNROUTED, Kind, Segment
 from havre.telemetry.sql import connect
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 MEMORY_MB = 256
-ROW_GROUP = 50_000
+ROW_GROUP, BODIES_TOGETHER = 50_000, "16MB"
+"""Rows that lie together in a file; of those with bodies, which are long, so many bytes."""
 FAST, SMALL = 1, 3
 """Levels of compression: of what will be merged soon, of what was."""
 BESIDE = ".new-"
@@ -45,7 +45,7 @@ class Converter:
         self._connection: DuckDBPyConnection | None = None
 
     def convert(
-        self, category: Category, closed: Path, number: int, *, notice: str = "", source: str = ""
+        self, category: Kind, closed: Path, number: int, *, notice: str = "", source: str = ""
     ) -> int:
         """Write the file's entries into segments and remove it; returns how many there were.
 
@@ -71,8 +71,8 @@ class Converter:
         self._tally.add("kept", category, written)
         return written
 
-    def merge(self, parts: Sequence[Segment]) -> Segment:
-        """Have one segment of several: neighbours by number, of one folder.
+    def merge(self, kind: Kind, parts: Sequence[Segment]) -> Segment:
+        """Have one segment of several of a kind: neighbours by number, of one folder.
 
         They count for nothing from the moment it is there; removing them is left to the caller.
         Raises OSError and duckdb.Error.
@@ -84,9 +84,9 @@ class Converter:
             first=parts[0].first,
             last=parts[-1].last,
         )
-        files = ", ".join(quote(str(each.path)) for each in parts)
-        content = f"SELECT {', '.join(COLUMNS)} FROM read_parquet([{files}])"
-        merged = Segment.of(_write_parquet(self._database(), content, place / name, level=SMALL))
+        content = select_parquet(kind, [each.path for each in parts])
+        path = _write_parquet(self._database(), kind, content, place / name, level=SMALL)
+        merged = Segment.of(path)
         assert merged is not None
         return merged
 
@@ -100,7 +100,7 @@ class Converter:
             self._connection = connect(memory_mb=MEMORY_MB, spill=spill)
         return self._connection
 
-    def _write(self, connection: "DuckDBPyConnection", category: Category, number: int) -> int:
+    def _write(self, connection: "DuckDBPyConnection", category: Kind, number: int) -> int:
         found = connection.execute(
             f"SELECT CASE WHEN {ROUTED} THEN deployment ELSE '' END AS place, "
             "min(time), max(time), count(*) FROM batch GROUP BY ALL ORDER BY ALL"
@@ -123,8 +123,8 @@ class Converter:
             condition = f"{ROUTED} AND deployment IN ({deployments or 'NULL'})"
             if folder.name == UNROUTED:
                 condition = f"NOT {ROUTED} OR {condition}"
-            content = f"SELECT {', '.join(COLUMNS)} FROM batch WHERE {condition}"
-            _write_parquet(connection, content, folder / name, level=FAST)
+            content = f"SELECT {', '.join(columns_of(category))} FROM batch WHERE {condition}"
+            _write_parquet(connection, category, content, folder / name, level=FAST)
         return sum(count for *_, count in found)
 
     def _add_notice(self, connection: "DuckDBPyConnection", number: int, notice: str) -> None:
@@ -142,7 +142,7 @@ class Converter:
 
 
 def give_up_oldest(
-    closed: Iterable[Path], tally: Tally, category: Category, *, most_bytes: int
+    closed: Iterable[Path], tally: Tally, kind: Kind, *, most_bytes: int
 ) -> None:
     """Of closed files that cannot be converted, the oldest first, no more than this is kept."""
     waiting = list(closed)
@@ -151,20 +151,21 @@ def give_up_oldest(
         with oldest.open("rb") as file:
             lost = sum(1 for _ in file)
         oldest.unlink()
-        tally.add("lost", category, lost)
-        _log.error("%d entries of the %s log were given up: %s", lost, category, oldest.name)
+        tally.add("lost", kind, lost)
+        _log.error("%d entries of %s were given up: %s", lost, kind, oldest.name)
 
 
 def _write_parquet(
-    connection: "DuckDBPyConnection", content: str, path: Path, *, level: int
+    connection: "DuckDBPyConnection", kind: Kind, content: str, path: Path, *, level: int
 ) -> Path:
     """Write beside, synchronise, rename. Raises OSError and duckdb.Error."""
     beside = path.with_name(BESIDE + path.name)
+    most = f", ROW_GROUP_SIZE_BYTES '{BODIES_TOGETHER}'" if kind == CAPTURE else ""
     try:
         connection.execute(
             f"COPY ({content}) TO {quote(str(beside))} "
             f"(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL {level}, "
-            f"ROW_GROUP_SIZE {ROW_GROUP})"
+            f"ROW_GROUP_SIZE {ROW_GROUP}{most})"
         )
         os.chmod(beside, 0o600)
         with beside.open("rb") as written:

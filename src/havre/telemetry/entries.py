@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from havre.domain.logs import Category
+from havre.telemetry.layout import CAPTURE, Kind
 
 COLUMNS = {
     "category": "VARCHAR",
@@ -32,6 +33,30 @@ COLUMNS = {
     "bytes_out": "BIGINT",
 }
 """Name and type of each column of the view ``entries``; times are epoch ms."""
+
+CAPTURED = {
+    "deployment": "VARCHAR",
+    "id": "VARCHAR",
+    "time": "BIGINT",
+    "ingested": "BIGINT",
+    "request_id": "VARCHAR",
+    "instance": "VARCHAR",
+    "copy": "INTEGER",
+    "revision": "VARCHAR",
+    "status": "SMALLINT",
+    "is_stream": "BOOLEAN",
+    "model_us": "BIGINT",
+    "lost_before": "INTEGER",
+    "request_type": "VARCHAR",
+    "request_bytes": "BIGINT",
+    "request": "VARCHAR",
+    "request_base64": "VARCHAR",
+    "response_type": "VARCHAR",
+    "response_bytes": "BIGINT",
+    "response": "VARCHAR",
+    "response_base64": "VARCHAR",
+}
+"""The same of captured requests; their lines have these fields, or not those without a value."""
 
 PREDICT_FIELDS = (
     *("deployment", "id", "time", "ingested", "message"),
@@ -82,12 +107,22 @@ ROUTED = "routed"
 """What a table for conversion has beside the columns: whether the deployment is one of ours."""
 
 
-def select_json(category: Category, files: Iterable[Path], *, is_routed: bool = False) -> str:
+def columns_of(kind: Kind) -> dict[str, str]:
+    """Name and type of each column."""
+    return CAPTURED if kind == CAPTURE else COLUMNS
+
+
+def select_json(kind: Kind, files: Iterable[Path], *, is_routed: bool = False) -> str:
     """A SELECT of all columns from live or closed files; there must be at least one.
 
     With ``is_routed`` it has the column of this name, too.
     """
-    if category is Category.ACCESS:
+    if kind == CAPTURE:
+        source = _read_json(files, CAPTURED)
+        columns = list(CAPTURED)
+        condition = "id IS NOT NULL AND time IS NOT NULL"
+        routed = "true"
+    elif kind is Category.ACCESS:
         source = (
             "(SELECT *, epoch_ms(TRY_CAST(time AS TIMESTAMP)) AS began, "
             f"string_split(copy, '/') AS who FROM {_read_json(files, _ACCESS_FIELDS)})"
@@ -98,7 +133,7 @@ def select_json(category: Category, files: Iterable[Path], *, is_routed: bool = 
     else:
         fields = {name: COLUMNS[name] for name in PREDICT_FIELDS}
         source = _read_json(files, fields)
-        columns = [f"'{category}' AS category", *fields]
+        columns = [f"'{kind}' AS category", *fields]
         columns += [
             f"CAST(NULL AS {COLUMNS[name]}) AS {name}"
             for name in COLUMNS
@@ -111,13 +146,13 @@ def select_json(category: Category, files: Iterable[Path], *, is_routed: bool = 
     return f"SELECT {', '.join(columns)} FROM {source} WHERE {condition}"
 
 
-def select_parquet(files: Iterable[Path]) -> str:
+def select_parquet(kind: Kind, files: Iterable[Path]) -> str:
     """The same from segments."""
-    return f"SELECT {', '.join(COLUMNS)} FROM read_parquet({_quoted(files)})"
+    return f"SELECT {', '.join(columns_of(kind))} FROM read_parquet({_quoted(files)})"
 
 
-def select_nothing() -> str:
-    columns = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind in COLUMNS.items())
+def select_nothing(kind: Kind) -> str:
+    columns = ", ".join(f"CAST(NULL AS {type_}) AS {n}" for n, type_ in columns_of(kind).items())
     return f"SELECT {columns} WHERE false"
 
 

@@ -12,9 +12,15 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
 from havre.domain.logs import Category
 from havre.home import Home
+
+CAPTURE: Final = "capture"
+"""Requests that were captured are kept as entries of logs are, but are no log."""
+Kind = Category | Literal["capture"]
+KINDS: tuple[Kind, ...] = (*Category, CAPTURE)
 
 LIVE = "live.jsonl"
 UNROUTED = "unrouted"
@@ -61,25 +67,26 @@ def live_access(home: Home) -> Path:
     return home.access_log
 
 
-def live_predict(home: Home, deployment: str) -> Path:
-    return folder(home, Category.PREDICT, deployment) / LIVE
+def live_file(home: Home, kind: Kind, deployment: str) -> Path:
+    """A deployment's own, of any kind but the access log."""
+    return folder(home, kind, deployment) / LIVE
 
 
-def folder(home: Home, category: Category, deployment: str) -> Path:
-    """A deployment's segments; its predict log's live and closed files as well."""
-    return home.telemetry / category / _folder_name(deployment)
+def folder(home: Home, kind: Kind, deployment: str) -> Path:
+    """A deployment's segments; but for the access log its live and closed files as well."""
+    return home.telemetry / kind / _folder_name(deployment)
 
 
-def closed_folder(home: Home, category: Category, deployment: str) -> Path:
+def closed_folder(home: Home, kind: Kind, deployment: str) -> Path:
     """Where closed files lie: those of the access log hold all deployments'."""
-    root = home.telemetry / category
-    return root if category is Category.ACCESS else root / _folder_name(deployment)
+    root = home.telemetry / kind
+    return root if kind is Category.ACCESS else root / _folder_name(deployment)
 
 
-def deployments(home: Home, category: Category) -> list[str]:
+def deployments(home: Home, kind: Kind) -> list[str]:
     """Those that have a folder, ``UNROUTED`` included."""
     try:
-        return sorted(each.name for each in (home.telemetry / category).iterdir() if each.is_dir())
+        return sorted(each.name for each in (home.telemetry / kind).iterdir() if each.is_dir())
     except FileNotFoundError:
         return []
 

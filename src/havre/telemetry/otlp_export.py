@@ -135,7 +135,7 @@ class LogExport:
     def _send(self, progress: _Progress, sent: _Sent, category: Category, segment: Segment) -> bool:
         which = (segment.first, segment.last)
         skipped = sent.rows if sent.segment == which else 0
-        for deployment, batch in self._batches(segment, sent, skipped):
+        for deployment, batch in self._batches(category, segment, sent, skipped):
             body = otlp.logs(batch, category=category, deployment=deployment)
             if self._is_stopping() or not self._delivery.deliver(body, len(batch)):
                 return False
@@ -147,16 +147,16 @@ class LogExport:
         return True
 
     def _batches(
-        self, segment: Segment, sent: _Sent, skipped: int
+        self, category: Category, segment: Segment, sent: _Sent, skipped: int
     ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
         """Deployment and entries of each; more than one deployment has only the unrouted's."""
         if self._connection is None:
             self._connection = connect(memory_mb=128)
         # Of what was merged after some of it was sent.
         later = sent.number - LATE_MS if segment.first <= sent.number else 0
+        content = select_parquet(category, [segment.path])
         answer = self._connection.execute(
-            f"SELECT * FROM ({select_parquet([segment.path])}) WHERE ingested > ? "
-            "ORDER BY deployment, time, id OFFSET ?",
+            f"SELECT * FROM ({content}) WHERE ingested > ? ORDER BY deployment, time, id OFFSET ?",
             [later, skipped],
         )
         batch: list[dict[str, Any]] = []

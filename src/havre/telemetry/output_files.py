@@ -1,4 +1,4 @@
-"""The files that instances print into: which there are, and how they are read and freed.
+"""The files that instances print and capture into: which there are, how they are read and freed.
 
 Copies' files are the model's own while it runs, and their content always was. So links are not
 followed, nothing but plain files is read, and what was truncated or replaced is noticed.
@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from havre.domain import instance_logs
+from havre.domain.logs import Category
 from havre.home import Home
+from havre.telemetry.layout import CAPTURE, Kind
 
 KEEPER = "keeper"
 MOST_LOOKED_AT = 4096
@@ -42,6 +44,7 @@ class Source:
     copy: int | None
     is_over: bool
     begins: int = 0
+    kind: Kind = Category.PREDICT
 
     @property
     def key(self) -> str:
@@ -139,6 +142,7 @@ def _instance(
                 path=files[file],
                 copy=copy,
                 is_over=file in moved or since < newest.get(copy, 0),
+                kind=CAPTURE if instance_logs.is_capture(file) else Category.PREDICT,
             )
         )
     return Instance(

@@ -9,7 +9,7 @@ from havre.home import Home
 from havre.telemetry import layout
 from havre.telemetry.asking import TIME_LIMIT_S, Questions, Rows, identity_of
 from havre.telemetry.entries import quote, select_json, select_nothing, select_parquet
-from havre.telemetry.layout import UNROUTED
+from havre.telemetry.layout import UNROUTED, Kind
 
 ROWS = 10_000
 
@@ -26,7 +26,7 @@ class LogStore:
         sql: str,
         parameters: Sequence[Any] = (),
         *,
-        category: Category | None,
+        category: Kind | None,
         deployments: Collection[str] | None,
         time_from_ms: int,
         time_to_ms: int,
@@ -35,13 +35,15 @@ class LogStore:
     ) -> Rows:
         """What ``sql``, one SELECT over the view ``entries``, answers; it blocks.
 
-        The view has the columns of ``havre.telemetry.entries.COLUMNS``, of this category and these
-        deployments (None: all) and of these times (``time``, both ends included). ``sql`` must not
-        hold what users wrote: that goes to ``parameters``, one for each ``?``. At most ``limit``
-        rows are returned. Raises QueryTooLong after ``time_limit_s``, QueryTooLarge when memory
-        does not suffice, Unavailable when the files cannot be read.
+        The view has the columns of ``havre.telemetry.entries.columns_of``, of this category (None:
+        both logs) and these deployments (None: all) and of these times (``time``, both ends
+        included). ``sql`` must not hold what users wrote: that goes to ``parameters``, one for each
+        ``?``. At most ``limit`` rows are returned.
+
+        Raises QueryTooLong after ``time_limit_s``, QueryTooLarge when memory does not suffice,
+        Unavailable when the files cannot be read.
         """
-        asked = [category] if category else list(Category)
+        asked: list[Kind] = [category] if category else list(Category)
         return self._questions.ask(
             lambda: _Views(
                 [_View(self._home, each, deployments, time_from_ms, time_to_ms) for each in asked]
@@ -76,7 +78,7 @@ class _View:
     def __init__(
         self,
         home: Home,
-        category: Category,
+        category: Kind,
         deployments: Collection[str] | None,
         from_ms: int,
         to_ms: int,
@@ -101,11 +103,11 @@ class _View:
         lines += [path for files in closed.values() for path in files.values()]
         self._files = lines + segments
         parts = [select_json(category, lines)] if lines else []
-        parts += [select_parquet(segments)] if segments else []
+        parts += [select_parquet(category, segments)] if segments else []
         condition = f"time BETWEEN {int(from_ms)} AND {int(to_ms)}"
         if deployments is not None:
             condition += f" AND deployment IN ({', '.join(map(quote, deployments)) or 'NULL'})"
-        union = " UNION ALL ".join(parts or [select_nothing()])
+        union = " UNION ALL ".join(parts or [select_nothing(category)])
         self.sql = f"SELECT * FROM ({union}) WHERE {condition}"
 
     def is_there(self) -> bool:
@@ -116,9 +118,9 @@ class _View:
         return all(identity_of(path) == identity for path, identity in self._live.items())
 
 
-def _live_files(home: Home, category: Category, deployments: list[str]) -> dict[Path, Any]:
+def _live_files(home: Home, category: Kind, deployments: list[str]) -> dict[Path, Any]:
     if category is Category.ACCESS:
         paths = [layout.live_access(home)]
     else:
-        paths = [layout.live_predict(home, each) for each in deployments]
+        paths = [layout.live_file(home, category, each) for each in deployments]
     return {path: identity_of(path) for path in paths}

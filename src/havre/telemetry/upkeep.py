@@ -12,7 +12,7 @@ from havre.domain.logs import Category
 from havre.home import Home
 from havre.telemetry import layout, retention
 from havre.telemetry.conversion import BESIDE, Converter
-from havre.telemetry.layout import Segment
+from havre.telemetry.layout import KINDS, Kind, Segment
 
 LOOK_MS = 30_000
 QUIET_MS = 3_600_000
@@ -98,18 +98,20 @@ class Upkeep:
             return
         self._next_look_ms = now_ms + LOOK_MS
         told = retention.read(self._home)
-        for category in Category:
+        for category in KINDS:
             closed: dict[Path, Collection[int]] = {}
             for deployment in layout.deployments(self._home, category):
                 place = layout.closed_folder(self._home, category, deployment)
                 if place not in closed:
                     closed[place] = layout.closed_files(place)
-                days = told.get((deployment, category), self._retention_days)
+                days = self._retention_days
+                if isinstance(category, Category):
+                    days = told.get((deployment, category), days)
                 self._keep(category, deployment, closed[place], now_ms, retention_days=days)
 
     def _keep(
         self,
-        category: Category,
+        category: Kind,
         deployment: str,
         closed: Collection[int],
         now_ms: int,
@@ -126,7 +128,7 @@ class Upkeep:
 
     def _act(
         self,
-        category: Category,
+        category: Kind,
         place: Path,
         closed: Collection[int],
         now_ms: int,
@@ -158,7 +160,7 @@ class Upkeep:
         if closed:
             parts = []
         if parts:
-            self._converter.merge(parts)
+            self._converter.merge(category, parts)
             for part in parts:
                 part.path.unlink()
         elif not found and category is Category.ACCESS:

@@ -1,7 +1,7 @@
 import pytest
 
 from havre.domain.errors import InvalidParameter
-from havre.domain.policy import Canary, Replay, RolloutPolicy, Step, read_policy
+from havre.domain.policy import Canary, Capture, Replay, RolloutPolicy, Step, read_policy
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,24 @@ def test_canaries(text, canary):
 
 
 @pytest.mark.parametrize(
+    ("tags", "capture"),
+    [
+        ({}, Capture()),
+        ({"havre-capture": "off"}, Capture()),
+        ({"havre-capture-redact": "name"}, Capture()),
+        ({"havre-capture": "5"}, Capture(5.0)),
+        ({"havre-capture": "100", "havre-capture-redact": ""}, Capture(100.0)),
+        (
+            {"havre-capture": "0.1", "havre-capture-redact": "name, home address ,e"},
+            Capture(0.1, ("name", "home address", "e")),
+        ),
+    ],
+)
+def test_captures(tags, capture):
+    assert read_policy(tags) == RolloutPolicy(capture=capture)
+
+
+@pytest.mark.parametrize(
     ("tag", "text", "right"),
     [
         *(
@@ -52,6 +70,14 @@ def test_canaries(text, canary):
             )
         ),
         ("havre-idempotent", "yes", '"true" or "false"'),
+        *(
+            ("havre-capture", text, '"5" or "0.1"')
+            for text in ("", "0", "0.0", "-5", "101", "5%", "many", "1e1", "nan", "٣")
+        ),
+        *(
+            ("havre-capture-redact", text, '"name, email"')
+            for text in (",", "a,", "a,,b", ",".join("a" * 65))
+        ),
     ],
 )  # fmt: skip
 def test_a_wrong_text_is_refused_with_a_right_one(tag, text, right):

@@ -135,7 +135,7 @@ def test_the_last_of_all_copies_page_by_page(monkeypatch):
     recorder = Recorder(table)
     assert recorder.page()["recorded"] == []
     recorder.keep(5)
-    assert [slot.words[slots.RECORD] for slot in table.slots] == [5, 5, 5]
+    assert [slot.words[slots.KEEP] for slot in table.slots] == [1, 1, 1]
     for number in range(8):
         table.slots[number % 3].words[slots.SINCE] = recorder._since + number
         recorder.rings[number % 3].add(request(b"%d" % number), 200, b"a" * 100)
@@ -175,6 +175,6 @@ def test_what_was_kept_is_forgotten_when_it_is_not_wanted():
     recorder.keep(3)
     assert told(recorder.page()) == [b"first"]
     recorder.keep(0)
-    assert (recorder.page()["recorded"], table.slots[0].words[slots.RECORD]) == ([], 0)
+    assert (recorder.page()["recorded"], table.slots[0].words[slots.KEEP]) == ([], 0)
     recorder.keep(9)
     assert told(recorder.page()) == []

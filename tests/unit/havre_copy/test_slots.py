@@ -55,11 +55,11 @@ def test_counts_go_on_when_a_slot_is_given_to_another_process():
     table = slots.Table(1)
     slot = table.slots[0]
     took(slot, 1_000)
-    slot.words[slots.RECORD] = 5
+    slot.words[slots.KEEP] = 5
     slot.request_id = b"x" * 99
     slot.clear(7, slots.LOADING, 1)
     assert slot.request_id == b""
-    assert (sum(table.latency()), slot.words[slots.RECORD]) == (1, 5)
+    assert (sum(table.latency()), slot.words[slots.KEEP]) == (1, 5)
 
 
 def test_the_id_of_a_request_touches_no_count():

@@ -9,6 +9,7 @@ from tests.unit.reconciler.world import SPEC, World
 
 from havre.domain.errors import Conflict, EngineFault, IncorrectState
 from havre.domain.instance import CheckAnswer, CheckRequest
+from havre.domain.policy import NO_CAPTURE, Capture
 from havre.domain.states import DeploymentState as D
 from havre.domain.states import WorkRequestState as W
 from havre.engines.fake import Script
@@ -191,6 +192,24 @@ def test_requests_are_kept_only_while_the_policy_says_so(world, active):
     world.update(active, tags={})
     world.settle(active)
     assert kept() == {0}
+
+
+def test_requests_are_captured_only_while_the_policy_says_so(world, active):
+    def told() -> set[Capture]:
+        return {world.engine._runs[each].capture for each in world.routed(active)}
+
+    assert told() == {NO_CAPTURE}
+    before = world.running()
+    world.update(active, tags={"havre-capture": "5", "havre-capture-redact": "name, email"})
+    world.settle(active)
+    assert told() == {Capture(5.0, ("name", "email"))}
+    calls = len(world.engine.calls)
+    world.settle(active)
+    assert len(world.engine.calls) == calls
+    world.update(active, tags={})
+    world.settle(active)
+    assert told() == {NO_CAPTURE}
+    assert world.running() == before, "it takes no new copies"
 
 
 def test_the_settings_stand_in_for_tags(tmp_path):

@@ -56,7 +56,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> LogSearch:
         for number, (deployment, status, seconds) in enumerate([*requests, (OTHER, 200, 30)])
     ]
     home.access_log.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-    live = layout.live_predict(home, ONE)
+    live = layout.live_file(home, Category.PREDICT, ONE)
     live.parent.mkdir(parents=True)
     lines = [
         {

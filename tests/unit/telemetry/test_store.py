@@ -134,7 +134,7 @@ def test_a_predict_log_is_read_from_its_own_files(home: Home) -> None:
     def said(number: int, message: str) -> dict[str, Any]:
         return {"deployment": DEPLOYMENT, "id": f"p{number}", "time": number, "message": message}
 
-    live = layout.live_predict(home, DEPLOYMENT)
+    live = layout.live_file(home, Category.PREDICT, DEPLOYMENT)
     one = write(live.with_name(layout.closed_name(1)), said(1, "it's"), said(2, "line\nbreak"))
     Converter(home, Tally()).convert(Category.PREDICT, one, 1)
     write(live.with_name(layout.closed_name(2)), said(3, ""))

@@ -17,6 +17,7 @@ from havre.domain.logs import Category
 from havre.home import Home
 from havre.telemetry import layout
 from havre.telemetry.collecting import Tally
+from havre.telemetry.layout import Kind
 from havre.telemetry.metrics import requests
 from havre.telemetry.metrics.figures import DeploymentFigures, Figures, state_file
 from havre.telemetry.metrics.instances import Instance, Instances
@@ -66,7 +67,7 @@ class MetricsCollector:
         self,
         connection: "DuckDBPyConnection",
         *,
-        category: Category,
+        category: Kind,
         source: str,  # noqa: ARG002 - there is one access log
         number: int,
     ) -> None:

@@ -6,13 +6,15 @@ counted; where a file is far ahead of what could be kept, it is not even looked 
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from havre.domain.printed import Printed, read
+from havre.domain import captured, printed
 from havre.telemetry import output_files
+from havre.telemetry.layout import CAPTURE, Kind
 from havre.telemetry.output_files import OutputFile, Source
-from havre.telemetry.predict_positions import Place, Positions
+from havre.telemetry.positions import Place, Positions
 
 HOLD_S = 3.0
 """So long a line waits for its mark: a request that takes long is marked every second."""
@@ -29,6 +31,27 @@ READ, MOST_READ = 256 * 1024, 1024 * 1024
 _log = logging.getLogger(__name__)
 
 
+class Entry(Protocol):
+    """What was read at ``at`` of a file: ``lines`` of it, of ``size`` characters."""
+
+    @property
+    def at(self) -> int: ...
+    @property
+    def time_ms(self) -> int: ...
+    @property
+    def lines(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def fields(self) -> Mapping[str, Any]: ...
+
+
+class _Read(Protocol):
+    def __call__(
+        self, data: bytes, at: int, *, patience: int, now_ms: int
+    ) -> tuple[Sequence[Entry], int]: ...
+
+
 class Allowance:
     """How many lines may be kept, at ``rate`` a second."""
 
@@ -42,9 +65,9 @@ class Allowance:
         most = self.rate * max(BURST_S, passed_s)
         self.left = max(self.left, min(most, self.left + self.rate * passed_s))
 
-    def spend(self, message: str) -> bool:
-        """Whether there was enough left for it."""
-        cost = 1 + len(message) // LINE_BYTES
+    def spend(self, size: int) -> bool:
+        """Whether there was enough left for so many characters."""
+        cost = 1 + size // LINE_BYTES
         if cost > self.left:
             return False
         self.left -= cost
@@ -59,7 +82,7 @@ class Taken:
     place: Place
     before: int
     size: int
-    entries: list[Printed] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     dropped_lines: int = 0
     unread_bytes: int = 0
 
@@ -76,11 +99,14 @@ class _Watch:
     end: int = -1
 
 
-class PredictReading:
+class Reading:
     """Reads on where it was, within the allowance."""
 
-    def __init__(self, allowance: Allowance) -> None:
+    def __init__(self, kind: Kind, allowance: Allowance) -> None:
         self._allowance = allowance
+        self._parse: _Read = captured.read if kind == CAPTURE else printed.read
+        # A captured request is one line: a part of it says nothing.
+        self._at_once = MOST_READ if kind == CAPTURE else READ
         self._watches: dict[str, _Watch] = {}
 
     def forget(self, key: str) -> None:
@@ -144,7 +170,7 @@ class PredictReading:
     def _read(
         self, taken: Taken, file: OutputFile, patience: int, now_ms: int, until: float
     ) -> None:
-        place, most = taken.place, READ
+        place, most = taken.place, self._at_once
         by_ms = min(now_ms, file.changed_ms)
         while True:
             begins, data = file.read(place.at, most)
@@ -152,23 +178,23 @@ class PredictReading:
             if not data:
                 return
             is_full = begins + len(data) < file.size
-            entries, end = read(data, begins, patience=patience, now_ms=by_ms)
+            entries, end = self._parse(data, begins, patience=patience, now_ms=by_ms)
             if end == begins and is_full:
                 if len(data) == most < MOST_READ:
                     most = MOST_READ
                     continue
                 # Too much to wait for its mark.
                 forced = begins + (data.rfind(b"\n") + 1 or len(data))
-                entries, end = read(data, begins, patience=forced, now_ms=by_ms)
+                entries, end = self._parse(data, begins, patience=forced, now_ms=by_ms)
             self._admit(taken, entries)
             place.at = end
             if end == begins or end >= file.size or time.monotonic() > until:
                 return
-            most = READ
+            most = self._at_once
 
-    def _admit(self, taken: Taken, entries: Sequence[Printed]) -> None:
+    def _admit(self, taken: Taken, entries: Sequence[Entry]) -> None:
         for entry in entries:
-            if self._allowance.spend(entry.message):
+            if self._allowance.spend(entry.size):
                 taken.entries.append(entry)
             else:
                 taken.dropped_lines += entry.lines

@@ -1,21 +1,21 @@
-"""The live file of one deployment's predict log: appended to, closed now and then, converted."""
+"""The live file of one deployment, of one kind: appended to, closed now and then, converted."""
 
 import os
 import time
 from pathlib import Path
 
-from havre.domain.logs import Category
 from havre.durable import sync_folder
 from havre.telemetry import layout
 from havre.telemetry.collecting import Tally
 from havre.telemetry.conversion import Converter, give_up_oldest
+from havre.telemetry.layout import Kind
 
 CLOSE_AT_BYTES = 16 * 1024 * 1024
 AGAIN_S = 10.0
 """Pause after a conversion that failed."""
 
 
-class PredictLive:
+class LiveFile:
     """Whoever appends says where: what lies beyond is of a write that may not have ended.
 
     ``most_bytes`` bounds what waits for a conversion that fails.
@@ -24,6 +24,7 @@ class PredictLive:
     def __init__(
         self,
         folder: Path,
+        kind: Kind,
         converter: Converter,
         tally: Tally,
         *,
@@ -32,10 +33,11 @@ class PredictLive:
         close_after_s: float,
     ) -> None:
         self._folder = folder
+        self._kind: Kind = kind
         self._path = folder / layout.LIVE
         self._converter = converter
         self._tally = tally
-        self._source = f"{Category.PREDICT}/{deployment}"
+        self._source = f"{kind}/{deployment}"
         self._most_bytes = most_bytes
         self._close_after_s = close_after_s
         self._since: float | None = None
@@ -94,12 +96,12 @@ class PredictLive:
             return
         try:
             for number, path in closed.items():
-                self._converter.convert(Category.PREDICT, path, number, source=self._source)
+                self._converter.convert(self._kind, path, number, source=self._source)
         except Exception:
-            self._tally.add("failed_conversions", Category.PREDICT)
+            self._tally.add("failed_conversions", self._kind)
             self._not_before = now + AGAIN_S
             waiting = layout.closed_files(self._folder).values()
-            give_up_oldest(waiting, self._tally, Category.PREDICT, most_bytes=self._most_bytes)
+            give_up_oldest(waiting, self._tally, self._kind, most_bytes=self._most_bytes)
             raise
 
 

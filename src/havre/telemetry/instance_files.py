@@ -1,4 +1,4 @@
-"""The predict log is collected: what copies and keepers print becomes entries, by deployment.
+"""What instances write is collected, by deployment: what they print, and requests they captured.
 
 What has been read is given back to the disk, but for the last of each file; so a flood fills it
 neither there nor, being bounded, here.
@@ -9,22 +9,24 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from havre.domain import instance_logs
 from havre.domain.logs import Category
-from havre.domain.printed import Printed
 from havre.durable import DISK_FULL, make_folder
 from havre.home import Home
 from havre.telemetry import layout, output_files
 from havre.telemetry.collecting import Tally
 from havre.telemetry.conversion import Converter
+from havre.telemetry.layout import CAPTURE, Kind
+from havre.telemetry.live_file import LiveFile
 from havre.telemetry.output_files import Instance, Source
-from havre.telemetry.predict_live import PredictLive
-from havre.telemetry.predict_positions import NAME, Positions
-from havre.telemetry.predict_reading import Allowance, PredictReading, Taken
+from havre.telemetry.positions import NAME, Positions
+from havre.telemetry.reading import Allowance, Entry, Reading, Taken
 
+COLLECTED: tuple[Kind, ...] = (Category.PREDICT, CAPTURE)
 LOOK_S = 1.0
 BUDGET_S = 0.15
 """For one deployment at a time."""
@@ -41,13 +43,13 @@ _IDS = uuid.UUID("0b1f6c0e-5a57-4b0c-8f0e-5d3f0f1f7a44")
 _log = logging.getLogger(__name__)
 
 
-class PredictLog:
+class InstanceFiles:
     """The collector. What it remembers beyond the files is only when to act.
 
     ``most_bytes`` bounds what waits for a conversion that fails.
     """
 
-    name = "predict log"
+    name = "instances' files"
 
     def __init__(
         self,
@@ -69,7 +71,7 @@ class PredictLog:
         self._most_bytes = most_bytes
         self._look_s = look_s
         self._close_after_s = close_after_s
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[tuple[Kind, str], _Stream] = {}
         self._gone_since: dict[str, float] = {}
         self._next_look = self._next_sweep = 0.0
 
@@ -80,15 +82,18 @@ class PredictLog:
             return
         self._next_look = now + self._look_s
         instances = output_files.find(self._home)
-        sources: dict[str, list[Source]] = {}
+        sources: dict[tuple[Kind, str], list[Source]] = {
+            (kind, deployment): []
+            for kind in COLLECTED
+            for deployment in layout.deployments(self._home, kind)
+        }
         for instance in instances:
-            sources.setdefault(instance.deployment, []).extend(instance.sources)
-        for deployment in layout.deployments(self._home, Category.PREDICT):
-            sources.setdefault(deployment, [])
+            for source in instance.sources:
+                sources.setdefault((source.kind, instance.deployment), []).append(source)
         failure: Exception | None = None
-        for deployment, found in sources.items():
+        for (kind, deployment), found in sources.items():
             try:
-                self._stream(deployment).collect(found, now_ms)
+                self._stream(kind, deployment).collect(found, now_ms)
             except Exception as error:
                 failure = error
         self._let_go(instances, now)
@@ -98,21 +103,27 @@ class PredictLog:
         if failure is not None:
             raise failure
 
-    def _stream(self, deployment: str) -> "_Stream":
-        if deployment not in self._streams:
-            folder = layout.folder(self._home, Category.PREDICT, deployment)
-            live = PredictLive(
+    def _stream(self, kind: Kind, deployment: str) -> "_Stream":
+        if (kind, deployment) not in self._streams:
+            folder = layout.folder(self._home, kind, deployment)
+            live = LiveFile(
                 folder,
+                kind,
                 self._converter,
                 self._tally,
                 deployment=deployment,
                 most_bytes=self._most_bytes,
                 close_after_s=self._close_after_s,
             )
-            self._streams[deployment] = _Stream(
-                deployment, folder, live, self._tally, lines_per_second=self._lines_per_second
+            self._streams[kind, deployment] = _Stream(
+                kind,
+                deployment,
+                folder,
+                live,
+                self._tally,
+                lines_per_second=self._lines_per_second,
             )
-        return self._streams[deployment]
+        return self._streams[kind, deployment]
 
     def _let_go(self, instances: Sequence[Instance], now: float) -> None:
         """Forget instances that are gone and have been read to their end."""
@@ -120,9 +131,14 @@ class PredictLog:
         self._gone_since = {each: self._gone_since.get(each, now) for each in gone}
         for instance_id, since in self._gone_since.items():
             instance = gone[instance_id]
-            stream = self._stream(instance.deployment)
-            if now >= since + GONE_FOR_S and stream.has_read(instance.sources):
+            if now >= since + GONE_FOR_S and self._has_read(instance):
                 instance.about.unlink(missing_ok=True)
+
+    def _has_read(self, instance: Instance) -> bool:
+        return all(
+            self._stream(source.kind, instance.deployment).has_read([source])
+            for source in instance.sources
+        )
 
     def _sweep(self, known: set[str]) -> None:
         """Remove keepers' logs that are older than entries may be."""
@@ -137,23 +153,25 @@ class PredictLog:
 
 
 class _Stream:
-    """The predict log of one deployment, and how far it has come."""
+    """What is collected of one kind and one deployment, and how far it has come."""
 
     def __init__(
         self,
+        kind: Kind,
         deployment: str,
         folder: Path,
-        live: PredictLive,
+        live: LiveFile,
         tally: Tally,
         *,
         lines_per_second: int,
     ) -> None:
+        self._kind: Kind = kind
         self._deployment = deployment
         self._folder = folder
         self._live = live
         self._tally = tally
         self._allowance = Allowance(lines_per_second)
-        self._reading = PredictReading(self._allowance)
+        self._reading = Reading(kind, self._allowance)
         self._positions: Positions | None = None
         self._is_stored = True
         self._freed: dict[str, int] = {}
@@ -224,11 +242,12 @@ class _Stream:
         for each in taken:
             positions.dropped_lines += each.dropped_lines
             positions.unread_bytes += each.unread_bytes
-            self._tally.add("dropped", Category.PREDICT, each.dropped_lines)
+            self._tally.add("dropped", self._kind, each.dropped_lines)
         lines = [self._line_of(each, entry, now_ms) for each in taken for entry in each.entries]
-        notice = self._notice(positions, now_ms)
+        told = self._untold(positions)
+        notice = self._notice(positions, told, now_ms)
         has_moved = any(each.place.at != each.before for each in taken)
-        if not (lines or notice or has_moved) and self._is_stored:
+        if not (lines or told or has_moved) and self._is_stored:
             return
         try:
             if lines or notice:
@@ -238,12 +257,14 @@ class _Stream:
             self._give_up(positions, taken)
             if error.errno not in DISK_FULL:
                 raise
-            _log.error("the predict log of %s cannot be written: %s", self._deployment, error)
+            _log.error("%s/%s cannot be written: %s", self._kind, self._deployment, error)
             return
-        if notice:
+        if told:
+            if not notice:
+                _log.warning("%s/%s: %s", self._kind, self._deployment, told)
             positions.told()
             self._told_at = time.monotonic()
-        self._tally.add("collected", Category.PREDICT, len(lines))
+        self._tally.add("collected", self._kind, len(lines))
         self._store(positions)
 
     def _store(self, positions: Positions) -> None:
@@ -251,22 +272,22 @@ class _Stream:
         positions.store(self._folder)
         self._is_stored = True
 
-    def _line_of(self, taken: Taken, entry: Printed, now_ms: int) -> str:
+    def _line_of(self, taken: Taken, entry: Entry, now_ms: int) -> str:
         source = taken.source
         return self._line(
             f"{source.key}/{taken.place.life}/{entry.at}",
             entry.time_ms,
             now_ms,
-            entry.message,
-            request=",".join(entry.requests),
+            entry.fields,
             instance=source.instance,
             copy=source.copy,
             revision=source.revision,
         )
 
-    def _notice(self, positions: Positions, now_ms: int) -> list[str]:
+    def _untold(self, positions: Positions) -> str:
+        """What is to be told now of what was not kept."""
         if not positions.has_untold or time.monotonic() < self._told_at + TELL_AGAIN_S:
-            return []
+            return ""
         parts = []
         if positions.dropped_lines or positions.unread_bytes:
             unread = f" ({positions.unread_bytes} bytes unread)" if positions.unread_bytes else ""
@@ -276,11 +297,22 @@ class _Stream:
             )
         if positions.lost_lines:
             parts.append(f"{positions.lost_lines} lines were lost: the disk was full")
+        return "; ".join(parts)
+
+    def _notice(self, positions: Positions, told: str, now_ms: int) -> list[str]:
+        """As an entry, which only a log has."""
+        if not told or self._kind == CAPTURE:
+            return []
         what = f"{self._deployment}/{positions.born_ms}/{positions.notices}"
-        return [self._line(what, now_ms, now_ms, "; ".join(parts))]
+        return [self._line(what, now_ms, now_ms, {"message": told})]
 
     def _line(
-        self, what: str, time_ms: int, now_ms: int, message: str, **more: str | int | None
+        self,
+        what: str,
+        time_ms: int,
+        now_ms: int,
+        fields: Mapping[str, Any],
+        **more: str | int | None,
     ) -> str:
         """``what`` is the entry's alone, and the same whenever it is read again."""
         told = {
@@ -288,8 +320,9 @@ class _Stream:
             "id": str(uuid.uuid5(_IDS, what)),
             "time": time_ms,
             "ingested": now_ms,
-            "message": message,
-            **{name: value for name, value in more.items() if value not in ("", None)},
+            **{
+                name: value for name, value in {**fields, **more}.items() if value not in ("", None)
+            },
         }
         return json.dumps(told, ensure_ascii=True) + "\n"
 
@@ -301,7 +334,7 @@ class _Stream:
                 positions.dropped_lines -= each.dropped_lines
                 continue
             positions.lost_lines += each.lines
-            self._tally.add("lost", Category.PREDICT, each.lines)
+            self._tally.add("lost", self._kind, each.lines)
             output_files.free(each.source.path, each.place.at - KEEP_READABLE)
             self._is_stored = False
 

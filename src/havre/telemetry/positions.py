@@ -1,4 +1,4 @@
-"""How far each file has been read, on disk: what the predict log of one deployment goes on from.
+"""How far each file has been read, on disk: what one deployment's entries go on from.
 
 The state is written after the entries, and says how long the live file was then: what the live file
 has beyond that is read anew from its source, and was cut off first. So whenever the process dies,

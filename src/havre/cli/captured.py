@@ -1,0 +1,108 @@
+"""`havre captured`: requests and answers that a deployment's copies have captured."""
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from havre.cli import output
+from havre.cli.connection import HomeOption, connect, home_of
+from havre.cli.deployments import Name
+from havre.cli.logs import moment
+from havre.cli.output import JsonOption
+from havre.domain.errors import InvalidParameter, SystemFault
+from havre.home import Home
+from havre.telemetry.captures import Captures
+
+MOST_AT_ONCE = 1000
+WIDEST_BODY = 60
+COLUMNS = ("time", "status", "ms", "request", "response")
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(captured)
+
+
+def captured(
+    name: Name,
+    since: Annotated[
+        str, typer.Option(help="How far back: 30s, 10m, 2h, 7d, or a moment in ISO 8601.")
+    ] = "1d",
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=1, max=MOST_AT_ONCE, help="The last so many.")
+    ] = 20,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write all of that time into this Parquet file, which must not be there.",
+            metavar="FILE.parquet",
+        ),
+    ] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show captured requests of a deployment with their answers.
+
+    The tag havre-capture switches capturing on. Bodies are read from the server's home, and never
+    go over the network.
+    """
+    place = home_of(home)
+    deployment = connect(place).find_deployment(name)["id"]
+    now = datetime.now(UTC)
+    begin, end = _epoch_ms(moment(since, now)), _epoch_ms(now)
+    if to is not None:
+        with output.progress(f"writing {to}"):
+            count = _export(place, deployment, begin, end, to)
+        output.say(f"{count} requests are in {to}.")
+        return
+    captures = Captures(place)
+    try:
+        found = captures.last(deployment, from_ms=begin, to_ms=end, most=lines)
+    finally:
+        captures.close()
+    if as_json:
+        for row in found:
+            typer.echo(json.dumps(row))
+    else:
+        output.print_table(COLUMNS, [_row(each) for each in found], fold=False)
+
+
+def _export(home: Home, deployment: str, begin: int, end: int, to: Path) -> int:
+    if to.exists():
+        raise InvalidParameter(f"--to: {to} is there already; name a new file, or remove it")
+    captures = Captures(home)
+    try:
+        return captures.export(deployment, to.absolute(), from_ms=begin, to_ms=end)
+    except OSError as error:
+        raise SystemFault(f"{to} cannot be written: {error}") from error
+    finally:
+        captures.close()
+
+
+def _row(captured: dict[str, Any]) -> tuple[str, ...]:
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(captured["time"] / 1000))
+    return (
+        when,
+        str(captured["status"]),
+        f"{captured['model_us'] / 1000:.1f}",
+        _body(captured, "request"),
+        _body(captured, "response"),
+    )
+
+
+def _body(captured: dict[str, Any], name: str) -> str:
+    text, size = captured[name], captured[f"{name}_bytes"]
+    if text is None:
+        if size is None:
+            return "(a stream)" if captured["is_stream"] else ""
+        return f"({size} bytes)" if size else ""
+    text = output.fit_for_terminal(" ".join(text.split()))
+    return escape(text if len(text) <= WIDEST_BODY else text[: WIDEST_BODY - 1] + "…")
+
+
+def _epoch_ms(when: datetime) -> int:
+    return int(when.timestamp() * 1000)

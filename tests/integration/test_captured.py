@@ -1,0 +1,243 @@
+"""Captured requests: a real keeper writes them, and they are collected, kept and read."""
+
+import base64
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from tests.copy_instance import Instance, wait_until
+
+from havre.domain.ocid import Kind, new_ocid
+from havre.home import Home
+from havre.telemetry import layout
+from havre.telemetry.captures import Captures
+from havre.telemetry.collecting import Tally
+from havre.telemetry.conversion import Converter
+from havre.telemetry.instance_files import InstanceFiles
+from havre.telemetry.layout import CAPTURE
+from havre.telemetry.upkeep import Upkeep
+
+INSTANCE = "8b1f0c7a55d2"
+NAME = "copy-0.1764100000000.captured"
+SCORE = """
+def predict(data):
+    if isinstance(data, dict) and data.get("stream"):
+        return iter(["a", "b"])
+    if isinstance(data, dict) and "fail" in data:
+        raise ValueError("cannot use " + data["name"])
+    return len(data) if isinstance(data, str) else data
+"""
+
+
+class Place:
+    """A home with one instance of one deployment, and a collector that looks when it is told."""
+
+    def __init__(self, root: Path) -> None:
+        self.home = Home(root)
+        self.home.make()
+        self.home.instance_logs.mkdir()
+        self.home.telemetry.mkdir(exist_ok=True)
+        self.deployment = new_ocid(Kind.DEPLOYMENT)
+        self.output = self.home.instances / INSTANCE / "output"
+        self.output.mkdir(parents=True)
+        about = {"deployment": self.deployment, "revision": "r7", "begins": 0}
+        (self.home.instance_logs / f"{INSTANCE}.json").write_text(json.dumps(about))
+        (self.home.instance_logs / f"{INSTANCE}.log").touch()
+        self.tally = Tally()
+        self.captures = Captures(self.home)
+        self.begin()
+
+    @property
+    def folder(self) -> Path:
+        return layout.folder(self.home, CAPTURE, self.deployment)
+
+    def begin(self, **changed: Any) -> None:
+        stated = {"lines_per_second": 1000, "retention_days": 30, "most_bytes": 10**9}
+        self.converter = Converter(self.home, self.tally)
+        self.collector = InstanceFiles(
+            self.home, self.converter, self.tally, look_s=0.0, **{**stated, **changed}
+        )
+
+    def look(self) -> None:
+        self.collector.collect(int(time.time() * 1000))
+
+    def rows(self, most: int = 10_000) -> list[dict[str, Any]]:
+        return self.captures.last(self.deployment, from_ms=0, to_ms=2**53, most=most)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    monkeypatch.setattr("havre.telemetry.reading.HOLD_S", 0.0)
+    place = Place(tmp_path / "h")
+    yield place
+    place.captures.close()
+
+
+def line(number: int, body: str = "{}", **changed: Any) -> bytes:
+    told = {
+        "time": int(time.time() * 1000), "id": f"R{number}", "status": 200, "us": 10,
+        "stream": False, "lost": 0, "type": "application/json", "answer_type": "application/json",
+        "request": {"bytes": len(body), "text": body}, "response": {"bytes": 1, "text": "1"},
+    }  # fmt: skip
+    return json.dumps({**told, **changed}).encode() + b"\n"
+
+
+def ask(
+    instance: Instance, identity: str, body: Any, *, kind: str = "application/json", **more: str
+) -> None:
+    instance.post(body, headers={"opc-request-id": identity, "content-type": kind}, **more)
+
+
+def files(instance: Instance) -> list[Path]:
+    return sorted((instance.folder / "output").glob("*.captured"))
+
+
+def written(instance: Instance, count: int) -> list[dict[str, Any]]:
+    """A copy writes when it has answered: a moment later."""
+
+    def look() -> list[dict[str, Any]] | None:
+        found = [
+            json.loads(line) for path in files(instance) for line in path.read_bytes().splitlines()
+        ]
+        return found if len(found) == count else None
+
+    return wait_until(look)
+
+
+def test_a_keepers_copies_capture_what_they_are_told_to_and_it_is_collected(
+    launch: Any, place: Place
+) -> None:
+    instance = launch(SCORE, copies=1, output="output").ready()
+    assert instance.ask("status")["capturing"] == {"percent": 0, "redact": []}
+    instance.post({"name": "before"})
+    assert not files(instance), "off by default"
+    assert "error" in instance.ask("capture", percent=101)
+    assert instance.ask("capture", percent=100)["capturing"]["percent"] == 100
+    ask(instance, "plain", {"name": "Ada"})
+    ask(instance, "binary", b"\xff\xfe", kind="application/octet-stream")
+    written(instance, 2)
+    said = instance.ask("capture", percent=100, redact=["name", "card"])
+    assert said["capturing"] == {"percent": 100, "redact": ["name", "card"]}
+    ask(instance, "redacted", {"rows": [{"name": "Bob", "age": 7, "card": {"no": 1}}]})
+    ask(instance, "failed", {"fail": 1, "name": "Eve"})
+    ask(instance, "text", b"Bob's text", kind="text/plain")
+    ask(instance, "big", {"big": "Bob" * 30_000})
+    stream = {"stream": True, "name": "Bob"}
+    ask(instance, "stream", stream, path="/ocid1.test/predictWithResponseStream")
+    written(instance, 7)
+    assert instance.ask("capture", percent=0)["capturing"]["percent"] == 0
+    instance.post({"name": "after"})
+    [file] = files(instance)
+    told = file.read_text()
+    assert len(told.splitlines()) == 7
+    assert not [secret for secret in ("Bob", "Eve", "after", "before") if secret in told]
+
+    (place.output / file.name).write_bytes(file.read_bytes())
+    place.look()
+    found = {row["request_id"]: row for row in place.rows()}
+    assert len(found) == 7
+    plain, redacted = found["plain"], found["redacted"]
+    failed, text, big, streamed = (found[each] for each in ("failed", "text", "big", "stream"))
+    assert (plain["status"], plain["instance"]) == (200, INSTANCE)
+    assert (plain["copy"], plain["revision"], plain["lost_before"]) == (0, "r7", 0)
+    assert json.loads(plain["request"]) == json.loads(plain["response"]) == {"name": "Ada"}
+    assert plain["model_us"] > 0
+    assert base64.b64decode(found["binary"]["request_base64"]) == b"\xff\xfe"
+    rows = {"rows": [{"name": "[redacted]", "age": 7, "card": "[redacted]"}]}
+    assert json.loads(redacted["request"]) == json.loads(redacted["response"]) == rows
+    assert (failed["status"], failed["response"]) == (500, None)
+    assert (text["request"], text["request_base64"], text["request_bytes"]) == (None, None, 10)
+    assert (big["request"], big["request_bytes"]) == (None, 90_011)
+    assert json.loads(streamed["request"]) == {"stream": True, "name": "[redacted]"}
+    assert (streamed["is_stream"], streamed["response_bytes"]) == (True, None)
+
+
+def test_it_goes_into_segments_once_is_exported_and_ends_by_age(place: Place) -> None:
+    path = place.output / NAME
+    path.write_bytes(b"".join(line(number) for number in range(3)))
+    place.look()
+    before = place.rows()
+    assert {row["request_id"] for row in before} == {"R0", "R1", "R2"}
+    place.begin(close_after_s=0.0)
+    place.look()
+    wait_until(lambda: layout.segments(place.folder))
+    place.look()
+    assert sorted(map(str, place.rows())) == sorted(map(str, before))
+    with path.open("ab") as file:
+        file.write(line(3))
+    place.look()
+    place.look()
+    assert len(layout.segments(place.folder)) == 2
+    to = place.home.root / "it's.parquet"
+    assert place.captures.export(place.deployment, to, from_ms=0, to_ms=2**53) == 4
+    found = duckdb.sql(f"SELECT request_id FROM '{str(to).replace(chr(39), chr(39) * 2)}'")
+    assert {row[0] for row in found.fetchall()} == {"R0", "R1", "R2", "R3"}
+    assert not list(place.home.root.glob("*.new"))
+    later = int(time.time() * 1000) + 3 * 86_400_000
+    Upkeep(place.home, place.converter, retention_days=2, most_bytes=10**9).collect(later)
+    assert place.rows() == []
+
+
+def test_many_segments_become_one(place: Place) -> None:
+    place.begin(close_after_s=0.0)
+    path = place.output / NAME
+    for number in range(16):
+        with path.open("ab") as file:
+            file.write(line(number, "x" * 60_000))
+        place.look()
+        wait_until(lambda number=number: len(layout.segments(place.folder)) == number + 1)
+    upkeep = Upkeep(place.home, place.converter, retention_days=2, most_bytes=10**9)
+    upkeep.collect(int(time.time() * 1000))
+    assert len(layout.segments(place.folder)) == 1
+    assert len(place.rows()) == 16
+
+
+def test_files_of_a_hostile_model_spoil_its_own_captures_only(place: Place, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(line(1, "a secret"))
+    (place.output / "copy-1.1764100000000.captured").symlink_to(secret)
+    os.mkfifo(place.output / "copy-2.1764100000000.captured")
+    (place.output / "copy-3.1764100000000.captured").mkdir()
+    with (place.output / "copy-4.1764100000000.captured").open("wb") as sparse:
+        sparse.truncate(1 << 40)
+        sparse.seek(1 << 39)
+        sparse.write(b"in the middle of nothing\n")
+    endless = b"{" * 3_000_000 + b"\n"
+    (place.output / "copy-5.1764100000000.captured").write_bytes(endless + line(5))
+    copy = place.output / "copy-6.1764100000000.captured"
+    half = line(7)[:-9]
+    copy.write_bytes(b'\n{}\n[1]\n{"time": "x"}\n' + line(6, deployment="other") + half)
+    for _ in range(12):
+        place.look()
+    found = place.rows()
+    assert {row["request_id"] for row in found} == {"R5", "R6"}
+    assert {row["deployment"] for row in found} == {place.deployment}
+    os.truncate(copy, 0)
+    copy.write_bytes(line(8))
+    place.look()
+    place.look()
+    assert {row["request_id"] for row in place.rows()} == {"R5", "R6", "R8"}
+
+
+def test_a_flood_is_bounded_counted_and_its_space_comes_free(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.begin(lines_per_second=10)
+    path = place.output / NAME
+    path.write_bytes(b"".join(line(number, "x" * 900) for number in range(8000)))
+    for _ in range(10):
+        place.look()
+    kept = len(place.rows())
+    assert 0 < kept < 200
+    assert place.tally["dropped", CAPTURE] >= 8000 - kept - 1
+    assert "lines were dropped" in caplog.text
+    assert path.stat().st_blocks * 512 < 3_000_000 < path.stat().st_size
+    newer = place.output / "copy-0.1764100000001.captured"
+    newer.write_bytes(line(1))
+    wait_until(lambda: place.look() or not path.exists())
+    assert newer.exists(), "a copy writes there still"
