@@ -200,6 +200,8 @@ def test_sending_everything_back_changes_nothing_but_is_accepted(api, model_id):
         ({"freeformTags": {"a": 1}}, "freeformTags"),
         ({"freeformTags": {"havre-replay": "much"}}, 'like "50"'),
         ({"freeformTags": {"havre-canary": "5%"}}, 'like "5%/30s 25%/5m"'),
+        ({"freeformTags": {"havre-capture": "5%"}}, 'like "5" or "0.1"'),
+        ({"freeformTags": {"havre-capture-redact": "a,,b"}}, 'like "name, email"'),
         ({"categoryLogDetails": {"access": {"logId": "l"}}}, "logGroupId"),
     ],
 )
