@@ -141,9 +141,7 @@ class Converter:
             )
 
 
-def give_up_oldest(
-    closed: Iterable[Path], tally: Tally, kind: Kind, *, most_bytes: int
-) -> None:
+def give_up_oldest(closed: Iterable[Path], tally: Tally, kind: Kind, *, most_bytes: int) -> None:
     """Of closed files that cannot be converted, the oldest first, no more than this is kept."""
     waiting = list(closed)
     while waiting and sum(path.stat().st_size for path in waiting) > most_bytes:
