@@ -14,20 +14,23 @@ import resource
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from havre.domain.logs import Category
+from havre.domain.log_syntax import read_query
+from havre.domain.logs import Category, LogAddress, Place
 from havre.domain.ocid import Kind, new_ocid
 from havre.home import Home
 from havre.telemetry import layout
 from havre.telemetry.collecting import Tally
 from havre.telemetry.conversion import Converter
+from havre.telemetry.log_search import Answer, LogSearch
 from havre.telemetry.store import LogStore
 from havre.telemetry.upkeep import LOOK_MS, Upkeep
 
+TENANCY = new_ocid(Kind.TENANCY)
 DAY_MS = 86_400_000
 BEGAN_MS = 1_795_564_800_000
 AT_ONCE = 20_000
@@ -35,17 +38,18 @@ AT_ONCE = 20_000
 SMALL = 200
 """The last entries came slowly: so many in each of the files that are not merged yet."""
 
-QUESTIONS = {
-    "the latest hundred": "SELECT * FROM entries ORDER BY time DESC LIMIT 100",
-    "failures, the latest hundred": "SELECT * FROM entries WHERE status >= 500 "
-    "ORDER BY time DESC LIMIT 100",
-    "one request by its id": "SELECT * FROM entries WHERE request = ?",
-    "a word in the message": "SELECT count(*) FROM entries WHERE contains(message, 'predictW')",
-    "requests and p99 per minute": "SELECT time // 60000 AS minute, count(*), "
-    "quantile_cont(total_ms, 0.99) FROM entries GROUP BY minute ORDER BY minute",
-    "requests per status and revision": "SELECT status, revision, count(*) FROM entries "
-    "GROUP BY ALL ORDER BY ALL",
+SEARCHES = {
+    "the latest thousand": "| sort by datetime desc",
+    "failures": "| where data.status >= 500 | sort by datetime desc",
+    "one request by its id": "| where data.opcRequestId = '{request}'",
+    "a word in the message": "| where data.message = '*predictWith*' | summarize count()",
+    "a word in any field": "| where logContent = '*no such word*'",
+    "the slowest thousand": "| sort by data.totalLatency desc",
+    "requests and their times a minute": "| summarize count(), avg(data.totalLatency), "
+    "max(data.totalLatency) by rounddown(datetime, '1m') as minute | sort by minute",
+    "requests per status and revision": "| summarize count() by data.status, data.revision",
 }
+"""As they come to ``POST /20190909/search``, with its limit of a thousand."""
 
 
 def main() -> None:
@@ -121,32 +125,25 @@ def lines(deployments: list[str], first: int, count: int, step_ms: float) -> Ite
 
 
 def measure(home: Home, deployments: list[str], repeats: int) -> None:
-    store = LogStore(home)
+    search = LogSearch(LogStore(home), tenancy=TENANCY)
+    address = LogAddress(TENANCY, new_ocid(Kind.LOG_GROUP), "group", new_ocid(Kind.LOG), "log")
+    places = [Place(each, Category.ACCESS, address, TENANCY) for each in deployments]
 
-    def ask(sql: str, *parameters: str, wanted: list[str] | None) -> float:
+    def ask(stages: str, wanted: Sequence[Place]) -> tuple[float, Answer]:
+        query = read_query(f'search "{TENANCY}" {stages}')
         began = time.perf_counter()
-        store.query(
-            sql,
-            parameters,
-            category=Category.ACCESS,
-            deployments=wanted,
-            time_from_ms=BEGAN_MS,
-            time_to_ms=BEGAN_MS + DAY_MS,
+        answer = search.search(
+            query, wanted, from_ms=BEGAN_MS, to_ms=BEGAN_MS + DAY_MS, limit=1000, offset=0
         )
-        return (time.perf_counter() - began) * 1000
+        return (time.perf_counter() - began) * 1000, answer
 
-    print(f"first question: {ask('SELECT count(*) FROM entries', wanted=None):.0f} ms")
-    [request] = store.query(
-        "SELECT request FROM entries LIMIT 1 OFFSET 1000",
-        category=Category.ACCESS,
-        deployments=deployments[:1],
-        time_from_ms=BEGAN_MS,
-        time_to_ms=BEGAN_MS + DAY_MS,
-    ).rows
-    for wanted, whose in ((None, "all deployments"), (deployments[:1], "one deployment")):
-        for what, sql in QUESTIONS.items():
-            parameters = list(request) if "?" in sql else []
-            times = [ask(sql, *parameters, wanted=wanted) for _ in range(repeats)]
+    first, answer = ask("", places)
+    request = answer.rows[0]["logContent"]["data"]["opcRequestId"]
+    print(f"first question: {first:.0f} ms")
+    for whose, wanted in (("all deployments", places), ("one deployment", places[:1])):
+        for what, stages in SEARCHES.items():
+            asked = stages.format(request=request)
+            times = [ask(asked, wanted)[0] for _ in range(repeats)]
             print(f"{what}, {whose}: {median(times):.0f} ms")
 
 
