@@ -226,6 +226,7 @@ def test_copies_serve_on_without_their_keeper_old_connections_and_new(launch, ke
     had = descriptors(instance.process.pid)
     fresh = [keep(instance) for _ in range(3)]  # told of, but no copy has used them
     wait_until(lambda: descriptors(instance.process.pid) == had + 3)
+    instance.ask("status")  # by now it has told them, too
     os.kill(instance.process.pid, signal.SIGKILL)
     instance.process.wait()
     for _ in range(5):
