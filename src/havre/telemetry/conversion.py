@@ -5,7 +5,6 @@ removed last, and until then its segments count for nothing (``layout.counting``
 """
 
 import logging
-import os
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from havre.telemetry import layout
 from havre.telemetry.collecting import Observer, Tally
 from havre.telemetry.entries import ROUTED, columns_of, quote, select_json, select_parquet
 from havre.telemetry.layout import CAPTURE, UNROUTED, Kind, Segment
+from havre.telemetry.parquet import write_parquet
 from havre.telemetry.sql import connect
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ ROW_GROUP, BODIES_TOGETHER = 50_000, "16MB"
 """Rows that lie together in a file; of those with bodies, which are long, so many bytes."""
 FAST, SMALL = 1, 3
 """Levels of compression: of what will be merged soon, of what was."""
-BESIDE = ".new-"
-"""How the name of a file begins that is being written."""
 
 _NOTICES = uuid.UUID("6c1d2a52-6a0e-4b7c-9a53-0b7f5b8f3f0e")
 
@@ -85,7 +83,8 @@ class Converter:
             last=parts[-1].last,
         )
         content = select_parquet(kind, [each.path for each in parts])
-        path = _write_parquet(self._database(), kind, content, place / name, level=SMALL)
+        path = place / name
+        write_parquet(self._database(), content, path, options=_options(kind, SMALL))
         merged = Segment.of(path)
         assert merged is not None
         return merged
@@ -124,7 +123,7 @@ class Converter:
             if folder.name == UNROUTED:
                 condition = f"NOT {ROUTED} OR {condition}"
             content = f"SELECT {', '.join(columns_of(category))} FROM batch WHERE {condition}"
-            _write_parquet(connection, category, content, folder / name, level=FAST)
+            write_parquet(connection, content, folder / name, options=_options(category, FAST))
         return sum(count for *_, count in found)
 
     def _add_notice(self, connection: "DuckDBPyConnection", number: int, notice: str) -> None:
@@ -153,24 +152,7 @@ def give_up_oldest(closed: Iterable[Path], tally: Tally, kind: Kind, *, most_byt
         _log.error("%d entries of %s were given up: %s", lost, kind, oldest.name)
 
 
-def _write_parquet(
-    connection: "DuckDBPyConnection", kind: Kind, content: str, path: Path, *, level: int
-) -> Path:
-    """Write beside, synchronise, rename. Raises OSError and duckdb.Error."""
-    beside = path.with_name(BESIDE + path.name)
+def _options(kind: Kind, level: int) -> str:
+    """Of a segment's Parquet."""
     most = f", ROW_GROUP_SIZE_BYTES '{BODIES_TOGETHER}'" if kind == CAPTURE else ""
-    try:
-        connection.execute(
-            f"COPY ({content}) TO {quote(str(beside))} "
-            f"(FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL {level}, "
-            f"ROW_GROUP_SIZE {ROW_GROUP}{most})"
-        )
-        os.chmod(beside, 0o600)
-        with beside.open("rb") as written:
-            os.fsync(written.fileno())
-        beside.rename(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-    return path
+    return f", COMPRESSION_LEVEL {level}, ROW_GROUP_SIZE {ROW_GROUP}{most}"

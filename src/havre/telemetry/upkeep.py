@@ -11,8 +11,9 @@ from pathlib import Path
 from havre.domain.logs import Category
 from havre.home import Home
 from havre.telemetry import layout, retention
-from havre.telemetry.conversion import BESIDE, Converter
+from havre.telemetry.conversion import Converter
 from havre.telemetry.layout import KINDS, Kind, Segment
+from havre.telemetry.parquet import BESIDE
 
 LOOK_MS = 30_000
 QUIET_MS = 3_600_000

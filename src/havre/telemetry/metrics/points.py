@@ -16,6 +16,7 @@ from havre.home import Home
 from havre.telemetry import layout
 from havre.telemetry.entries import quote
 from havre.telemetry.layout import Segment
+from havre.telemetry.parquet import BESIDE, write_parquet
 from havre.telemetry.sql import connect
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ FINE_FOR_MS = 24 * 3_600_000
 COARSE_MS = 60_000
 KEPT_MS = 14 * 24 * 3_600_000
 _DAY_MS = 24 * 3_600_000
-_BESIDE = ".new-"
 
 
 class MetricPoint(NamedTuple):
@@ -156,19 +156,12 @@ class PointFiles:
         for each in found:
             if each not in counting:
                 each.path.unlink()
-        for path in self.folder.glob(f"{_BESIDE}*"):
+        for path in self.folder.glob(f"{BESIDE}*"):
             path.unlink()
 
     def _write(self, content: str, name: str) -> None:
-        beside = self.folder / f"{_BESIDE}{name}"
-        self._database().execute(
-            f"COPY ({content} ORDER BY name, dimensions, time) TO {quote(str(beside))} "
-            "(FORMAT parquet, COMPRESSION zstd)"
-        )
-        os.chmod(beside, 0o600)
-        with beside.open("rb") as file:
-            os.fsync(file.fileno())
-        beside.rename(self.folder / name)
+        ordered = f"{content} ORDER BY name, dimensions, time"
+        write_parquet(self._database(), ordered, self.folder / name)
 
     def _database(self) -> "DuckDBPyConnection":
         if self._connection is None:
