@@ -32,7 +32,8 @@ import os
 def load_model():
     return os.getpid()
 def predict(data, model=load_model()):
-    return {"prediction": data, "folder": os.environ["TMPDIR"]}
+    policy = os.sched_getscheduler(0)
+    return {"prediction": data, "folder": os.environ["TMPDIR"], "policy": policy}
 """
 
 
@@ -103,6 +104,7 @@ def test_an_instance_answers_with_its_own_temporary_folder(engines: EngineBench)
     assert folder == engines.home.instances / spec.id / "tmp"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert status.notes, "how copies are started belongs into the work request's log"
+    assert answer["policy"] == os.SCHED_BATCH
     engines.engine.stop(spec.id)
     assert not (engines.home.instances / spec.id).exists()
     assert list(engines.home.instance_sockets.iterdir()) == []

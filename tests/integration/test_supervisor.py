@@ -82,6 +82,18 @@ def test_a_process_gets_what_it_was_promised_and_nothing_else(bench: SupervisorB
     assert not any(os.path.exists(path) for path in paths)
 
 
+@pytest.mark.parametrize("gives_way", [True, False])
+def test_a_process_that_gives_way_does_so_with_all_it_starts(
+    bench: SupervisorBench, *, gives_way: bool
+) -> None:
+    bench.launch()
+    tells = "import os, time; os.fork(); print(os.sched_getscheduler(0), flush=True); time.sleep(9)"
+    bench.client.start(replace(bench.python("a", tells), gives_way=gives_way))
+    policy = os.SCHED_BATCH if gives_way else os.SCHED_OTHER
+    wait_until(lambda: bench.log("a").split() == [str(policy)] * 2)
+    bench.client.stop("a")
+
+
 def test_starting_is_idempotent_by_name(bench: SupervisorBench) -> None:
     bench.launch()
     spec = bench.spec("one", *SLEEPS)

@@ -211,6 +211,7 @@ def _balancer(home: Home, settings: Settings) -> ProcessSpec:
         folder=str(home.root),
         log=str(home.logs / "envoy.log"),
         restart=Restart.ALWAYS,
+        gives_way=True,
     )
 
 

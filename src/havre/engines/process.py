@@ -155,6 +155,7 @@ class ProcessEngine:
             listen=(str(self._socket(spec.id)), str(self._control(spec.id))),
             stop_grace_s=SHUTDOWN_GRACE_S,
             confinement=plan.confinement,
+            gives_way=True,
         )
 
     # Asking.

@@ -83,7 +83,8 @@ class ProcessSpec:
 
     ``listen`` are Unix sockets that the supervisor binds (mode 0600) and passes as descriptors
     3, 4, …; ``log`` takes standard output and error, appended. Without a ``confinement`` the
-    process has all the rights that the supervisor has.
+    process has all the rights that the supervisor has. ``gives_way``: woken by work, it waits until
+    whoever has the processor has had its turn (``SCHED_BATCH``).
     """
 
     name: str
@@ -95,6 +96,7 @@ class ProcessSpec:
     restart: Restart = Restart.NEVER
     stop_grace_s: float = 10.0
     confinement: Confinement | None = None
+    gives_way: bool = False
 
     @property
     def digest(self) -> str:

@@ -82,6 +82,13 @@ def test_a_record_of_before_there_were_renewed_ones_is_read(tmp_path: Path) -> N
     assert records.load_all(tmp_path) == ([RECORD], [])
 
 
+def test_a_record_of_before_processes_gave_way_is_read(tmp_path: Path) -> None:
+    stored = RECORD.to_json()
+    del stored["spec"]["gives_way"]
+    (tmp_path / "envoy.json").write_text(json.dumps(stored))
+    assert records.load_all(tmp_path) == ([RECORD], [])
+
+
 def full_disk(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -114,6 +121,7 @@ def test_every_field_of_a_specification_is_in_its_digest() -> None:
         replace(SPEC, listen=()),
         replace(SPEC, restart=Restart.NEVER),
         replace(SPEC, stop_grace_s=1.0),
+        replace(SPEC, gives_way=True),
     ]
     assert len({spec.digest for spec in variants}) == len(variants)
     assert ProcessSpec.from_json(json.loads(json.dumps(SPEC.to_json()))).digest == SPEC.digest
