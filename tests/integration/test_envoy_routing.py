@@ -5,6 +5,7 @@ import http.client
 import json
 import select
 import socket
+import struct
 import threading
 import time
 from collections import Counter
@@ -28,12 +29,15 @@ from tests.envoy_server import (
 )
 
 from havre.api.refusals import refusals
+from havre.balancer.bandwidth import AMPLE_MBPS
 from havre.balancer.envoy import EnvoyBalancer
 from havre.balancer.resources import Limits
 from havre.domain.ocid import Kind, new_ocid, new_short_id
 from havre.domain.route import Endpoint, Route
 
 MIB = 1024 * 1024
+DATA_SEGMENTS_IN = 152
+"""Where Linux's ``tcp_info`` has how many segments with data have come."""
 
 
 @dataclass
@@ -498,6 +502,48 @@ def test_answers_are_shaped_then_the_bound_refuses(
         answers = list(pool.map(timed, range(6)))
     assert {status for status, _ in answers} == {200, 429}
     assert max(seconds for status, seconds in answers if status == 200) > 2.0
+
+
+def test_large_bodies_are_shaped_however_ample_the_bandwidth(
+    front: Front,
+    copies: Upstream,
+    upstreams: StartUpstream,  # noqa: F811
+) -> None:
+    # A bucket begins with a second of bandwidth, 25 MB: what is beyond it takes its time.
+    large = upstreams(front.socket(), answer_with(b"x" * 9_000_000))
+    asked = front.route(copies.socket_path, bandwidth_mbps=AMPLE_MBPS)
+    answered = front.route(large.socket_path, bandwidth_mbps=AMPLE_MBPS)
+
+    def took(deployment: str, body: bytes) -> float:
+        path = f"/{deployment}/predictWithResponseStream"
+        began = time.monotonic()
+        with ThreadPoolExecutor(6) as pool:
+            answers = pool.map(lambda _: ask(front.client(), path, body=body).status, range(6))
+            assert set(answers) == {200}
+        return time.monotonic() - began
+
+    assert took(asked, b"x" * 9_000_000) > 0.9
+    assert took(answered, b"x") > 0.9
+
+
+def test_small_answers_of_an_ample_deployment_come_in_one_piece(
+    front: Front,
+    upstreams: StartUpstream,  # noqa: F811
+) -> None:
+    small = upstreams(front.socket(), answer_with(b"x" * 999))
+    large = upstreams(front.socket(), answer_with(b"x" * 1000))
+
+    def pieces(copies: Upstream, mbps: int) -> int:
+        client = front.client()
+        path = f"/{front.route(copies.socket_path, bandwidth_mbps=mbps)}/predict"
+        assert ask(client, path).status == 200
+        told = client.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
+        segments: int = struct.unpack_from("I", told, DATA_SEGMENTS_IN)[0]
+        return segments
+
+    assert pieces(small, AMPLE_MBPS) == 1
+    assert pieces(large, AMPLE_MBPS) == 2
+    assert pieces(small, AMPLE_MBPS - 1) == 2
 
 
 def test_idle_connections_do_not_hurt(front: Front, deployment: str) -> None:

@@ -1,19 +1,16 @@
 """The one listener: what is done to every request, and how Envoy's own answers look."""
 
 from pathlib import Path
-from typing import Any
 
+from havre.balancer import bandwidth
 from havre.balancer.access_log import access_log, note_copy
 from havre.balancer.resources import (
-    BANDWIDTH,
     BUFFER,
-    COLLECT,
     LISTENER,
     LUA,
     MAX_BODY_BYTES,
     ORIGINAL_PATH,
     PATH_HEADER,
-    RATE,
     REQUEST_ID,
     ROUTES,
     STATS_PREFIX,
@@ -22,6 +19,7 @@ from havre.balancer.resources import (
     Limits,
     Resources,
     echo_request_id,
+    off,
     response,
     typed,
 )
@@ -144,19 +142,16 @@ def _early_headers() -> Json:
 
 def _http_filters() -> list[Json]:
     """In the order a request meets them; all but the last two are off where no route turns them
-    on.
-
-    A request is whole before anything is decided, so that a refusal leaves the connection usable;
-    after shaping it is collected again, so that it waits here and does not occupy a copy.
+    on. A request is whole before anything is decided, so that a refusal leaves the connection
+    usable.
     """
     filters = "envoy.extensions.filters.http"
+    lua, buffer = f"{filters}.lua.v3.Lua", f"{filters}.buffer.v3.Buffer"
     return [
-        _off(LUA, f"{filters}.lua.v3.Lua", default_source_code={"inline_string": _LENIENT_PATHS}),
-        _off(BUFFER, f"{filters}.buffer.v3.Buffer", max_request_bytes=MAX_BODY_BYTES),
-        _off(SIGNATURE, f"{filters}.lua.v3.Lua", default_source_code={"inline_string": VERIFY}),
-        _off(RATE, f"{filters}.local_ratelimit.v3.LocalRateLimit", stat_prefix="rate"),
-        _off(BANDWIDTH, f"{filters}.bandwidth_limit.v3.BandwidthLimit", stat_prefix="bandwidth"),
-        _off(COLLECT, f"{filters}.buffer.v3.Buffer", max_request_bytes=MAX_BODY_BYTES),
+        off(LUA, typed(lua, default_source_code={"inline_string": _LENIENT_PATHS})),
+        off(BUFFER, typed(buffer, max_request_bytes=MAX_BODY_BYTES)),
+        off(SIGNATURE, typed(lua, default_source_code={"inline_string": VERIFY})),
+        *bandwidth.filters(),
         note_copy(),
         {
             "name": "envoy.filters.http.router",
@@ -165,10 +160,6 @@ def _http_filters() -> list[Json]:
             ),
         },
     ]
-
-
-def _off(name: str, kind: str, **settings: Any) -> Json:
-    return {"name": name, "disabled": True, "typed_config": typed(kind, **settings)}
 
 
 def _local_replies() -> Json:

@@ -3,9 +3,10 @@
 from havre.balancer.resources import Json, typed
 
 
-def first(cases: list[tuple[Json, Json]], *, otherwise: Json) -> Json:
+def first(cases: list[tuple[Json, Json]], *, otherwise: Json | None = None) -> Json:
     matchers = [{"predicate": predicate, "on_match": on_match} for predicate, on_match in cases]
-    return {"matcher_list": {"matchers": matchers}, "on_no_match": otherwise}
+    found: Json = {"matcher_list": {"matchers": matchers}}
+    return found if otherwise is None else {**found, "on_no_match": otherwise}
 
 
 def go(route: Json) -> Json:
@@ -29,6 +30,15 @@ def header_input(header: str) -> Json:
         "name": header,
         "typed_config": typed(
             "envoy.type.matcher.v3.HttpRequestHeaderMatchInput", header_name=header
+        ),
+    }
+
+
+def answer_header_input(header: str) -> Json:
+    return {
+        "name": header,
+        "typed_config": typed(
+            "envoy.type.matcher.v3.HttpResponseHeaderMatchInput", header_name=header
         ),
     }
 

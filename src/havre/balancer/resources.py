@@ -33,10 +33,7 @@ PREDICTION = (
 )
 """Paths that mean to ask a deployment for a prediction."""
 
-BANDWIDTH = "envoy.filters.http.bandwidth_limit"
-RATE = "envoy.filters.http.local_ratelimit"
 BUFFER = "envoy.filters.http.buffer"
-COLLECT = "havre.collect"
 LUA = "envoy.filters.http.lua"
 """Names by which routes turn the listener's filters on."""
 
@@ -80,6 +77,19 @@ def response(kind: str, resources: list[Json]) -> Resources:
 
 def typed(kind: str, **fields: Any) -> Json:
     return {"@type": f"type.googleapis.com/{kind}", **fields}
+
+
+def off(name: str, settings: Json) -> Json:
+    """A filter of the listener that only routes turn on."""
+    return {"name": name, "disabled": True, "typed_config": settings}
+
+
+def whole_requests() -> Json:
+    """For a route: turns a filter on that waits for a request's end."""
+    return typed(
+        "envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
+        buffer={"max_request_bytes": MAX_BODY_BYTES},
+    )
 
 
 def echo_request_id() -> Json:

@@ -15,6 +15,7 @@ control plane's refusals, which read it away in constant memory.
 from collections.abc import Mapping
 from functools import lru_cache
 
+from havre.balancer import bandwidth
 from havre.balancer.access_log import DEPLOYMENT, NAMESPACE
 from havre.balancer.clusters import API_CLUSTER, REFUSALS_CLUSTER
 from havre.balancer.matching import (
@@ -28,17 +29,12 @@ from havre.balancer.matching import (
     regex_match,
 )
 from havre.balancer.resources import (
-    BANDWIDTH,
     BUFFER,
     CACHED,
-    COLLECT,
     LUA,
-    MAX_BODY_BYTES,
     ORIGINAL_PATH,
     PREDICTION,
-    RATE,
     ROUTES,
-    UNBOUNDED,
     UPLOAD_S,
     Json,
     Limits,
@@ -46,16 +42,14 @@ from havre.balancer.resources import (
     echo_request_id,
     response,
     typed,
+    whole_requests,
 )
 from havre.balancer.signatures import SIGNATURE, key_metadata
 from havre.domain.route import Route
 
 API_IDLE_S = 300
-BACKLOG_S = 10
-"""Seconds of provisioned bandwidth that may be asked for ahead before 429."""
 REFUSALS_PATH = "/_refused/"
 """Paths of the API that read a body away and answer: ``/_refused/413``."""
-LARGEST_UINT32 = 2**32 - 1
 
 API_VERSIONS = ("20190101", "20180409", "20190909", "20200531", "20180401", "20160918")
 _API_ROOTS = r"healthz|metrics|console|openapi\.json|docs"
@@ -85,7 +79,7 @@ def route_table(
                         # Never a request that a copy may have begun, but where its owner says
                         # that predictions may be repeated.
                         "retry_policy": _retry_policy(_NOT_BEGUN, retries=2),
-                        "typed_per_filter_config": {BUFFER: _whole()},
+                        "typed_per_filter_config": {BUFFER: whole_requests()},
                         "matcher": _matcher(routes, limits, is_signed=keys is not None),
                         **({"metadata": key_metadata(keys)} if keys is not None else {}),
                     }
@@ -179,7 +173,7 @@ def _served(route: Route, manner: Json, *, is_signed: bool) -> Json:
         "route": {**_clusters(route), **manner},
         "metadata": {"filter_metadata": {NAMESPACE: {DEPLOYMENT: route.deployment_id}}},
         "typed_per_filter_config": {
-            **_bandwidth(route.bandwidth_mbps),
+            **bandwidth.on(route.bandwidth_mbps),
             **({SIGNATURE: _on()} if is_signed else {}),
         },
     }
@@ -206,68 +200,12 @@ def _at_most(seconds: float) -> Json:
     return {"max_stream_duration": f"{seconds}s"}
 
 
-def _bandwidth(mbps: int) -> Json:
-    """Both directions are shaped to the provisioned rate; too great a backlog is refused.
-
-    The backlog is counted in bytes of requests when they are whole, headers included: Envoy's
-    bucket refuses a request that would take nothing out of it, as one without a body would.
-    """
-    rate = max(1, mbps * 1_000_000 // 8)
-    return {
-        BANDWIDTH: typed(
-            "envoy.extensions.filters.http.bandwidth_limit.v3.BandwidthLimit",
-            stat_prefix="bandwidth",
-            enable_mode="REQUEST_AND_RESPONSE",
-            limit_kbps=max(1, rate // 1024),
-        ),
-        RATE: typed(
-            "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
-            stat_prefix="rate",
-            filter_enabled=_ALWAYS,
-            filter_enforced=_ALWAYS,
-            token_bucket=_tokens(UNBOUNDED, UNBOUNDED),
-            rate_limits=[
-                {
-                    "actions": [{"generic_key": {"descriptor_value": "bytes"}}],
-                    "hits_addend": {"format": "%DOWNSTREAM_WIRE_BYTES_RECEIVED%"},
-                },
-            ],
-            descriptors=[
-                {
-                    "entries": [{"key": "generic_key", "value": "bytes"}],
-                    "token_bucket": _tokens(max(BACKLOG_S * rate, MAX_BODY_BYTES), rate),
-                }
-            ],
-        ),
-        COLLECT: _whole(),
-    }
-
-
-_ALWAYS: Json = {"default_value": {"numerator": 100}}
-
-
-def _tokens(most: int, per_second: int) -> Json:
-    return {
-        "max_tokens": min(most, LARGEST_UINT32),
-        "tokens_per_fill": min(per_second, LARGEST_UINT32),
-        "fill_interval": "1s",
-    }
-
-
-def _whole() -> Json:
-    return typed(
-        "envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
-        buffer={"max_request_bytes": MAX_BODY_BYTES},
-    )
-
-
 def _look_again(*, is_signed: bool) -> Json:
     """A 404, unless the deployment's id in the path leads to a route."""
     return {
         **_refuse(404),
         "typed_per_filter_config": {
-            name: _on()
-            for name in (LUA, RATE, BANDWIDTH, COLLECT, *([SIGNATURE] if is_signed else []))
+            name: _on() for name in (LUA, *bandwidth.names(), *([SIGNATURE] if is_signed else []))
         },
     }
 
