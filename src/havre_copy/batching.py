@@ -68,15 +68,8 @@ def structures_of(sample, *, arrays):
 
 def form_of(data):
     """The Form of one request's data, or None: it is answered alone."""
-    kind = type(data)
-    if kind is list:
-        return _form_of_rows(data)
-    if kind is dict:
-        return _form_of_columns(data)
-    shape = _shape(data)
-    if not shape or not shape[0]:
-        return None
-    return Form(("array", len(shape)), (str(data.dtype), shape[1:]), shape[0])
+    found = _form_of_columns(data) if type(data) is dict else _form_of_part(data)
+    return None if found is None else Form(*found)
 
 
 def combine(many):
@@ -116,39 +109,41 @@ def _number(text, most):
     return int(text) if text.isdigit() and len(text) < 6 and int(text) <= most else 0
 
 
-def _form_of_rows(rows):
+def _form_of_part(rows):
+    """A Form's fields, or None. Asked for every request: tuples are cheaper to make."""
+    if type(rows) is not list:
+        shape = _shape(rows)
+        if not shape or not shape[0]:
+            return None
+        return ("array", len(shape)), (str(rows.dtype), shape[1:]), shape[0]
     kinds = set(map(type, rows))
     if kinds <= _NUMBERS:
-        kind = "numbers" if rows else None
-    else:
-        kind = kinds.pop().__name__ if len(kinds) == 1 else None
-    if kind is None:
+        return (("rows", "numbers"), 0, len(rows)) if rows else None
+    if len(kinds) != 1:
         return None
+    [kind] = kinds
     # A row of another length than the others' would spoil their batch.
-    width = len(rows[0]) if kind == "list" else 0
-    return Form(("rows", kind), width, len(rows))
+    return ("rows", kind.__name__), len(rows[0]) if kind is list else 0, len(rows)
 
 
 def _form_of_columns(columns):
     structure = []
     fixed = []
-    lengths = set()
-    for key in sorted(columns, key=str):
+    rows = None
+    for key in columns if len(columns) == 1 else sorted(columns, key=str):
         value = columns[key]
         kind = type(value)
         if kind in _FIXED:
             structure.append((key, "fixed"))
             fixed.append((kind, value))
             continue
-        form = None if kind is dict else form_of(value)
-        if form is None:
+        part = None if kind is dict else _form_of_part(value)
+        if part is None or rows not in (None, part[2]):
             return None
-        structure.append((key, form.structure))
-        fixed.append(form.fixed)
-        lengths.add(form.rows)
-    if len(lengths) != 1:
-        return None
-    return Form(("columns", tuple(structure)), tuple(fixed), lengths.pop())
+        structure.append((key, part[0]))
+        fixed.append(part[1])
+        rows = part[2]
+    return None if rows is None else (("columns", tuple(structure)), tuple(fixed), rows)
 
 
 def _has_rows(value, total):

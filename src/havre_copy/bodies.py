@@ -15,7 +15,6 @@ from havre_copy.tables import ARROW_FILE, ARROW_STREAM
 OPAQUE = (bytes, bytearray, memoryview)
 
 _BINARY = (NPY, ARROW_STREAM, ARROW_FILE)
-_TARGET = b"x-havre-path"  # as it was asked for, where the load balancer has rewritten it
 _ANY = (b"", b"*/*", b"application/*")
 
 
@@ -32,9 +31,8 @@ class Bodies:
         NotEncodable, or Refused where the client takes only what the result cannot be.
         Raises Refused.
         """
-        target = request.header(_TARGET)
-        if target and not request.stream:
-            model = tensors.model_named(target)
+        if request.target and not request.stream:
+            model = tensors.model_named(request.target)
             if model:
                 length = request.header(tensors.JSON_LENGTH)
                 return tensors.read(request.body, model, length, self._codec)
@@ -44,7 +42,7 @@ class Bodies:
         else:
             kind, charset = _media_type(kind)
             data = self._data(kind, request.body, charset)
-        accept = request.header(b"accept")
+        accept = request.accept
         if accept == wire.JSON or (accept in _ANY and kind not in _BINARY):
             return data, self.plain
         return data, _Negotiated(accept, kind, self.plain)

@@ -3,7 +3,6 @@
 What cannot be combined, and every request of a batch that fails, is answered alone.
 """
 
-from collections import namedtuple
 from time import monotonic_ns
 
 from havre_copy.batching import NotShareable, combine, form_of, share_out
@@ -14,7 +13,22 @@ from havre_copy.wire import Request
 
 MOST_BYTES = 16 * 1024 * 1024  # of requests at once; the last of them may exceed it
 
-_Waiting = namedtuple("_Waiting", "connection place request data form rows")
+
+class _Waiting:
+    """A place for a request that is answered with others: used again and again.
+
+    ``place`` is that of its connection in the copy's hand; ``rows`` the Form of its ``data``.
+    """
+
+    __slots__ = ("connection", "place", "request", "data", "form", "rows")
+
+    def __init__(self):
+        self.request = Request()
+
+    def clear(self):
+        """Hold no data while there is nothing to do."""
+        self.connection = self.data = self.form = None
+        self.request.body = b""
 
 
 class Together:
@@ -31,6 +45,7 @@ class Together:
         self._capture = capture
         self._journal = journal
         self._bodies = bodies
+        self._places = [_Waiting() for _ in range(batching.size)]
 
     def serve(self, queue):
         """Answer until told to stop; returns the exit code."""
@@ -50,9 +65,10 @@ class Together:
         batches = {}
         size = 0
         self._capture.hold()
-        for connection, data, place in taken:
-            one = self._read(queue, connection, data, place)
-            if one is None:
+        for one, (connection, data, place) in zip(self._places, taken):
+            one.connection = connection
+            one.place = place
+            if not self._read(queue, one, data):
                 continue
             batches.setdefault(self._key(one), []).append(one)
             size += len(one.request.body)
@@ -61,6 +77,8 @@ class Together:
                 size = 0
         self._answer_all(queue, batches)
         self._capture.release()
+        for one, _ in zip(self._places, taken):
+            one.clear()
 
     def _answer_all(self, queue, batches):
         for key, batch in batches.items():
@@ -70,19 +88,19 @@ class Together:
         batches.clear()
         self._words[STATE] = IDLE
 
-    def _read(self, queue, connection, first, place):
-        """The request, or None if it has got its answer."""
-        one = _Waiting(connection, place, Request(), None, None, None)
+    def _read(self, queue, one, first):
+        """Whether it is to be answered; if not, it has got its answer."""
         try:
-            found = self._copy.read(connection, first, one.request)
+            found = self._copy.read(one.connection, first, one.request)
         except Refused as refused:
             self._finish(queue, one, self._copy.refuse, refused)
-            return None
+            return False
         if found is None:
-            queue.put_back(connection, is_usable=False, place=place)
-            return None
-        data, form = found
-        return one._replace(data=data, form=form, rows=form_of(data))
+            queue.put_back(one.connection, is_usable=False, place=one.place)
+            return False
+        one.data, one.form = found
+        one.rows = form_of(one.data)
+        return True
 
     def _key(self, one):
         """Requests of the same key can be combined; those of None cannot."""
@@ -122,14 +140,11 @@ class Together:
                 self._journal.say("requests are answered one by one from here on: %s" % error)
                 self._structures.clear()
             # Whose fault it is will show. predict() may have changed what it was given.
-            batch[:] = [self._read_anew(one) for one in batch]
+            for one in batch:
+                one.data, one.form = self._bodies.read(one.request)
             return None
         self._slot.returned_to(len(batch))
         return shares
-
-    def _read_anew(self, one):
-        data, form = self._bodies.read(one.request)
-        return one._replace(data=data, form=form)
 
     def _finish(self, queue, one, act, *what):
         """``act(connection, request, *what)``, which answers; then give the connection back."""

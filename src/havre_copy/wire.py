@@ -29,6 +29,7 @@ _LONGEST_KNOWN = 2048
 
 # The load balancer sets it once it has verified the request's signature.
 _DIGEST = b"\r\nx-havre-body-sha256:"
+_TARGET = b"\r\nx-havre-path:"
 
 _REASONS = {
     200: b"OK",
@@ -49,13 +50,15 @@ _REASONS = {
 class Request:
     """One request. ``content_type`` is as sent; ``id`` is printable ASCII or empty.
 
-    ``digest`` is what the signed hash of the body says, base64; empty where none was asked for.
+    ``accept`` is as sent; ``target`` the path as it was asked for, where the load balancer has
+    rewritten it. ``digest`` is what the signed hash of the body says, base64; empty where none was
+    asked for.
     ``is_last``: the connection ends with its answer. ``took``: ns in predict(), None before; of a
     stream, until its first part.
     """
 
-    __slots__ = ("stream", "content_type", "id", "body", "is_read", "is_last", "digest", "took")
-    __slots__ += ("_head",)
+    __slots__ = ("stream", "content_type", "accept", "target", "id", "body", "is_read", "is_last")
+    __slots__ += ("digest", "took", "_head")
 
     def header(self, name):
         """Value of a header named in lower case, ``b""`` if absent."""
@@ -85,7 +88,8 @@ class Wire:
         request.stream = request.is_read = False
         request.is_last = True
         request.took = None
-        request.content_type = request.id = request.body = request.digest = b""
+        request.id = request.body = request.digest = b""
+        request.content_type = request.accept = request.target = b""
         try:
             end = data.find(b"\r\n\r\n")
             if end < 0:
@@ -105,7 +109,15 @@ class Wire:
             known = self._known.get(key)
             if known is None:
                 known = self._read_head(key, head, request)
-            request.stream, length, request.content_type, is_last, request.digest = known
+            (
+                request.stream,
+                length,
+                request.content_type,
+                request.accept,
+                request.target,
+                is_last,
+                request.digest,
+            ) = known
             body = data[end + 4 :]
             if len(body) != length:
                 if len(body) < length:
@@ -124,7 +136,7 @@ class Wire:
         return True
 
     def _read_head(self, key, head, request):
-        """``(stream, length, content type, is last, digest)``. Raises Refused."""
+        """``(stream, length, content type, accept, target, is last, digest)``. Raises Refused."""
         lower = head.lower()
         if not request.id:
             request.id = _printable(_value(head, lower, _ID))
@@ -136,9 +148,16 @@ class Wire:
                 "PayloadTooLarge",
                 "the body has %d bytes; at most %d are taken" % (length, self._max_body),
             )
-        kind = _value(head, lower, b"\r\ncontent-type:")
         digest = _value(head, lower, _DIGEST) if _DIGEST in lower else b""
-        known = (stream, length, kind, _asks_to_close(head, lower), digest)
+        known = (
+            stream,
+            length,
+            _value(head, lower, b"\r\ncontent-type:"),
+            _value(head, lower, b"\r\naccept:"),
+            _value(head, lower, _TARGET),
+            _asks_to_close(head, lower),
+            digest,
+        )
         if _ID in key.lower() or digest or len(key) > _LONGEST_KNOWN:
             return known  # an id that is spelt otherwise, or a signature: none is like another
         if len(self._known) >= _MOST_KNOWN:

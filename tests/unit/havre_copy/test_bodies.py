@@ -27,6 +27,8 @@ class Asked:
         self.stream = False
         self._headers = {name.replace("_", "-"): value for name, value in headers.items()}
         self.content_type = self._headers.get("content-type", b"")
+        self.accept = self._headers.get("accept", b"")
+        self.target = self._headers.get("x-havre-path", b"")
 
     def header(self, name):
         return self._headers.get(name.decode(), b"")

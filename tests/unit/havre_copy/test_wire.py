@@ -34,8 +34,16 @@ def receive(pair, data: bytes, *, close: bool = False, limit: int = 100) -> wire
 
 
 def test_reads_what_matters(pair):
-    data = head("Content-Type: text/CSV; charset=x", "CONTENT-LENGTH: 5", "opc-request-id: A/b-1")
+    data = head(
+        "Content-Type: text/CSV; charset=x",
+        "CONTENT-LENGTH: 5",
+        "Accept: a/b, */*",
+        "X-Havre-Path: /v2/models/m/infer",
+        "opc-request-id: A/b-1",
+    )
     request = receive(pair, data + b"a,b\r\n")
+    assert request.accept == b"a/b, */*"
+    assert request.target == b"/v2/models/m/infer"
     assert request.body == b"a,b\r\n"
     assert request.content_type == b"text/CSV; charset=x"
     assert request.id == b"A/b-1"
@@ -103,20 +111,22 @@ def test_heads_that_came_before_are_read_no_differently(pair):
         head("content-type: a/c", "content-length: 1", "connection: close"),
         head("content-length: 1", "opc-request-id: five", target="/predictWithResponseStream"),
         head("content-length: 1", "opc-request-id: six", "x-havre-body-sha256: aGFzaA=="),
+        head("content-length: 1", "opc-request-id: seven", "accept: a/b"),
     ]
     seen = []
     for first in [*heads, *heads]:
         request = wire.Request()
         assert side.receive(ours, first + b"12", request)
         about = (request.id, request.content_type, request.body, request.stream, request.digest)
-        seen.append((*about, request.is_last))
-    assert seen[:8] == seen[8:]
-    assert [each[0] for each in seen[:8]] == [
-        *(b"one", b"two", b"one", b"three", b"four", b"", b"five", b"six")
+        seen.append((*about, request.is_last, request.accept))
+    assert seen[:9] == seen[9:]
+    assert [each[0] for each in seen[:9]] == [
+        *(b"one", b"two", b"one", b"three", b"four", b"", b"five", b"six", b"seven")
     ]
-    assert [each[2] for each in seen[:8]] == [b"1", b"1", b"12", *[b"1"] * 5]
-    assert [each[3] for each in seen[:8]] == [*[False] * 6, True, False]
+    assert [each[2] for each in seen[:9]] == [b"1", b"1", b"12", *[b"1"] * 6]
+    assert [each[3] for each in seen[:9]] == [*[False] * 6, True, False, False]
     assert seen[7][4] == b"aGFzaA=="
+    assert [each[6] for each in seen[:9]] == [*[b""] * 8, b"a/b"]
     with pytest.raises(Refused, match="at most 100"):
         side.receive(ours, head("content-length: 101", "opc-request-id: one"), wire.Request())
     for number in range(1000):
