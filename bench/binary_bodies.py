@@ -1,12 +1,12 @@
 """What a body's form costs: 256 rows of 30 float64 as JSON, .npy, Arrow and an inference request.
 
     make bench-binary
-    python -m bench.binary_bodies --requests 2000 --rounds 3
+    python -m bench.binary_bodies --seconds 3 --rounds 5
 
 Starts a server of its own with one scikit-learn model, deployed twice: with orjson and without.
-Every form is sent over one kept connection, forms interleaved over the rounds, every answer
-verified. CPU is that of the copies, from the kernel's account. "in process" is the same reading,
-predicting and writing in a loop, without a socket. Microseconds per request; medians of the rounds.
+Every form is sent over 16 connections in a closed loop, forms interleaved over the rounds, every
+answer verified. CPU is that of the whole server, and of the copies in it. "in process" is the same
+reading, predicting and writing in a loop, without a socket. Medians of the rounds.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import json
 import statistics
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
@@ -24,10 +23,19 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from bench.installing import generator
+from bench.load.plan import Exchange
+from bench.load.records import outcome
+from bench.load.run import SOURCE as LOAD
+from bench.load.run import Generator
 from bench.own_server import MOST_MBPS, OwnServer, own_server, write_artifact
+from bench.processes import cpu_seconds
+from bench.report import figure, table
 from havre.cli.deployments import configure
 
 SOURCE = Path(__file__).parents[1] / "src"
+CONNECTIONS = 16
+WARM_UP_S = 0.5
 NEEDED = "numpy\norjson\npyarrow\nscikit-learn\n"
 SCORE = """
 import os, sys
@@ -92,9 +100,9 @@ class Request:
     def __init__(self, path, headers, body, _):
         self.body = body.encode("latin-1")
         self.content_type = headers.get("content-type", "").encode()
+        self.accept = headers.get("accept", "").encode()
+        self.target = b"/predict" + path.encode() if path else b""
         self._headers = {name.encode(): value.encode() for name, value in headers.items()}
-        if path:
-            self._headers[b"x-havre-path"] = b"/predict" + path.encode()
     def header(self, name):
         return self._headers.get(name, b"")
 
@@ -117,8 +125,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--requests", type=int, default=2000, help="of each form in each round")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2, help="of each form in each round")
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="hv") as name:
         scratch = Path(name)
@@ -135,9 +143,17 @@ def main() -> None:
                         json.loads(run(python, IN_PROCESS, *places, codec=codec, text=forms))
                         for places in [(str(artifact), str(SOURCE), "500")] * options.rounds
                     ]
-                    live = [measure(url, copies, forms, options.requests)]  # warms up, too
+                    asked = exchanges(url, forms)
+                    load = Generator(generator(LOAD), scratch)
+                    port = urlsplit(url).port or 0
+                    for each in asked.values():
+                        load.run(port, [each], connections=CONNECTIONS, seconds=WARM_UP_S)
                     live = [
-                        measure(url, copies, forms, options.requests) for _ in range(options.rounds)
+                        {
+                            name: measure(server, copies, load, port, each, options.seconds)
+                            for name, each in asked.items()
+                        }
+                        for _ in range(options.rounds)
                     ]
                 show(codec, live, inside)
 
@@ -171,27 +187,45 @@ def serves(process: psutil.Process, deployment_id: str) -> bool:
         return False  # not ours to look into, or it has ended
 
 
-def measure(
-    url: str, copies: list[psutil.Process], forms: dict[str, Any], requests: int
-) -> dict[str, tuple[float, float]]:
-    """Per form: microseconds of wall time and of the copies' CPU for a request."""
+def exchanges(url: str, forms: dict[str, Any]) -> dict[str, Exchange]:
+    """Each form as a request and its answer, which is verified here."""
     address = urlsplit(url)
-    taken = {}
+    found = {}
     for name, (path, headers, body, end) in forms.items():
         payload = body.encode("latin-1")
+        target = f"{address.path}/predict{path}"
         connection = HTTPConnection(address.netloc, timeout=60)
-        before = cpu(copies)
-        began = time.perf_counter()
-        for _ in range(requests):
-            connection.request("POST", f"{address.path}/predict{path}", payload, headers)
-            answer = connection.getresponse()
-            got = answer.read()
-            if answer.status != 200 or not got.endswith(end.encode("latin-1")):
-                raise SystemExit(f"{name}: {answer.status} {got[:300]!r}")
-        wall = time.perf_counter() - began
-        taken[name] = (wall / requests * 1e6, (cpu(copies) - before) / requests * 1e6)
+        connection.request("POST", target, payload, headers)
+        answer = connection.getresponse()
+        got = answer.read()
         connection.close()
-    return taken
+        if answer.status != 200 or not got.endswith(end.encode("latin-1")):
+            raise SystemExit(f"{name}: {answer.status} {got[:300]!r}")
+        lines = [f"POST {target} HTTP/1.1", f"host: {address.netloc}"]
+        lines += [f"{key}: {value}" for key, value in headers.items()]
+        head = "\r\n".join([*lines, f"content-length: {len(payload)}", "", ""])
+        found[name] = Exchange(head.encode("ascii") + payload, got, b"\xff" * len(got))
+    return found
+
+
+def measure(
+    server: OwnServer,
+    copies: list[psutil.Process],
+    load: Generator,
+    port: int,
+    exchange: Exchange,
+    seconds: float,
+) -> tuple[float, float, float]:
+    """Requests a second; µs of CPU for a request: of the whole server, of the copies."""
+    root = server.supervisor()
+    before = cpu_seconds(root), cpu(copies)
+    records, _ = load.run(port, [exchange], connections=CONNECTIONS, seconds=seconds)
+    after = cpu_seconds(root), cpu(copies)
+    came_to = outcome(records)
+    if not came_to.is_clean:
+        raise SystemExit(f"not every answer was right: {came_to}")
+    every, theirs = (1e6 * (late - early) for early, late in zip(before, after, strict=True))
+    return came_to.per_second, every / came_to.correct, theirs / came_to.correct
 
 
 def cpu(processes: list[psutil.Process]) -> float:
@@ -214,24 +248,18 @@ def run(python: str, program: str, *words: str, codec: str, text: object = None)
 
 
 def show(
-    codec: str, live: list[dict[str, tuple[float, float]]], inside: list[dict[str, float]]
+    codec: str, live: list[dict[str, tuple[float, float, float]]], inside: list[dict[str, float]]
 ) -> None:
-    print(
-        f"\nwith {codec}: µs per request\n{'':<10}  round trip  CPU of copies  in process   JSON's"
-    )
-    rows = {
-        name: (
-            statistics.median(one[name][0] for one in live),
-            statistics.median(one[name][1] for one in live),
-            statistics.median(one[name] for one in inside),
-        )
-        for name in live[0]
-    }
-    for name, (wall, copies, process) in rows.items():
-        print(
-            f"{name:<10}  {wall:10.0f}  {copies:13.0f}  {process:10.0f}"
-            f"   {rows['JSON'][1] / copies:5.1f} x CPU, {rows['JSON'][0] / wall:.1f} x round trip"
-        )
+    heads = ["requests/s", "CPU, all, µs", "copies'", "in process", "× JSON's requests/s"]
+    rows = []
+    for name in live[0]:
+        middle = [
+            statistics.median(figures) for figures in zip(*(one[name] for one in live), strict=True)
+        ]
+        ratio = statistics.median(one[name][0] / one["JSON"][0] for one in live)
+        process = statistics.median(one[name] for one in inside)
+        rows.append([name, *(figure(each) for each in (*middle, process)), figure(ratio, 2)])
+    print(f"\nwith {codec}\n\n{table(['form', *heads], rows)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -192,6 +192,8 @@ class FairQueue:
         """
         if self._private is not None:
             return []  # the keeper is dead: one at a time
+        # Were the load balancer about to bring more, and waited for this processor: it may first.
+        os.sched_yield()
         hand = self._hand
         ready = []
         left = within_s
