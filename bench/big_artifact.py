@@ -2,25 +2,27 @@
 
     python -m bench.big_artifact [--megabytes 2000] [--folder /tmp]
 
-Beside it, the same bytes copied on the same disk, with an fsync at the end. The control plane's
-memory is watched all the time.
+Beside each, the same bytes copied on the same disk, with an fsync at the end. The memory of the
+control plane and of the load balancer is watched all the time.
 """
 
 import argparse
 import os
+import re
 import sys
 import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from http import HTTPStatus
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import httpx
-
-from bench.own_server import own_server
-from bench.processes import pss_bytes
+from bench.own_server import OwnServer, own_server
+from bench.processes import command_of, pss_bytes, tree
 from bench.start_time import SMALLEST
 
 CHUNK = 2**20
@@ -37,29 +39,38 @@ def main() -> None:
         archive, copied = Path(folder) / "artifact.zip", Path(folder) / "copy"
         write(archive, options.megabytes)
         size = archive.stat().st_size
-        disk = seconds(lambda: copy(archive, copied))
-        told("copied on this disk", size, disk, disk)
-        copied.unlink()
         model_id = server.client.create_model("big")["id"]
-        control_plane = server.control_plane()
-        with watched(control_plane) as memory:
-            up = seconds(lambda: server.client.upload_artifact(model_id, archive))
-        told("uploaded", size, up, disk, memory)
         url = f"{server.client.url}/20190101/models/{model_id}/artifact/content"
-        with watched(control_plane) as memory:
-            down = seconds(lambda: download(url, copied))
-        told("downloaded", size, down, disk, memory)
+        pids = {"control plane": server.control_plane(), "balancer": balancer_of(server)}
+        for what, action in (
+            ("uploaded", lambda: server.client.upload_artifact(model_id, archive)),
+            ("downloaded", lambda: download(url, copied)),
+        ):
+            disk = seconds(lambda: copy(archive, copied))
+            told("copied on this disk", size, disk, disk)
+            copied.unlink()
+            with watched(pids) as memory:
+                took = seconds(action)
+            told(what, size, took, disk, memory)
         if not same(archive, copied):
             sys.exit("what came back is not what was sent")
 
 
+def balancer_of(server: OwnServer) -> int:
+    """Its process id."""
+    is_balancer = re.compile(r"\S*/envoy ").match
+    return next(pid for pid in tree(server.supervisor()) if is_balancer(command_of(pid)))
+
+
 def write(archive: Path, megabytes: int) -> None:
-    """A valid artifact with a file of random bytes, stored and not compressed."""
+    """A valid artifact with a file of random bytes, stored and not compressed; the disk has it."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as file:
         file.writestr("score.py", SMALLEST)
         with file.open("weights.bin", "w", force_zip64=True) as weights:
             for _ in range(megabytes * 10**6 // CHUNK):
                 weights.write(os.urandom(CHUNK))
+    with archive.open("rb") as written:
+        os.fsync(written.fileno())
 
 
 def copy(source: Path, target: Path) -> None:
@@ -70,13 +81,17 @@ def copy(source: Path, target: Path) -> None:
 
 
 def download(url: str, target: Path) -> None:
-    with (
-        httpx.stream("GET", url, timeout=None, trust_env=False) as answer,
-        target.open("wb") as file,
-    ):
-        answer.raise_for_status()
-        for piece in answer.iter_bytes(CHUNK):
-            file.write(piece)
+    """The way of the least work for a client: into one buffer and from there to the disk."""
+    server = urlsplit(url)
+    connection = HTTPConnection(server.netloc)
+    piece = memoryview(bytearray(CHUNK))
+    with closing(connection), target.open("wb", buffering=0) as file:
+        connection.request("GET", server.path)
+        answer = connection.getresponse()
+        if answer.status != HTTPStatus.OK:
+            raise SystemExit(f"{url} answered {answer.status}: {answer.read(CHUNK)!r}")
+        while size := answer.readinto(piece):
+            file.write(piece[:size])
         os.fsync(file.fileno())
 
 
@@ -89,14 +104,15 @@ def same(one: Path, other: Path) -> bool:
 
 
 @contextmanager
-def watched(pid: int) -> Iterator[list[int]]:
-    """The memory of a process in bytes (PSS), again and again until the block ends."""
-    seen = [pss_bytes([pid])]
+def watched(pids: Mapping[str, int]) -> Iterator[dict[str, list[int]]]:
+    """The memory of processes in bytes (PSS), by name, again and again until the block ends."""
+    seen = {name: [pss_bytes([pid])] for name, pid in pids.items()}
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(WATCH_S):
-            seen.append(pss_bytes([pid]))
+            for name, pid in pids.items():
+                seen[name].append(pss_bytes([pid]))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -113,15 +129,15 @@ def seconds(action: Callable[[], None]) -> float:
     return time.perf_counter() - began
 
 
-def told(what: str, size: int, took: float, disk: float, memory: list[int] | None = None) -> None:
-    line = (
-        f"{what:<20} {took:6.1f} s   {size / took / 1e6:7.0f} MB/s   {disk / took:.2f} × the disk"
+def told(
+    what: str, size: int, took: float, disk: float, memory: Mapping[str, list[int]] | None = None
+) -> None:
+    print(
+        f"{what:<20} {took:6.1f} s   {size / took / 1e6:7.0f} MB/s   {took / disk:.2f} × the copy"
     )
-    if memory:
-        line += (
-            f"   control plane {memory[0] / 1e6:.0f} MB before, {max(memory) / 1e6:.0f} MB at most"
-        )
-    print(line, flush=True)
+    for name, seen in (memory or {}).items():
+        print(f"  {name}: {seen[0] / 1e6:.0f} MB before, {max(seen) / 1e6:.0f} MB at most")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
