@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+import random
 import threading
 import zipfile
 
@@ -46,6 +47,15 @@ def stored(api):
 
 def digest(content):
     return hashlib.sha256(content).hexdigest()
+
+
+def test_a_large_one_comes_down_the_same_whole_or_in_part(api):
+    content, made = archive(weights=random.Random(1).randbytes(3_500_000)), model(api)
+    upload(api, made, content)
+    url = f"{API}/models/{made}/artifact/content"
+    assert api.client.get(url).content == content
+    part = api.client.get(url, headers={"range": "bytes=1000000-3000000"})
+    assert part.content == content[1_000_000:3_000_001]
 
 
 def test_what_goes_up_comes_down_with_its_headers(api):

@@ -1,19 +1,22 @@
 """Bytes going out: whole or one range of them, in flat memory, with the headers clients read."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC
 from email.utils import format_datetime
 from typing import BinaryIO
 
 from fastapi import Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 
 from havre.catalog.artifacts import ArtifactStore
 from havre.store.schema import Artifact
 
-READ_AT_ONCE = 256 * 1024
+READ_AT_ONCE = 1024**2
+SENT_AT_ONCE = 128 * 1024
+"""About what the socket takes at once: more than that the server copies, to send it later."""
 BYTES = "application/octet-stream"
 
 _RANGE = re.compile(r"\s*bytes\s*=\s*(\d{0,20})\s*-\s*(\d{0,20})\s*", re.IGNORECASE | re.ASCII)
@@ -73,12 +76,15 @@ def _headers(artifact: Artifact) -> dict[str, str]:
     }
 
 
-def _chunks(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+async def _chunks(file: BinaryIO, start: int, end: int) -> AsyncIterator[memoryview]:
     with file:
         file.seek(start)
         while start < end:
-            chunk = file.read(min(READ_AT_ONCE, end - start))
-            if not chunk:
+            read = await run_in_threadpool(file.read, min(READ_AT_ONCE, end - start))
+            if not read:
                 raise EOFError(f"{file.name} is shorter than recorded")
-            start += len(chunk)
-            yield chunk
+            start += len(read)
+            chunk = memoryview(read)
+            while chunk:
+                yield chunk[:SENT_AT_ONCE]
+                chunk = chunk[SENT_AT_ONCE:]

@@ -4,6 +4,7 @@ A refusal is answered once the client has sent everything: one that is still sen
 the answer, only a broken connection.
 """
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -140,17 +141,39 @@ async def _receive(
 
 
 async def _write_all(request: Request, incoming: IncomingArtifact) -> int:
-    received = 0
-    waiting = bytearray()
-    async for chunk in request.stream():
-        received += len(chunk)
-        waiting += chunk
-        if len(waiting) >= WRITE_AT_ONCE:
-            await run_in_threadpool(incoming.write, waiting)
-            waiting = bytearray()
-    if waiting:
-        await run_in_threadpool(incoming.write, waiting)
-    return received
+    """One piece is written while the next one comes. Returns the number of bytes."""
+    received, piece, size = 0, list[bytes](), 0
+    writing: asyncio.Future[None] | None = None
+    try:
+        async for chunk in request.stream():
+            piece.append(chunk)
+            size += len(chunk)
+            if size >= WRITE_AT_ONCE:
+                await _end(writing)
+                writing = asyncio.ensure_future(run_in_threadpool(_write, incoming, piece))
+                received, piece, size = received + size, [], 0
+    except BaseException:
+        # The file is closed next: nobody may be writing to it then.
+        if writing is not None:
+            await asyncio.wait([writing])
+        raise
+    await _end(writing)
+    if piece:
+        await run_in_threadpool(_write, incoming, piece)
+    return received + size
+
+
+async def _end(writing: asyncio.Future[None] | None) -> None:
+    """Wait for it, and raise what it raised. Whoever is cancelled here cancels it not: a thread
+    that has begun cannot be stopped.
+    """
+    if writing is not None:
+        await asyncio.wait([writing])
+        writing.result()
+
+
+def _write(incoming: IncomingArtifact, piece: list[bytes]) -> None:
+    incoming.write(b"".join(piece))
 
 
 async def _read_away(request: Request) -> None:

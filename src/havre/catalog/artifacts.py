@@ -1,8 +1,11 @@
 """Artifact bytes at rest, by digest.
 
 An upload streams into ``incoming/``, is hashed on the way, and is renamed to ``sha256/ab/<hex>``
-once it is whole and durable; the same bytes uploaded twice are one file. Memory use is that of one
-chunk, whatever the artifact's size.
+once it is whole and durable; the same bytes uploaded twice are one file. Memory use is that of a
+few chunks, whatever the artifact's size.
+
+MD5 is the slowest step, so it has a thread of its own. So has the disk, which begins to make bytes
+durable long before the last has come: what is left for the end is little.
 """
 
 import base64
@@ -15,8 +18,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from havre.catalog.beside import Beside
 from havre.domain.errors import NotFound, Unavailable
 from havre.durable import DISK_FULL, make_folder, sync_folder, try_lock
+
+HASHED_BEHIND = 4
+"""Chunks that are written already and wait for MD5, at most."""
+SYNC_EVERY = 64 * 1024**2
+"""Bytes after which the disk is asked to make durable what is written so far."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -91,7 +100,10 @@ class IncomingArtifact:
         self._root = root
         self._sha256 = hashlib.sha256()
         self._md5 = hashlib.md5(usedforsecurity=False)
+        self._beside_md5 = Beside(HASHED_BEHIND)
+        self._beside_sync = Beside(1)
         self._size = 0
+        self._sync_at = SYNC_EVERY
         self._path = root / "incoming" / secrets.token_hex(16)
         self._descriptor = -1
 
@@ -112,14 +124,20 @@ class IncomingArtifact:
         return self._path
 
     def write(self, chunk: bytes | bytearray | memoryview) -> None:
-        """Take the next bytes. Raises Unavailable (disk full); nothing is left behind then."""
+        """Take the next bytes, which stay as they are: they are hashed for a while after this.
+
+        Raises Unavailable (disk full); nothing is left behind then.
+        """
         view = memoryview(chunk)
+        self._beside_md5.add(self._md5.update, view)
         self._sha256.update(view)
-        self._md5.update(view)
         self._size += len(view)
         try:
             while view:
                 view = view[os.write(self._descriptor, view) :]
+            if self._size >= self._sync_at:
+                self._sync_at = self._size + SYNC_EVERY
+                self._beside_sync.add(os.fdatasync, self._descriptor)
         except OSError as error:
             self._discard()
             raise self._refusal(error) from error
@@ -129,6 +147,7 @@ class IncomingArtifact:
         digest = self._sha256.hexdigest()
         place = _place(self._root, digest)
         try:
+            self._beside_sync.finish()
             os.fchmod(self._descriptor, 0o444)
             os.fsync(self._descriptor)
             make_folder(place.parent)
@@ -138,6 +157,7 @@ class IncomingArtifact:
         except OSError as error:
             self._discard()
             raise self._refusal(error) from error
+        self._beside_md5.finish()
         self._close()
         md5 = base64.b64encode(self._md5.digest()).decode()
         return StoredArtifact(digest, self._size, md5)
@@ -156,6 +176,8 @@ class IncomingArtifact:
             self._close()
 
     def _close(self) -> None:
+        self._beside_md5.close()
+        self._beside_sync.close()
         os.close(self._descriptor)
         self._descriptor = -1
 

@@ -4,6 +4,7 @@ import base64
 import errno
 import hashlib
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,18 @@ def test_what_was_uploaded_comes_back_with_its_digests(store: ArtifactStore) -> 
     with store.open(stored.digest) as file:
         assert file.read() == content
     assert store.path(stored.digest).stat().st_mode & 0o777 == 0o444
+
+
+def test_bytes_that_come_in_many_chunks_are_hashed_in_their_order(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("havre.catalog.artifacts.SYNC_EVERY", 100_000)
+    chunks = [os.urandom(7_000 + i) for i in range(100)]
+    content = b"".join(chunks)
+    stored = put(store, *chunks)
+    assert stored.digest == hashlib.sha256(content).hexdigest()
+    assert base64.b64decode(stored.md5_base64) == hashlib.md5(content).digest()
+    assert store.path(stored.digest).read_bytes() == content
 
 
 def test_the_same_bytes_are_kept_once(store: ArtifactStore, tmp_path: Path) -> None:
@@ -104,6 +117,30 @@ def test_a_disk_that_refuses_leaves_nothing(
     with pytest.raises(Unavailable, match=said):
         put(store, b"some")
     assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("chunks", [2, 20])
+def test_a_disk_that_refuses_on_the_way_leaves_nothing(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunks: int
+) -> None:
+    """Linux tells a failure of fdatasync once: the fsync at the end would succeed after it."""
+
+    def refuse(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("havre.catalog.artifacts.SYNC_EVERY", 8)
+    monkeypatch.setattr("havre.catalog.artifacts.os.fdatasync", refuse)
+    with pytest.raises(Unavailable, match="cannot be stored"):
+        put(store, *[b"12345678"] * chunks)
+    assert files(tmp_path) == []
+
+
+def test_an_upload_leaves_no_thread(store: ArtifactStore) -> None:
+    before = threading.active_count()
+    put(store, b"whole")
+    with store.receive() as incoming:
+        incoming.write(b"half")
+    assert threading.active_count() == before
 
 
 def test_a_sweep_spares_uploads_under_way(store: ArtifactStore, tmp_path: Path) -> None:
