@@ -13,6 +13,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -36,8 +37,8 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
 
 def make_folder(path: Path) -> None:
     """Create a private folder and those missing above it, their names durable. Raises OSError."""
-    missing = [folder for folder in (path, *path.parents) if not folder.is_dir()]
-    for folder in reversed(missing):
+    missing = takewhile(lambda folder: not folder.is_dir(), (path, *path.parents))
+    for folder in reversed(list(missing)):
         folder.mkdir(mode=0o700, exist_ok=True)
         sync_folder(folder.parent)
 
