@@ -120,6 +120,9 @@ def measure(server: OwnServer, repeats: int) -> None:
             "list a deployment's work requests": lambda: get(
                 "/workRequests", compartmentId=compartment, resourceId=next(deployments)
             ),
+            "list the failed work requests": lambda: get(
+                "/workRequests", compartmentId=compartment, status="FAILED"
+            ),
             "list a work request's logs": lambda: get(f"/workRequests/{next(asked)}/logs"),
             "change a deployment's tags": lambda: http.put(
                 f"/modelDeployments/{next(deployments)}", json={"freeformTags": {"a": "b"}}

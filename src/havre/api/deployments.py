@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from havre.api.answers import answer
@@ -34,6 +33,7 @@ from havre.store.catalog import generated_name
 from havre.store.deployments import (
     find,
     find_for_change,
+    listed,
     require_artifact,
     require_project,
     used_by_others,
@@ -82,7 +82,7 @@ def list_model_deployments(
     ] = "timeCreated",
 ) -> Response:
     statement = matching(
-        select(Deployment),
+        listed(),
         {
             Deployment.compartment_id: compartment_id,
             Deployment.id: deployment_id,
@@ -95,7 +95,8 @@ def list_model_deployments(
     order = paging.order(sort_by, SORTS, tie=Deployment.id)
     with here.database.read() as session:
         page = read_page(session, statement, order, limit=paging.limit, token=paging.page)
-    return answer_page(page, [_summary(row, here) for row in page.rows])
+    base_url = here.base_url()
+    return answer_page(page, [_summary(row, here, base_url) for row in page.rows])
 
 
 @router.get("/{deployment_id}")
@@ -271,15 +272,16 @@ def _accepted(here: Services, row: Deployment, work_request_id: str) -> Response
     return answer(status=202, row=row, work_request_id=work_request_id)
 
 
-def _summary(row: Deployment, here: Services) -> ModelDeploymentSummary:
-    return ModelDeploymentSummary(**_shared(row, here))
+def _summary(row: Deployment, here: Services, base_url: str) -> ModelDeploymentSummary:
+    return ModelDeploymentSummary(**_shared(row, here, base_url))
 
 
 def _full(row: Deployment, here: Services) -> ModelDeployment:
-    return ModelDeployment(**_shared(row, here), lifecycle_details=row.lifecycle_details)
+    shared = _shared(row, here, here.base_url())
+    return ModelDeployment(**shared, lifecycle_details=row.lifecycle_details)
 
 
-def _shared(row: Deployment, here: Services) -> dict[str, Any]:
+def _shared(row: Deployment, here: Services, base_url: str) -> dict[str, Any]:
     return {
         "id": row.id,
         "time_created": row.time_created,
@@ -292,7 +294,7 @@ def _shared(row: Deployment, here: Services) -> dict[str, Any]:
         "category_log_details": all_categories(
             row.category_log_details, here.identity.tenancy_ocid
         ),
-        "model_deployment_url": f"{here.base_url()}/{row.id}",
+        "model_deployment_url": f"{base_url}/{row.id}",
         "model_deployment_system_data": ModelDeploymentSystemData(
             current_instance_count=row.current_instances
         ),

@@ -4,7 +4,6 @@ import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from sqlalchemy import select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from havre.api.answers import answer
@@ -12,6 +11,7 @@ from havre.api.listing import matching
 from havre.api.services import Here
 from havre.contract.search import ResourceSummary, ResourceSummaryCollection, SearchDetails
 from havre.domain.errors import InvalidParameter, NotImplementedHere
+from havre.store.deployments import listed
 from havre.store.paging import Order, read_page
 from havre.store.schema import Deployment
 
@@ -40,7 +40,7 @@ def search_resources(
 ) -> Response:
     if body.type != "Structured" or body.query is None:
         raise NotImplementedHere("only structured searches with a query are answered here")
-    statement = matching(select(Deployment), parse_query(body.query))
+    statement = matching(listed(), parse_query(body.query))
     order = Order("timeCreated", Deployment.time_created, Deployment.id, descending=True)
     with here.database.read() as session:
         found = read_page(session, statement, order, limit=limit, token=page)

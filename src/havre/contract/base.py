@@ -79,9 +79,7 @@ def refuse_unstorable(value: Any, path: str = "", depth: int = 0) -> None:
 
 def format_moment(moment: datetime) -> str:
     """``2026-11-22T07:00:00.000Z``: the form that clients try first."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + (
-        f"{moment.microsecond // 1000:03d}Z"
-    )
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def _check_freeform_tags(tags: dict[str, str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ import hashlib
 import re
 import secrets
 from enum import StrEnum
+from functools import lru_cache
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 UNIQUE_LENGTH = 60
@@ -38,6 +39,7 @@ def new_ocid(kind: Kind) -> str:
     return f"ocid1.{kind}.{REALM}.{region}.{_random(UNIQUE_LENGTH)}"
 
 
+@lru_cache(maxsize=64)  # those of the home are in every answer that tells of a deployment
 def derived_ocid(kind: Kind, seed: str) -> str:
     """The same OCID for the same seed, and for no other."""
     digest = hashlib.blake2b(seed.encode(), digest_size=40, person=kind.encode()[:16]).digest()

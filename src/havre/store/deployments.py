@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session, defer
 
 from havre.domain.capacity import Demand, demand_of, total
 from havre.domain.deployment import DeploymentSpec
@@ -17,6 +17,15 @@ MODEL_SLOT = "model"
 
 IDLE = frozenset({DeploymentState.INACTIVE, DeploymentState.FAILED, DeploymentState.DELETED})
 """States in which a deployment asks nothing of the machine."""
+
+
+def listed() -> Select[Deployment]:
+    """Deployments, to be filtered and read by the page, as far as the API tells of them: without
+    what only the reconciler and changes need, which is half of a row. Asking such a row for it
+    raises InvalidRequestError.
+    """
+    unread = (Deployment.spec, Deployment.serving_spec, Deployment.serving_configuration)
+    return select(Deployment).options(*(defer(each, raiseload=True) for each in unread))
 
 
 def find(session: Session, deployment_id: str) -> Deployment:

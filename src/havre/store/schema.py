@@ -173,6 +173,10 @@ class Deployment(Resource, Base):
     """
 
     __tablename__ = "deployments"
+    __table_args__ = (
+        Index("ix_deployments_listing", "compartment_id", "time_created", "id"),
+        Index("ix_deployments_by_name", "compartment_id", "display_name", "time_created", "id"),
+    )
 
     project_id: Mapped[str] = mapped_column(String(255), index=True)
     display_name: Mapped[str] = mapped_column(String(255))
@@ -248,18 +252,24 @@ class InstanceRecord(Base):
 
 class WorkRequest(Base):
     __tablename__ = "work_requests"
-    # They are listed newest first, and there may be many.
-    __table_args__ = (Index("ix_work_requests_listing", "compartment_id", "time_accepted", "id"),)
+    # They are listed newest first, all or those of a resource or in a state, and there may be many.
+    __table_args__ = (
+        Index("ix_work_requests_listing", "compartment_id", "time_accepted", "id"),
+        Index(
+            "ix_work_requests_of_resource", "resource_id", "compartment_id", "time_accepted", "id"
+        ),
+        Index("ix_work_requests_in_state", "compartment_id", "status", "time_accepted", "id"),
+    )
 
     id: Mapped[str] = mapped_column(String(255), primary_key=True)
     compartment_id: Mapped[str] = mapped_column(String(255))
     operation: Mapped[str] = mapped_column(String(64))
     status: Mapped[str] = mapped_column(String(32), default=WorkRequestState.ACCEPTED)
     percent_complete: Mapped[float] = mapped_column(default=0.0)
-    resource_id: Mapped[str] = mapped_column(String(255), index=True)
+    resource_id: Mapped[str] = mapped_column(String(255))
     resource_kind: Mapped[str] = mapped_column(String(64))
     resource_uri: Mapped[str] = mapped_column(String(300))
-    time_accepted: Mapped[datetime] = mapped_column(index=True)
+    time_accepted: Mapped[datetime]
     time_started: Mapped[datetime | None]
     time_finished: Mapped[datetime | None]
     version: Mapped[int] = mapped_column(default=1)
