@@ -16,7 +16,7 @@ from havre.domain.latency import Latency
 from havre.domain.observed import Goal, Wanted
 from havre.domain.policy import RolloutPolicy, read_policy
 from havre.domain.queueing import most_requests
-from havre.domain.states import FINISHED, DeploymentState, Operation, WorkRequestState
+from havre.domain.states import BUSY, FINISHED, DeploymentState, Operation, WorkRequestState
 from havre.settings import Settings
 from havre.store.schema import Deployment, InstanceRecord, Revision, WorkRequest
 
@@ -131,12 +131,13 @@ def wanted(
         serving = None  # it was served elsewhere, by an earlier holder of the lease
 
     def goal(spec: DeploymentSpec) -> Goal:
+        revision = spec.revision
         return Goal(
-            revision=spec.revision,
+            revision=revision,
             instances=spec.instance_count,
             requests_per_instance=most_requests(
                 copies=spec.copies,
-                mean_s=latencies[spec.revision].mean_s,
+                mean_s=latencies[revision].mean_s,
                 per_copy=settings.queue_per_copy,
                 at_least=settings.queue_at_least,
                 wait_s=settings.queue_wait_s,
@@ -157,7 +158,8 @@ def wanted(
 
 
 def _change(session: Session, row: Deployment) -> Change | None:
-    if row.work_request_id is None:
+    # In one transaction a change ends and its deployment is not busy any more: nothing to ask for.
+    if row.work_request_id is None or DeploymentState(row.lifecycle_state) not in BUSY:
         return None
     request = session.get(WorkRequest, row.work_request_id)
     if request is None or WorkRequestState(request.status) in FINISHED:

@@ -1,15 +1,18 @@
 """Whole changes through the reconciler, with doubles for engine and load balancer."""
 
+import re
 import shutil
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import Engine, event
 from tests.unit.reconciler.world import SPEC, Crash, World
 
 from havre.domain.instance import CheckAnswer, CheckRequest
 from havre.domain.states import DeploymentState as D
 from havre.domain.states import WorkRequestState as W
 from havre.engines.fake import Script
+from havre.reconciler.pace import STEADY_S
 from havre.store import intents
 from havre.store.database import Database, sqlite_url
 
@@ -298,3 +301,19 @@ def test_a_slow_model_holds_fewer_requests(world):
     world.reconciler.reconcile(deployment)
     # Twenty are served in ten seconds by two copies; sixteen are theirs in any case.
     assert world.balancer.current(deployment).max_requests == 16
+
+
+def test_a_pass_over_what_is_well_asks_the_database_three_things(world, active):
+    """There is one of each deployment every ten seconds."""
+    asked = []
+
+    def note(_, __, statement, *___):
+        asked.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        assert world.reconciler.reconcile(active) == STEADY_S
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    tables = [re.search(r"FROM (\w+)", statement)[1] for statement in asked]
+    assert sorted(tables) == ["deployments", "instances", "revisions"]
