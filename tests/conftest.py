@@ -1,6 +1,8 @@
 """What tests of every ring share."""
 
+import os
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -11,6 +13,11 @@ import sqlalchemy
 from tests.api_server import api  # noqa: F401
 
 from havre.store.database import Database, sqlite_url
+
+# Containers often set it. The tests start hundreds of short-lived Pythons, and most of the time of
+# an `oci` command or an oracle-ads session is the compiling of what it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture(scope="session")
