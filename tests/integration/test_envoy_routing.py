@@ -530,8 +530,15 @@ def test_small_answers_of_an_ample_deployment_come_in_one_piece(
     front: Front,
     upstreams: StartUpstream,  # noqa: F811
 ) -> None:
-    small = upstreams(front.socket(), answer_with(b"x" * 999))
-    large = upstreams(front.socket(), answer_with(b"x" * 1000))
+    def written_at_once(size: int) -> Callable[[BaseHTTPRequestHandler, bytes], None]:
+        def answer(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+            head = f"HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n"
+            handler.wfile.write(head.encode() + b"x" * size)
+
+        return answer
+
+    small = upstreams(front.socket(), written_at_once(999))
+    large = upstreams(front.socket(), written_at_once(1000))
 
     def pieces(copies: Upstream, mbps: int) -> int:
         client = front.client()
