@@ -152,14 +152,15 @@ async def _write_all(request: Request, incoming: IncomingArtifact) -> int:
                 await _end(writing)
                 writing = asyncio.ensure_future(run_in_threadpool(_write, incoming, piece))
                 received, piece, size = received + size, [], 0
+        await _end(writing)
+        if piece:
+            writing = asyncio.ensure_future(run_in_threadpool(_write, incoming, piece))
+            await _end(writing)
     except BaseException:
         # The file is closed next: nobody may be writing to it then.
         if writing is not None:
             await asyncio.wait([writing])
         raise
-    await _end(writing)
-    if piece:
-        await run_in_threadpool(_write, incoming, piece)
     return received + size
 
 
