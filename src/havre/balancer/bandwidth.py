@@ -9,9 +9,8 @@ there). All requests, small ones too, count against the backlog.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
-from havre.balancer.matching import answer_header_input, first, header_input, regex_match
+from havre.balancer.matching import first, header_input, regex_match
 from havre.balancer.resources import (
     MAX_BODY_BYTES,
     UNBOUNDED,
@@ -30,11 +29,18 @@ RATE = "envoy.filters.http.local_ratelimit"
 SHAPE_REQUEST = "havre.shape-request"
 COLLECT = "havre.collect"
 SHAPE_ANSWER = "havre.shape-answer"
-NAMES = (RATE, SHAPE_REQUEST, COLLECT, SHAPE_ANSWER)
-"""Of the filters, in the order a request meets them. All are off until a route turns them on."""
-
 _LARGE = "-if-large"
 """Ends the names of their variants that small bodies pass."""
+NAMES = (
+    RATE,
+    *(
+        name + variant
+        for name in (SHAPE_REQUEST, COLLECT, SHAPE_ANSWER)
+        for variant in ("", _LARGE)
+    ),
+)
+"""Of the filters, in the order a request meets them. All are off until a route turns them on."""
+
 _SMALL_LENGTH = "[0-9]{1,3}"
 _FILTERS = "envoy.extensions.filters.http"
 _SHAPING = f"{_FILTERS}.bandwidth_limit.v3.BandwidthLimit"
@@ -46,7 +52,8 @@ def filters() -> Iterator[Json]:
 
     After shaping a request is collected again, so that it waits here and does not occupy a copy.
     """
-    request, answer = header_input("content-length"), answer_header_input("content-length")
+    request = header_input("content-length")
+    answer = header_input("content-length", of="Response")
     shaping = typed(_SHAPING, stat_prefix="bandwidth")
     collecting = typed(f"{_FILTERS}.buffer.v3.Buffer", max_request_bytes=MAX_BODY_BYTES)
     yield off(RATE, typed(_RATE_LIMIT, stat_prefix="rate"))
@@ -73,12 +80,6 @@ def on(mbps: int) -> Json:
         COLLECT + variant: whole_requests(),
         SHAPE_ANSWER + variant: _shaping("RESPONSE", rate),
     }
-
-
-def names() -> Iterator[str]:
-    """All that a route can turn on."""
-    for each in filters():
-        yield each["name"]
 
 
 def _shaping(direction: str, rate: int) -> Json:
@@ -123,7 +124,7 @@ def _tokens(most: int, per_second: int) -> Json:
     }
 
 
-def _unless_small(length: Json, name: str, settings: Any) -> Json:
+def _unless_small(length: Json, name: str, settings: Json) -> Json:
     """The filter, left out where ``length`` is small. What states no length is not small."""
     skip = {
         "name": "skip",

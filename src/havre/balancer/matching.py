@@ -25,22 +25,10 @@ def header_is(header: str, value: Json) -> Json:
     return {"single_predicate": {"input": header_input(header), "value_match": value}}
 
 
-def header_input(header: str) -> Json:
-    return {
-        "name": header,
-        "typed_config": typed(
-            "envoy.type.matcher.v3.HttpRequestHeaderMatchInput", header_name=header
-        ),
-    }
-
-
-def answer_header_input(header: str) -> Json:
-    return {
-        "name": header,
-        "typed_config": typed(
-            "envoy.type.matcher.v3.HttpResponseHeaderMatchInput", header_name=header
-        ),
-    }
+def header_input(header: str, *, of: str = "Request") -> Json:
+    """A header of the request, or ``of`` the ``Response``."""
+    kind = f"envoy.type.matcher.v3.Http{of}HeaderMatchInput"
+    return {"name": header, "typed_config": typed(kind, header_name=header)}
 
 
 def all_of(*predicates: Json) -> Json:

@@ -205,7 +205,7 @@ def _look_again(*, is_signed: bool) -> Json:
     return {
         **_refuse(404),
         "typed_per_filter_config": {
-            name: _on() for name in (LUA, *bandwidth.names(), *([SIGNATURE] if is_signed else []))
+            name: _on() for name in (LUA, *bandwidth.NAMES, *([SIGNATURE] if is_signed else []))
         },
     }
 
