@@ -90,6 +90,10 @@ class Base(DeclarativeBase):
     }
 
 
+def _listing_index(table: str) -> Index:
+    return Index(f"ix_{table}_listing", "compartment_id", "time_created", "id")
+
+
 class Resource:
     """The columns every resource of the API has."""
 
@@ -105,8 +109,7 @@ class Resource:
     @classmethod
     def __table_args__(cls) -> tuple[Index, ...]:
         """Every list is of one compartment and in order of time unless asked otherwise."""
-        name = f"ix_{cls.__tablename__}_listing"  # type: ignore[attr-defined]
-        return (Index(name, "compartment_id", "time_created", "id"),)
+        return (_listing_index(cls.__tablename__),)  # type: ignore[attr-defined]
 
 
 class Project(Resource, Base):
@@ -174,7 +177,7 @@ class Deployment(Resource, Base):
 
     __tablename__ = "deployments"
     __table_args__ = (
-        Index("ix_deployments_listing", "compartment_id", "time_created", "id"),
+        _listing_index(__tablename__),
         Index("ix_deployments_by_name", "compartment_id", "display_name", "time_created", "id"),
     )
 
