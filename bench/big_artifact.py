@@ -8,7 +8,6 @@ control plane and of the load balancer is watched all the time.
 
 import argparse
 import os
-import re
 import sys
 import tempfile
 import threading
@@ -21,8 +20,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench.own_server import OwnServer, own_server
-from bench.processes import command_of, pss_bytes, tree
+from bench.own_server import own_server
+from bench.processes import pss_bytes
 from bench.start_time import SMALLEST
 
 CHUNK = 2**20
@@ -41,7 +40,7 @@ def main() -> None:
         size = archive.stat().st_size
         model_id = server.client.create_model("big")["id"]
         url = f"{server.client.url}/20190101/models/{model_id}/artifact/content"
-        pids = {"control plane": server.control_plane(), "balancer": balancer_of(server)}
+        pids = {"control plane": server.control_plane(), "balancer": server.balancer()}
         for what, action in (
             ("uploaded", lambda: server.client.upload_artifact(model_id, archive)),
             ("downloaded", lambda: download(url, copied)),
@@ -54,12 +53,6 @@ def main() -> None:
             told(what, size, took, disk, memory)
         if not same(archive, copied):
             sys.exit("what came back is not what was sent")
-
-
-def balancer_of(server: OwnServer) -> int:
-    """Its process id."""
-    is_balancer = re.compile(r"\S*/envoy ").match
-    return next(pid for pid in tree(server.supervisor()) if is_balancer(command_of(pid)))
 
 
 def write(archive: Path, megabytes: int) -> None:

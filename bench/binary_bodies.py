@@ -146,11 +146,12 @@ def main() -> None:
                     asked = exchanges(url, forms)
                     load = Generator(generator(LOAD), scratch)
                     port = urlsplit(url).port or 0
+                    root = server.supervisor()
                     for each in asked.values():
                         load.run(port, [each], connections=CONNECTIONS, seconds=WARM_UP_S)
                     live = [
                         {
-                            name: measure(server, copies, load, port, each, options.seconds)
+                            name: measure(root, copies, load, port, each, options.seconds)
                             for name, each in asked.items()
                         }
                         for _ in range(options.rounds)
@@ -209,21 +210,18 @@ def exchanges(url: str, forms: dict[str, Any]) -> dict[str, Exchange]:
 
 
 def measure(
-    server: OwnServer,
+    root: int,
     copies: list[psutil.Process],
     load: Generator,
     port: int,
     exchange: Exchange,
     seconds: float,
 ) -> tuple[float, float, float]:
-    """Requests a second; µs of CPU for a request: of the whole server, of the copies."""
-    root = server.supervisor()
+    """Requests a second; µs of CPU for a request: of all below ``root``, and of the copies."""
     before = cpu_seconds(root), cpu(copies)
     records, _ = load.run(port, [exchange], connections=CONNECTIONS, seconds=seconds)
     after = cpu_seconds(root), cpu(copies)
-    came_to = outcome(records)
-    if not came_to.is_clean:
-        raise SystemExit(f"not every answer was right: {came_to}")
+    came_to = outcome(records).must_be_clean()
     every, theirs = (1e6 * (late - early) for early, late in zip(before, after, strict=True))
     return came_to.per_second, every / came_to.correct, theirs / came_to.correct
 

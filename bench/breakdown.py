@@ -75,9 +75,7 @@ def by_role(suite: Suite, server: Server, workload: Workload) -> tuple[dict[str,
         used: dict[str, Times] = defaultdict(Times)
         for pid in pids:
             used[role_of(command_of(pid))] += times_of(pid) - before[pid]
-    came_to = outcome(records)
-    if not came_to.is_clean:
-        raise SystemExit(f"not every answer was right: {came_to}")
+    came_to = outcome(records).must_be_clean()
     return used, came_to.correct
 
 

@@ -53,7 +53,13 @@ class OwnServer:
         return parent_of(self.control_plane())
 
     def control_plane(self) -> int:
-        pid: int = json.loads(self.havre("status", "--json"))["pid"]
+        return self._told("pid")
+
+    def balancer(self) -> int:
+        return self._told("balancer_pid")
+
+    def _told(self, what: str) -> int:
+        pid: int = json.loads(self.havre("status", "--json"))[what]
         return pid
 
     def save(self, artifact: Path) -> str:

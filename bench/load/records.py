@@ -68,6 +68,12 @@ class Outcome:
     def is_clean(self) -> bool:
         return not (self.refused or self.wrong or self.failed)
 
+    def must_be_clean(self) -> "Outcome":
+        """Itself. Ends the measurement (SystemExit) if an answer was not the right one."""
+        if not self.is_clean:
+            raise SystemExit(f"not every answer was right: {self}")
+        return self
+
 
 def read(path: Path) -> list[Record]:
     return [
