@@ -12,6 +12,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from pydantic_core import from_json
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -173,6 +174,7 @@ def _create_engine(url: str) -> Engine:
             pool_size=20,
             max_overflow=20,
             pool_timeout=CONNECTION_WAIT_S,
+            json_deserializer=from_json,
         )
 
         @event.listens_for(engine, "do_connect")
@@ -181,7 +183,11 @@ def _create_engine(url: str) -> Engine:
 
         return engine
     engine = create_engine(
-        url, connect_args={"timeout": LOCK_WAIT_S}, pool_size=20, max_overflow=40
+        url,
+        connect_args={"timeout": LOCK_WAIT_S},
+        pool_size=20,
+        max_overflow=40,
+        json_deserializer=from_json,
     )
 
     @event.listens_for(engine, "connect")
