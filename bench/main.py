@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.inprocess import TITLES, limits
+from bench import ideal, inprocess
 from bench.installing import NotInstallable, environment, generator
 from bench.load.run import SOURCE, Generator, LoadFailed
 from bench.measure import Pace, Result, measure
@@ -75,7 +75,8 @@ def run(
         lines.add(result)
         print(told(result), flush=True)
     titles = {
-        **TITLES,
+        **inprocess.TITLES,
+        **ideal.TITLES,
         **{one.name: one.title for one in asked},
         **{one.name: one.title for one in work},
     }
@@ -144,10 +145,12 @@ def rounds(
     for number in range(count):
         for workload in work:
             if workload.schedule is None:
-                for limit in limits(
+                for limit in inprocess.limits(
                     workload, python=suite.python, models=suite.models, seconds=suite.pace.seconds
                 ):
                     yield {"round": number, **limit}
+            for best in ideal.ideal(workload, suite.pace.open_seconds):
+                yield {"round": number, **best}
             for server in asked:
                 cell = (server.name, workload.name)
                 if server.name not in pythons or cell in failed or not server.takes(workload.name):
@@ -180,9 +183,10 @@ def told(result: Result) -> str:
         return f"{where} NOT MEASURED: {result['error'].splitlines()[0]}"
     wrong = f"  {result['wrong']} WRONG" if result.get("wrong") else ""
     failed = f"  {result['failed']} FAILED" if result.get("failed") else ""
+    cost = result.get("cpu_per_1000") or 0
     return (
         f"{where} {result.get('connections') or '':>3} {result['per_second']:>9,.0f}/s"
-        f"  p99 {result.get('p99_ms') or 0:8.2f} ms  {result['cpu_per_1000'] or 0:.3f} CPU-s/1,000"
+        f"  p99 {result.get('p99_ms') or 0:8.2f} ms  {cost:.3f} CPU-s/1,000"
         f"  {result.get('pss_mb', 0):5,.0f} MB{wrong}{failed}"
     )
 

@@ -47,10 +47,10 @@ def measure(running: Running, generator: Generator, pace: Pace) -> Iterator[Resu
             )
         yield {**common, "connections": connections, **_result(records, cost, generator_cpu_s)}
     if workload.schedule is not None:
-        schedule = workload.schedule(pace.open_seconds)
+        schedule = workload.schedule(workload.lasts_s(pace.open_seconds))
         with _Cost(running) as cost:
             records, generator_cpu_s = generator.run(running.port, exchanges, schedule=schedule)
-        watched = [one for one in records if workload.watched in (None, one.exchange)]
+        watched = workload.watched_of(records)
         yield {
             **common,
             "offered": len(schedule),
@@ -62,6 +62,11 @@ def measure(running: Running, generator: Generator, pace: Pace) -> Iterator[Resu
 
 def warm_up(running: Running, generator: Generator, exchanges: Sequence[Exchange]) -> None:
     generator.run(running.port, exchanges, connections=WARM_UP_CONNECTIONS, seconds=WARM_UP_S)
+
+
+def figures_of(records: Sequence[Record]) -> Result:
+    """An Outcome, as a part of a result."""
+    return {name: _rounded(value) for name, value in asdict(outcome(records)).items()}
 
 
 def curve(records: Sequence[Record]) -> list[float]:
@@ -100,11 +105,11 @@ class _Cost:
 
 
 def _result(records: Sequence[Record], cost: _Cost, generator_cpu_s: float) -> Result:
-    came_to = outcome(records)
+    answered = outcome(records).answered
     return {
-        **{name: _rounded(value) for name, value in asdict(came_to).items()},
-        "cpu_per_1000": _per_1000(cost.cpu_s, came_to.answered),
-        "generator_cpu_per_1000": _per_1000(generator_cpu_s, came_to.answered),
+        **figures_of(records),
+        "cpu_per_1000": _per_1000(cost.cpu_s, answered),
+        "generator_cpu_per_1000": _per_1000(generator_cpu_s, answered),
         "pss_mb": round(cost.pss_mb, 1),
         "processes": cost.processes,
     }

@@ -6,6 +6,7 @@ from typing import Any
 
 from bench.forms import Rows
 from bench.load.plan import Due, arrivals, every, merged
+from bench.load.records import Record
 
 WORKERS = 2
 CALL_MS = 10.0
@@ -28,8 +29,8 @@ class Sample:
 @dataclass(frozen=True)
 class Workload:
     """``model``: which of models/predictors.py. A closed loop runs at each of ``connections``; an
-    open one by ``schedule(seconds)``. ``watched``: the exchange whose times are reported, if not
-    all.
+    open one by ``schedule(seconds)``, of at least ``least_s``. ``watched``: the exchange whose
+    times are reported, if not all.
     """
 
     name: str
@@ -38,7 +39,14 @@ class Workload:
     samples: Sequence[Sample]
     connections: tuple[int, ...] = ()
     schedule: Callable[[float], list[Due]] | None = None
+    least_s: float = 0
     watched: int | None = None
+
+    def lasts_s(self, wanted_s: float) -> float:
+        return max(wanted_s, self.least_s)
+
+    def watched_of(self, records: Sequence[Record]) -> list[Record]:
+        return [one for one in records if self.watched in (None, one.exchange)]
 
 
 CLOSED = (1, 16, 64)
@@ -76,6 +84,7 @@ def workloads(trained: dict[str, list[dict[str, Any]]]) -> dict[str, Workload]:
                 arrivals(SLOW_SHARE * CAPACITY_PER_S, seconds, seed=SEED),
                 every(1.0, seconds, exchange=1),
             ),
+            least_s=60,  # of fewer than 3,000 requests the last percent is chance
             watched=0,
         ),
     )
