@@ -40,7 +40,7 @@ NEEDED = "numpy\norjson\npyarrow\nscikit-learn\n"
 SCORE = """
 import os, sys
 if os.environ.get("WITHOUT_ORJSON"):
-    sys.modules["orjson"] = None
+    sys.modules["orjson"] = sys.modules["havre_copy.orjson"] = None
 import numpy as np
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression

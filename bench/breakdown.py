@@ -1,6 +1,6 @@
 """Where each microsecond of a request goes: load balancer, copies, JSON, predict.
 
-    python -m bench.breakdown [--servers havre havre-orjson] [--workloads echo iris wide]
+    python -m bench.breakdown [--servers havre havre-batched] [--workloads echo iris wide]
 
 CPU time by process, from /proc, under a closed loop of 64 connections, user and system apart. Then
 decode, predict and encode of the same requests in one process, by themselves: what is left of a
@@ -33,7 +33,7 @@ PARTS = ("decode", "predict", "encode")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--servers", nargs="+", default=["havre", "havre-orjson"])
+    parser.add_argument("--servers", nargs="+", default=["havre"])
     parser.add_argument("--workloads", nargs="+", default=["echo", "iris", "wide"])
     parser.add_argument("--seconds", type=float, default=5)
     options = parser.parse_args()
@@ -54,8 +54,7 @@ def breakdown(suite: Suite, server: Server, workload: Workload) -> str:
     ]
     total = sum(t.both for t in used.values())
     rows.append(["all", "", "", figure(1e6 * total / requests, 1)])
-    codec = "orjson" if "orjson" in server.requirements else "json"
-    for part, microseconds in in_one_process(suite, workload, codec).items():
+    for part, microseconds in in_one_process(suite, workload).items():
         rows.append([f"of a copy's: {part}", "", "", figure(microseconds, 1)])
     return table(["where", "user", "system", "both"], rows) + "\n"
 
@@ -83,10 +82,10 @@ def role_of(command: str) -> str:
     return next((role for mark, role in ROLES.items() if mark in command), "other")
 
 
-def in_one_process(suite: Suite, workload: Workload, codec: str) -> dict[str, float]:
+def in_one_process(suite: Suite, workload: Workload) -> dict[str, float]:
     """Microseconds of each part."""
     done = subprocess.run(
-        [suite.python, MODELS / "parts.py", workload.model, suite.models, codec],
+        [suite.python, MODELS / "parts.py", workload.model, suite.models, "orjson"],
         check=True,
         capture_output=True,
         text=True,

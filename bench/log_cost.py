@@ -1,6 +1,6 @@
 """What logs and metrics add to a request: the same server with them and without, in turns.
 
-    python -m bench.log_cost [--server havre-orjson] [--workload iris] [--rounds 7] [--seconds 8]
+    python -m bench.log_cost [--server havre] [--workload iris] [--rounds 7] [--seconds 8]
 
 Without: the load balancer writes no access log, and the telemetry process stands still. With: its
 CPU counts until everything of the load has been collected. Prints CPU microseconds per request of
@@ -38,7 +38,7 @@ SETTLED_S = 1.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--server", default="havre-orjson")
+    parser.add_argument("--server", default="havre")
     parser.add_argument("--workload", default="iris")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=8)

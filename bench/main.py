@@ -173,7 +173,7 @@ def one(suite: Suite, server: Server, workload: Workload, python: Path) -> Itera
 
 
 def install(server: Server) -> Path:
-    return environment(server.folder.name, server.folder / server.requirements, server.python)
+    return environment(server.folder.name, server.requirements, server.python)
 
 
 def told(result: Result) -> str:

@@ -34,10 +34,13 @@ class Server:
     form: Form
     path: str
     python: str = PYTHON
-    requirements: str = "requirements.txt"
     workloads: tuple[str, ...] = ()
     batch: int = 1
     quick: bool = False
+
+    @property
+    def requirements(self) -> Path:
+        return self.folder / "requirements.txt"
 
     def takes(self, workload: str) -> bool:
         return not self.workloads or workload in self.workloads

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Set, ValuesView
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from importlib import import_module
 from json import JSONDecoder, JSONEncoder
 from json import loads as _loads_any_encoding
 from math import isfinite
@@ -38,7 +39,7 @@ class NotEncodable(TypeError):
 class Codec:
     """``loads`` and ``dumps``; by default with the standard library.
 
-    ``fast`` is ``orjson``, where the model's environment has it.
+    ``fast`` is ``orjson``, where there is one.
     """
 
     def __init__(self, fast=None):
@@ -76,19 +77,20 @@ class Codec:
                 raise NotEncodable("the result contains itself or is nested too deeply") from None
 
 
-def fastest_codec(fast=None):
-    """The codec for this environment: with orjson if it is there and works."""
-    if fast is None:
+def fastest_codec(libraries=("havre_copy.orjson", "orjson")):
+    """The codec for this interpreter: with orjson, if there is one that works.
+
+    The first is our own, which lies beside these modules for the Python that havre itself runs on;
+    the other the environment's.
+    """
+    for library in libraries:
         try:
-            import orjson as fast
+            codec = Codec(import_module(library))
+            if codec.dumps({"a": [1, None]}) == b'{"a":[1,null]}' and codec.loads(b"[1]") == [1]:
+                return codec
         except Exception:  # absent, broken, or a file of the user's with that name
-            return Codec()
-    try:
-        codec = Codec(fast)
-        works = codec.dumps({"a": [1, None]}) == b'{"a":[1,null]}' and codec.loads(b"[1]") == [1]
-    except Exception:
-        return Codec()
-    return codec if works else Codec()
+            pass
+    return Codec()
 
 
 def _dumps_with(fast):

@@ -2,6 +2,10 @@
 
 The installed package may be out of a model's reach, and an upgrade replaces it while keepers run
 that may still start anew. A copy per content, never changed, has neither trouble.
+
+Beside it lies our own ``orjson``: half of the time that a request of many rows takes is JSON. Its
+name has the Python in it that it is for, so that other interpreters pass it by. A model's own code
+does not meet it: it is a module of ``havre_copy``.
 """
 
 import contextlib
@@ -9,6 +13,7 @@ import hashlib
 import os
 import secrets
 import subprocess
+from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,13 +21,14 @@ from havre.durable import remove_tree, sync_tree
 from havre.home import Home
 
 NAME = "havre_copy"
+JSON = "orjson"
 COMPILE_S = 30.0
 
 
 def install(home: Home) -> Path:
     """The program that a model's interpreter is started with. Raises OSError."""
-    package = _package()
-    sources = {path.name: path.read_bytes() for path in sorted(package.glob("*.py"))}
+    files = [*sorted(_package(NAME).glob("*.py")), *_json_library()]
+    sources = {path.name: path.read_bytes() for path in files}
     digest = hashlib.sha256()
     for name, content in sources.items():
         digest.update(f"{name} {len(content)}\n".encode() + content)
@@ -60,8 +66,13 @@ def compile_for(interpreter: Path, launcher: Path) -> None:
         mark.touch()
 
 
-def _package() -> Path:
-    found = find_spec(NAME)
+def _json_library() -> list[Path]:
+    name = f"{JSON}{EXTENSION_SUFFIXES[0]}"
+    return sorted(_package(JSON).glob(name))
+
+
+def _package(name: str) -> Path:
+    found = find_spec(name)
     assert found is not None
     assert found.origin is not None
     return Path(found.origin).parent

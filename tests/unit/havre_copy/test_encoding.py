@@ -2,12 +2,14 @@
 
 import json
 import math
+import sys
 from collections import OrderedDict, deque, namedtuple
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import PurePosixPath
+from types import SimpleNamespace
 from uuid import UUID
 
 import numpy as np
@@ -158,5 +160,23 @@ def test_a_deep_document_does_not_end_the_process(codec):
         codec.loads(b"[" * 200_000)
 
 
-def test_a_module_that_only_has_the_name_is_passed_by():
-    assert fastest_codec(fast=object()).dumps([1]) == b"[1]"
+@pytest.mark.parametrize("loads", [lambda body: [2], json.loads])
+def test_the_first_library_that_works_is_taken(monkeypatch, loads):
+    import orjson
+
+    fake = SimpleNamespace(
+        loads=loads,
+        dumps=lambda *_: b'{"a":[1,null]}',
+        OPT_PASSTHROUGH_DATACLASS=1,
+        OPT_PASSTHROUGH_DATETIME=2,
+    )
+    monkeypatch.setitem(sys.modules, "named_alike", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "fake_json", fake)
+    codec = fastest_codec(("absent_json", "named_alike", "fake_json", "orjson"))
+    works = loads is json.loads
+    assert codec.dumps([1]) == (b'{"a":[1,null]}' if works else b"[1]")
+    assert codec._fast_loads is (fake if works else orjson).loads
+
+
+def test_without_any_the_standard_library_does_it():
+    assert fastest_codec(("absent_json",)).loads(b"[1, 1e400]") == [1, math.inf]
