@@ -5,6 +5,8 @@ else as bytes. A request of the Open Inference Protocol is known by its path. Th
 form that ``accept`` asks for, else that of the request, if the result can take it, else JSON.
 """
 
+from codecs import lookup
+
 from havre_copy import arrays, tables, tensors, wire
 from havre_copy.arrays import NPY
 from havre_copy.encoding import NotEncodable
@@ -15,6 +17,8 @@ from havre_copy.tables import ARROW_FILE, ARROW_STREAM
 OPAQUE = (bytes, bytearray, memoryview)
 
 _BINARY = (NPY, ARROW_STREAM, ARROW_FILE)
+# Python's encodings of host names: no charsets, and their time grows with the square of the length.
+_OF_NAMES = ("punycode", "idna")
 _ANY = (b"", b"*/*", b"application/*")
 
 
@@ -166,6 +170,8 @@ def _media_type(value):
 def _recoded(body, charset):
     """The body as UTF-8."""
     try:
+        if lookup(charset).name in _OF_NAMES:
+            raise LookupError
         return body.decode(charset).encode("utf-8")
     except (LookupError, UnicodeError):
         raise _cannot_parse("the body is not %s text" % charset) from None

@@ -72,11 +72,11 @@ class Copies:
 
     @property
     def ready(self):
-        return self.table.count(slots.IDLE, slots.BUSY, slots.STREAMING, slots.WRITING)
+        return self.table.count(slots.IDLE, *slots.SERVING)
 
     @property
     def busy(self):
-        return self.table.count(slots.BUSY, slots.STREAMING, slots.WRITING)
+        return self.table.count(*slots.SERVING)
 
     def fork_due(self):
         """Fork every copy whose time has come; none once the queue is drained."""
@@ -227,7 +227,7 @@ class Copies:
         self.deaths_in_a_row += 1
         self.last_cause = death.cause
         self._last_death = now
-        if was in (slots.BUSY, slots.STREAMING, slots.WRITING):
+        if was in slots.SERVING:
             # Its requests: their clients get the load balancer's 500.
             slot.words[slots.FAILED] += max(1, in_hand)
         pause = pause_after(self.deaths_in_a_row)
@@ -243,7 +243,7 @@ class Copies:
                 " in %.2g s" % pause if pause else "",
                 "; it served %d requests at once" % in_hand if in_hand > 1 else "",
             ),
-            request_id if was in (slots.BUSY, slots.STREAMING, slots.WRITING) else "",
+            request_id if was in slots.SERVING else "",
         )
         return death
 

@@ -10,6 +10,11 @@ LONGEST_PAUSE_S = 5.0
 TOO_MANY_DEATHS = 5
 OUT_OF_MEMORY = "out of memory: the instance needed more than its shape has"
 STAYS_UP_S = 10.0  # a copy that lives so long ends a row of deaths
+_IN_TIME_FOR_PREDICT = {
+    slots.READING: "reading what the request's body says",
+    slots.BUSY: "predict()",
+    slots.WRITING: "predict() and sending its answer",
+}
 
 
 def pause_after(deaths):
@@ -54,8 +59,8 @@ def deadline(words, limits):
     """``(when, why)`` a copy must be killed, ``when`` in monotonic ns; None while it is idle."""
     state = words[slots.STATE]
     since = words[slots.SINCE]
-    if state in (slots.BUSY, slots.WRITING):
-        what = "predict()" if state == slots.BUSY else "predict() and sending its answer"
+    what = _IN_TIME_FOR_PREDICT.get(state)
+    if what is not None:
         return since + limits.predict, "%s took over %g s" % (what, limits.predict / 1e9)
     if state == slots.STREAMING:
         pause = words[slots.ACTIVITY] + limits.idle

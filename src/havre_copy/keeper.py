@@ -226,7 +226,7 @@ class Keeper:
             if stuck and self._status.mode == forking.FORKED and not self._copies.has_predicted:
                 if not self._is_proven:
                     self._start_anew("no forked copy has ever answered, and %s" % death.cause)
-            served = death.was in (slots.BUSY, slots.STREAMING, slots.WRITING)
+            served = death.was in slots.SERVING
             if self._copies.failing() and not self._copies.has_predicted and not served:
                 self._failure = self._copies.failing()
             if death.overdue and death.was == slots.LOADING and not self._copies.ever_ready:

@@ -23,6 +23,7 @@ from havre_copy.slots import (
     IDLE,
     KEEP,
     PRINTED,
+    READING,
     RECORDED,
     SINCE,
     STATE,
@@ -109,6 +110,10 @@ class Copy:
         """
         if not self._wire.receive(connection, data, request):
             return None
+        words = self._words
+        self._slot.request_id = request.id
+        words[SINCE] = monotonic_ns()
+        words[STATE] = READING
         if request.digest:
             _check_digest(request)
         return self._bodies.read(request)
@@ -125,7 +130,6 @@ class Copy:
 
     def _answer(self, connection, request, data, form):
         words = self._words
-        self._slot.request_id = request.id
         words[SINCE] = monotonic_ns()
         words[STATE] = BUSY
         try:

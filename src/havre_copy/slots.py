@@ -33,6 +33,8 @@ IDLE = 2
 BUSY = 3  # in predict(); SINCE: called
 STREAMING = 4  # SINCE: called, ACTIVITY: last chunk
 WRITING = 5  # SINCE: called; the answer is going out
+READING = 6  # what the body says; SINCE: it was there. What is read is a stranger's
+SERVING = (BUSY, STREAMING, WRITING, READING)
 
 
 class Slot:

@@ -84,6 +84,7 @@ class Together:
         for key, batch in batches.items():
             if key is None or len(batch) == 1 or not self._answer(queue, batch):
                 for one in batch:
+                    self._slot.request_id = one.request.id
                     self._finish(queue, one, self._copy.answer, one.data, one.form)
         batches.clear()
         self._words[STATE] = IDLE
@@ -95,6 +96,8 @@ class Together:
         except Refused as refused:
             self._finish(queue, one, self._copy.refuse, refused)
             return False
+        finally:
+            self._words[STATE] = IDLE  # the next one's body may have to be waited for
         if found is None:
             queue.put_back(one.connection, is_usable=False, place=one.place)
             return False

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.copy_instance import Answer
+from tests.copy_instance import NO_ANSWER, Answer
 from tests.framework_environments import ARROW, framework_python
 
 NPY = "application/x-npy"
@@ -155,6 +155,21 @@ def test_a_library_that_the_environment_lacks_is_named(launch, tmp_path):
     assert (answer.status, answer.json["code"]) == (415, "UnsupportedMediaType")
     assert instance.post(1).json[1:] == [False, "int"]
     assert instance.ask("status")["restarts"] == 0
+
+
+@pytest.mark.parametrize("size", ["1", "8"])
+def test_a_body_that_takes_too_long_to_read_ends_its_copy(launch, size):
+    files = {"score.py": TOLD, "test_input.json": "[1]"}
+    files["pyarrow.py"] = "import time\ntime.sleep(60)"
+    environment = {"MODEL_BATCH_SIZE": size}
+    instance = launch(files, copies=1, predict_timeout_s=1, environment=environment).ready()
+    headers = {"content-type": ARROWS[0], "opc-request-id": "whose"}
+    with pytest.raises(NO_ANSWER):
+        instance.post(b"x", headers=headers)
+    assert "request whose" in instance.log
+    assert "reading what the request's body says took over 1 s" in instance.log
+    assert instance.ask("status")["failed"] == 1
+    assert instance.post([1]).status == 200
 
 
 @pytest.fixture(scope="module")

@@ -44,6 +44,7 @@ LIMITS = Limits(
         (slots.EMPTY, 0, 0, None, ""),
         (slots.BUSY, 5 * S, 0, 63 * S, "predict"),
         (slots.WRITING, 5 * S, 0, 63 * S, "sending"),
+        (slots.READING, 5 * S, 0, 63 * S, "reading what the request's body says"),
         (slots.LOADING, 5 * S, 0, 105 * S, "load"),
         (slots.STREAMING, 5 * S, 20 * S, 80 * S, "paused"),
         (slots.STREAMING, 5 * S, 299 * S, 305 * S, "stream took"),
