@@ -122,13 +122,30 @@ def _form_of_part(rows):
     if len(kinds) != 1:
         return None
     [kind] = kinds
-    # A row of another length than the others' would spoil their batch.
-    return ("rows", kind.__name__), len(rows[0]) if kind is list else 0, len(rows)
+    return ("rows", kind.__name__), _columns_of(rows[0], kind), len(rows)
+
+
+def _columns_of(row, kind):
+    """What the first rows must agree in. predict() may make a table of what is put together: a row
+    of another width spoils it for all; one of other keys, or kinds, gets columns that it would not
+    have alone, or changes the others'.
+    """
+    if kind is list:
+        return len(row), _kinds(row)
+    return (tuple(row), _kinds(row.values())) if kind is dict else 0
+
+
+def _kinds(values):
+    kinds = set(map(type, values))
+    if int in kinds:  # clients write 1.0 as 1
+        kinds.discard(int)
+        kinds.add(float)
+    return frozenset(kinds)
 
 
 def _form_of_columns(columns):
     structure = []
-    fixed = []
+    fixed = [tuple(columns)]  # their order is one that predict() sees
     rows = None
     for key in columns if len(columns) == 1 else sorted(columns, key=str):
         value = columns[key]

@@ -16,7 +16,7 @@ ROW = st.one_of(
     st.just(st.lists(st.integers(-9, 9), min_size=2, max_size=2)),
     st.just(st.text(max_size=3)),
     st.just(st.floats(allow_nan=False)),
-    st.just(st.dictionaries(st.sampled_from("ab"), st.integers())),
+    st.just(st.builds(dict, a=st.integers(), b=st.text(max_size=3))),
 )
 FIXED = st.one_of(st.none(), st.booleans(), st.integers(0, 3), st.text(max_size=2))
 
@@ -97,6 +97,12 @@ def test_what_has_no_rows_is_answered_alone(data):
         ({"data": [1], "k": 1}, {"data": [1], "k": 2}),
         ({"data": [1], "k": 1}, {"data": [1], "k": True}),
         ({"data": [1], "k": 1}, {"data": [1]}),
+        ({"a": [1], "b": [2]}, {"b": [2], "a": [1]}),
+        ([{"a": 1}], [{"a": 1, "b": 2}]),
+        ([{"a": 1, "b": 2}], [{"b": 2, "a": 1}]),
+        ([{"a": 1}], [{"a": None}]),
+        ([[1, 2]], [[1, "2"]]),
+        ({"data": [[1, 2]]}, {"data": [[1, True]]}),
         (np.zeros((2, 3)), np.zeros((2, 4))),
         (np.zeros((2, 3)), np.zeros((2, 3), "f4")),
         (np.zeros((2, 3)), np.zeros((2, 3, 1))),
@@ -104,6 +110,11 @@ def test_what_has_no_rows_is_answered_alone(data):
 )
 def test_what_differs_is_not_combined(one, other):
     assert form_of(one)[:2] != form_of(other)[:2]
+
+
+def test_whole_numbers_are_like_others():
+    assert form_of([[1, 2]]) == form_of([[1.5, 2]])
+    assert form_of([{"a": 1, "b": 2}]) == form_of([{"a": 1.5, "b": 2.5}])
 
 
 def test_a_plain_value_is_no_part_of_the_structure():
