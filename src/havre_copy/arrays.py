@@ -6,6 +6,7 @@ data piece by piece, which costs ten times as much for a small array.
 
 import re
 from functools import lru_cache
+from sys import maxunicode
 
 from havre_copy.faults import Refused
 from havre_copy.libraries import library
@@ -36,9 +37,12 @@ def read(body):
             "its header promises %d bytes of data, the body has %d" % (size, len(body) - start)
         )
     try:
-        return owned(numpy.ndarray(shape, dtype, body, start, None, order))
+        array = owned(numpy.ndarray(shape, dtype, body, start, None, order))
     except (ValueError, OverflowError) as error:  # too many dimensions; too long beside a zero
         raise _not_npy(str(error)) from None
+    if dtype.kind == "U" and size and array.reshape(-1, order=order).view("u4").max() > maxunicode:
+        raise _not_npy("it holds numbers that are no characters")
+    return array
 
 
 def owned(array):

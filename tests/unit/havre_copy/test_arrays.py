@@ -103,6 +103,8 @@ FORM = "{'descr': %s, 'fortran_order': False, 'shape': %s, }"
         (header(FORM % ("'<f8'", f"({2**62}, 4)")), "promises"),
         (header(FORM % ("'<f8'", f"(0, {2**70})")), "read"),
         (header(FORM % ("'<f8'", "(" + "1, " * 100 + ")"), b"12345678"), "read"),
+        (header(FORM % ("'<U2'", "(1,)"), b"\xff\xff\xff\x7fA\0\0\0"), "no characters"),
+        (header(FORM % ("'>U2'", "(1,)"), b"\0\0\0A\0\x11\0\0"), "no characters"),
         (header(FORM % ("__import__('os')", "(1,)")), "not that of a plain array"),
         (header("{'descr': '<f8'"), "not that of a plain array"),
         (header("(" * 4000), "not that of a plain array"),
