@@ -140,10 +140,11 @@ def _default(value):
 
 
 def _by_looks(value):
-    if getattr(getattr(value, "dtype", None), "kind", "") in ("m", "M") and hasattr(
-        value, "astype"
-    ):
-        return value.astype(str).tolist()  # dates of numpy are bare integers otherwise
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if kind in ("m", "M") and hasattr(value, "astype"):
+        # Those of pandas become its own, which are dates and durations of Python's, too.
+        if type(value).__module__.partition(".")[0] != "pandas":
+            return _seconds(value) if kind == "m" else _dates(value.astype(str).tolist())
     for name in ("model_dump", "tolist", "to_list", "to_pylist", "to_dict", "numpy", "dict"):
         convert = getattr(value, name, None)
         if callable(convert):
@@ -154,6 +155,20 @@ def _by_looks(value):
             if type(converted) is not type(value):
                 return converted
     raise NotEncodable(_no_json(value))
+
+
+def _seconds(durations):
+    try:
+        return (durations / durations.dtype.type(1, "s")).tolist()
+    except TypeError:  # a month or a year has no number of them
+        return durations.astype(str).tolist()
+
+
+def _dates(texts):
+    """Dates of numpy, which are bare integers in its own lists."""
+    if type(texts) is list:
+        return [_dates(text) for text in texts]
+    return None if texts == "NaT" else texts
 
 
 def _no_json(value):
