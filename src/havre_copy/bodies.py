@@ -35,6 +35,18 @@ class Bodies:
         NotEncodable, or Refused where the client takes only what the result cannot be.
         Raises Refused.
         """
+        try:
+            return self._read(request)
+        except Refused as refused:
+            encoding = request.header(b"content-encoding").decode("ascii", "replace")
+            if refused.status != 400 or encoding.lower() in ("", "identity"):
+                raise
+            raise _cannot_parse(
+                "the body has the content-encoding %s, which is not undone here: send it as it is"
+                % encoding
+            ) from None
+
+    def _read(self, request):
         if request.target and not request.stream:
             model = tensors.model_named(request.target)
             if model:

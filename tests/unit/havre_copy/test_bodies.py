@@ -124,6 +124,20 @@ def test_an_inference_request_is_one_whatever_its_type_says():
         assert json.loads(form(data)[1])["outputs"][0]["data"] == [7]
 
 
+def test_a_body_that_is_compressed_is_told_to_be():
+    path = b"/ocid1.d/predict/v2/models/m/infer"
+    for headers in ({}, {"x_havre_path": path}, {"content_type": NPY}):
+        asked = Asked(b"\x1f\x8b", **{"content_type": JSON, **headers, "content_encoding": b"gzip"})
+        with pytest.raises(Refused, match="content-encoding gzip, which is not undone") as no:
+            Bodies(Codec()).read(asked)
+        assert no.value.status == 400
+    asked = Asked(b"{", content_type=JSON, content_encoding=b"identity")
+    with pytest.raises(Refused, match="not JSON"):
+        Bodies(Codec()).read(asked)
+    # The model may know what to do with it.
+    assert Bodies(Codec()).read(Asked(b"\x1f", content_encoding=b"gzip"))[0] == b"\x1f"
+
+
 def test_json_text_and_bytes_are_as_ever():
     bodies = Bodies(Codec())
     for kind, body, data in (
