@@ -90,7 +90,7 @@ def share_out(result, sizes):
     """What each of those whose rows were combined gets. Raises NotShareable."""
     total = sum(sizes)
     if not _has_rows(result, total):
-        raise NotShareable("predict() gave %s for %d rows" % (_described(result), total))
+        raise NotShareable("predict() gave %s for %d rows" % (_described(result, total), total))
     shares = []
     begin = 0
     for size in sizes:
@@ -187,9 +187,13 @@ def _shape(value):
     return value.shape if type(value).__name__ == "ndarray" else ()
 
 
-def _described(result):
+def _described(result, total):
+    """What it is, and for a dict which of its values has not a row for each row."""
     if type(result) is list:
         return "a list of %d" % len(result)
-    if type(result) is dict:
-        return "a dict whose values are not all lists so long"
-    return "a result of type %s" % type(result).__name__
+    if type(result) is not dict:
+        return "a value of type %s" % type(result).__name__
+    for key, part in result.items():
+        if type(part) not in _FIXED and not _has_rows(part, total):
+            return "a dict with %s under %.60r" % (_described(part, total), key)
+    return "a dict without lists"

@@ -192,7 +192,11 @@ def test_a_model_of_rows_is_proved(predict):
         (lambda data: [sum(row) / len(data) for row in data], "otherwise than alone"),
         (lambda data: sorted(sum(row) for row in data)[::-1], "otherwise than alone"),
         (lambda data: [object.__hash__(data)] * len(data), "otherwise than alone"),
-        (lambda data: {"mean": sum(map(sum, data))}, "dict"),
+        (lambda data: {"mean": sum(map(sum, data))}, "a dict without lists for 5 rows"),
+        (
+            lambda data: {"p": [0] * len(data), "q": {"r": (0,) * len(data)}},
+            "a dict with a dict with a value of type tuple under 'r' under 'q' for 5 rows",
+        ),
         (lambda data: [[sum(row) for row in data]], "list of 1 for 5 rows"),
         (lambda data: {"p": [0] * len(data), "classes": [1, 2, 3, 4, 5]}, "alone|rows"),
         (lambda data: {"p": [0] * len(data), "first": data[:2]}, "rows"),
