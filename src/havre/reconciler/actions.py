@@ -163,11 +163,13 @@ class Actor:
 
     def _stop(self, action: Stop, current: Pass) -> None:
         snapshot = current.snapshot
-        self._engine.stop(action.instance_id)
-        # While its record is there, a crash in between makes the next pass stop it once more.
         current.stopped.add(action.instance_id)
         alive = set(snapshot.instances) - current.stopped
+        # Before it takes no more: a request whose body is still on the way, or held back by the
+        # bandwidth, goes where its cluster leads once it is whole.
         self._balancer.retire(snapshot.deployment_id, alive=alive)
+        # While its record is there, a crash in between makes the next pass stop it once more.
+        self._engine.stop(action.instance_id)
         self._recorder.remove_instance(action.instance_id)
         self._recorder.note(snapshot, f"Stopped an instance: {action.why}.")
 

@@ -67,6 +67,21 @@ def test_an_update_replaces_every_instance_and_never_empties_the_route(world, ac
     assert world.running() == world.recorded() == world.routed(active)
 
 
+def test_an_instance_is_stopped_only_once_its_old_route_leads_elsewhere(world, active, monkeypatch):
+    """A body that was on its way when the route was replaced is sent along the old one."""
+    stop, found = world.engine.stop, []
+
+    def look_and_stop(instance_id):
+        found.append(active in world.balancer.replaced)
+        stop(instance_id)
+
+    monkeypatch.setattr(world.engine, "stop", look_and_stop)
+    world.update(active, environment_variables=VARIABLES)
+    world.settle(active)
+    assert found
+    assert not found[-1]
+
+
 @pytest.mark.parametrize("change", [{"bandwidth_mbps": 20}, {}])
 def test_an_update_that_needs_no_new_copies_starts_none(world, active, change):
     before = world.running()
