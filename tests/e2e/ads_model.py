@@ -1,6 +1,8 @@
 """A data scientist's notebook with oracle-ads, as a program: one model, from fit to farewell.
 
-    python ads_model.py FRAMEWORK CONFIG PROFILE URL COMPARTMENT PROJECT
+    python ads_model.py FRAMEWORK CONFIG PROFILE URL COMPARTMENT PROJECT [SLUG]
+
+SLUG is the inference environment that the artifact names; without one it names none.
 
 Prints what each step came to as one line of JSON. Nothing in it knows of havre but the endpoint.
 """
@@ -44,7 +46,7 @@ def fitted(framework, x, y):
     return Rule(), GenericModel
 
 
-def main(framework, config, profile, url, compartment, project):
+def main(framework, config, profile, url, compartment, project, slug=""):
     ads.set_auth(
         "api_key",
         oci_config_location=config,
@@ -66,6 +68,9 @@ def main(framework, config, profile, url, compartment, project):
         force_overwrite=True,
         **given,
     )
+    if slug:
+        model.runtime_info.model_deployment.inference_conda_env.inference_env_slug = slug
+        model.runtime_info.save()
     told = {
         "estimator": [float(value) for value in estimator.predict(rows)],
         "verified": model.verify(rows)["prediction"],

@@ -4,6 +4,7 @@ Each test is a notebook session in a process of its own, because oracle-ads keep
 globals. The score.py that serves is the one that oracle-ads generated.
 """
 
+import sys
 from pathlib import Path
 
 import oci
@@ -41,6 +42,17 @@ def test_a_model_from_fit_to_farewell(oracle, notebook, framework):
     assert saved.display_name == framework
     provenance = oracle.data_science.get_model_provenance(told["model"])
     assert isinstance(provenance.data, oci.data_science.models.ModelProvenance)
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="models are trained in Python 3.11")
+def test_a_data_frame_reaches_a_model_in_a_built_in_environment(oracle, notebook):
+    profile = oracle.server.profile
+    told = notebook.run(
+        *(str(MODEL_SESSION), "sklearn", profile["file"], profile["profile"]),
+        *(oracle.server.url, oracle.compartment_id, oracle.project_id),
+        "generalml_p311_cpu_x86_64_v1",
+    )
+    assert told["predicted"] == told["verified"] == told["again"]
 
 
 def test_the_builder(oracle, notebook):

@@ -46,6 +46,12 @@ def test_a_built_in_environment_is_locked_to_exact_versions(
     assert definition.wheels_only
 
 
+@pytest.mark.parametrize("definition", builtin_definitions().values(), ids=lambda d: d.slug)
+def test_what_oracle_ads_generates_can_read_a_data_frame(definition: EnvironmentDefinition) -> None:
+    (pandas,) = (line for line in definition.requirements if line.startswith("pandas=="))
+    assert int(pandas.removeprefix("pandas==").partition(".")[0]) < 3  # as oracle-ads requires
+
+
 def test_the_digest_names_the_content_not_the_slug() -> None:
     one = EnvironmentDefinition("one", "3.8", ("six==1.17.0",))
     assert one.digest == replace(one, slug="other", title="x").digest
