@@ -8,11 +8,12 @@ import ctypes
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 
@@ -20,18 +21,21 @@ DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def write_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Replace a file at once: readers see the old content or the new. Raises OSError."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with open(descriptor, "wb") as file:
+    """Replace a file at once: readers see the old content or the new. Raises OSError.
+
+    What a writer that was killed has left beside it goes, too.
+    """
+    _remove_abandoned(path)
+    beside, descriptor = _open_beside(path, mode)
+    with open(descriptor, "wb") as file:
+        try:
             file.write(content)
             file.flush()
             os.fsync(descriptor)
-        beside.rename(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+            beside.rename(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
     sync_folder(path.parent)
 
 
@@ -126,6 +130,34 @@ def _lock(path: Path, waiting: Callable[[], None] | None) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _open_beside(path: Path, mode: int) -> tuple[Path, int]:
+    """A new file for what will be ``path``; the lock on it says that its writer lives."""
+    while True:
+        beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        with suppress(OSError):  # no locks here: then nobody takes it for abandoned, either
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # Another writer may have found it before it was locked.
+        if _is_current(descriptor, beside):
+            return beside, descriptor
+        os.close(descriptor)
+
+
+def _remove_abandoned(path: Path) -> None:
+    abandoned = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{12}}")
+    for name in filter(abandoned.fullmatch, os.listdir(path.parent)):
+        beside = path.with_name(name)
+        # Gone meanwhile, a living writer's, or not ours: it stays.
+        with suppress(OSError):
+            descriptor = os.open(beside, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_current(descriptor, beside):
+                    beside.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def _is_current(descriptor: int, path: Path) -> bool:

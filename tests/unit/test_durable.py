@@ -7,6 +7,7 @@ the calls is looked at, where no test can cut the power.
 import os
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -202,3 +203,55 @@ def test_the_disk_of_these_tests_forgets_what_was_not_synchronised(home: Home, d
         file.write(b"more")
     with pytest.raises(AssertionError, match="the content of"):
         disk.assert_keeps(loose, below=home.root)
+
+
+@pytest.mark.parametrize("instant", ["fsync", "rename"])
+def test_what_a_killed_writer_leaves_goes_with_the_next_write(tmp_path: Path, instant: str) -> None:
+    place = tmp_path / "file.json"
+    durable.write_file(place, b"old")
+    # Killed at this instant: nothing of it is tidied up.
+    if (pid := os.fork()) == 0:
+        setattr(os, instant, lambda *_: os._exit(1))
+        durable.write_file(place, b"new")
+    os.waitpid(pid, 0)
+    assert place.read_bytes() == b"old"
+    assert len(os.listdir(tmp_path)) == 2
+    durable.write_file(place, b"next")
+    assert place.read_bytes() == b"next"
+    assert os.listdir(tmp_path) == ["file.json"]
+
+
+def test_what_belongs_to_a_living_writer_or_to_others_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "file.json"
+    others = [tmp_path / ".file.json.old", tmp_path / ".other.json.0123456789ab"]
+    link = tmp_path / ".file.json.0123456789ab"
+    for each in others:
+        each.write_bytes(b"theirs")
+    link.symlink_to(others[0])
+    sync = os.fsync
+
+    def write_another_meanwhile(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fsync", sync)
+        durable.write_file(place, b"the other's")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", write_another_meanwhile)
+    durable.write_file(place, b"ours")
+    assert place.read_bytes() == b"ours"
+    assert sorted(tmp_path.iterdir()) == sorted([place, link, *others])
+
+
+def test_writers_at_once_lose_nothing(tmp_path: Path) -> None:
+    place = tmp_path / "file.json"
+
+    def write(text: bytes) -> None:
+        for _ in range(50):
+            durable.write_file(place, text)
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(write, b"%d" % number * 1000) for number in range(4)]:
+            done.result()
+    assert place.read_bytes() in [b"%d" % number * 1000 for number in range(4)]
+    assert os.listdir(tmp_path) == ["file.json"]
