@@ -81,7 +81,7 @@ class AccessLog:
             self._convert(closed, now)
 
     def _is_due(self, now: float) -> bool:
-        size = _size(self._live)
+        size = layout.size(self._live)
         if not size:
             self._live_since = None
             return False
@@ -159,10 +159,3 @@ class _Losses:
     def told(self) -> None:
         if self._is_over:
             self._untold = 0
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

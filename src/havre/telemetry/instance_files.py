@@ -209,7 +209,7 @@ class _Stream:
             return False
         for source in sources:
             place = positions.files.get(source.key)
-            size = _size(source.path)
+            size = layout.size(source.path)
             if source.copy is not None and size is not None:
                 return False
             if size and (place is None or place.at < size):
@@ -350,10 +350,3 @@ class _Stream:
         if at - KEEP_READABLE >= freed + KEEP_READABLE:
             self._freed[source.key] = at - KEEP_READABLE
             output_files.free(source.path, at - KEEP_READABLE)
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.lstat().st_size
-    except FileNotFoundError:
-        return None

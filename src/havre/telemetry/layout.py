@@ -131,6 +131,14 @@ def counting(found: Iterable[Segment], closed: Iterable[int]) -> list[Segment]:
     ]
 
 
+def size(path: Path) -> int | None:
+    """Bytes in a file that may be renamed or removed at any moment; None when it is not there."""
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:
+        return None
+
+
 def _folder_name(deployment: str) -> str:
     return deployment if _DEPLOYMENT.fullmatch(deployment) else UNROUTED
 

@@ -45,7 +45,7 @@ class LiveFile:
 
     def resume(self, at: int) -> int:
         """Cut off what is beyond ``at``; returns how much is there."""
-        size = _size(self._path)
+        size = layout.size(self._path) or 0
         if size > at:
             os.truncate(self._path, at)
         return min(size, at)
@@ -103,10 +103,3 @@ class LiveFile:
             waiting = layout.closed_files(self._folder).values()
             give_up_oldest(waiting, self._tally, self._kind, most_bytes=self._most_bytes)
             raise
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.lstat().st_size
-    except FileNotFoundError:
-        return 0

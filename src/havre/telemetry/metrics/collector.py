@@ -213,7 +213,7 @@ class MetricsCollector:
         """All requests that ended before have been counted."""
         live = layout.live_access(self._home)
         closed = layout.closed_files(layout.closed_folder(self._home, Category.ACCESS, ""))
-        if not closed and not (live.exists() and live.stat().st_size):
+        if not closed and not layout.size(live):
             return now_ms - WRITTEN_MS
         return max(now_ms - LATEST_MS, max(self._counted, default=0) - WRITTEN_MS)
 

@@ -64,10 +64,7 @@ class PointFiles:
     @property
     def size(self) -> int:
         """Bytes in the live file."""
-        try:
-            return self._live.stat().st_size
-        except FileNotFoundError:
-            return 0
+        return layout.size(self._live) or 0
 
     def go_back(self, size: int) -> None:
         """Take back what was appended after the live file had this size."""
