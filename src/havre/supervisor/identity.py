@@ -43,11 +43,13 @@ def boot_id() -> str:
 
 
 def read_stat(pid: int) -> Stat | None:
-    """None when no such process exists."""
+    """None when no such process exists, or none that we may look at."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             text = file.read()
     except (FileNotFoundError, ProcessLookupError):  # it may end while being read
+        return None
+    except PermissionError:  # /proc hides what others run (hidepid=1)
         return None
     # The second field is the program's own name: anything, in brackets, brackets included.
     fields = text[text.rindex(b")") + 2 :].split()

@@ -39,6 +39,22 @@ def test_a_program_may_call_itself_anything(
     assert stat.start_time == 9876
 
 
+def test_what_others_run_may_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With hidepid=1 /proc names every process, and lets nobody look at another user's."""
+    real_open = open
+
+    def open_own(path: str, *rest: str) -> object:
+        if path == "/proc/1/stat":
+            raise PermissionError(1, "Operation not permitted", path)
+        return real_open(path, *rest)
+
+    monkeypatch.setattr("builtins.open", open_own)
+    found = {stat.pid for stat in identity.living_processes()}
+    assert read_stat(1) is None
+    assert 1 not in found
+    assert os.getpid() in found
+
+
 def test_this_process_is_among_the_living() -> None:
     mine = [stat for stat in identity.living_processes() if stat.pid == os.getpid()]
     assert len(mine) == 1
