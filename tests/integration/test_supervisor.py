@@ -2,11 +2,13 @@
 
 import json
 import os
+import resource
 import signal
 import socket
 import stat
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -299,7 +301,7 @@ def test_a_process_that_fled_its_group_does_not_outlive_the_shutdown(
     assert bench.leftovers() == []
 
 
-@pytest.mark.parametrize("line", [b"not json\n", b"[]\n", b"\x00" * 70000])
+@pytest.mark.parametrize("line", [b"not json\n", b"[]\n", b"\x00" * 70000, b"[" * 100000 + b"\n"])
 def test_nonsense_on_the_socket_costs_only_its_own_connection(
     bench: SupervisorBench, line: bytes
 ) -> None:
@@ -312,7 +314,16 @@ def test_nonsense_on_the_socket_costs_only_its_own_connection(
     assert bench.client.list() == []
 
 
-@pytest.mark.parametrize("request_", [{}, {"op": "dance"}, {"op": "stop"}, {"op": "start"}])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {},
+        {"op": "dance"},
+        {"op": "stop"},
+        {"op": "start"},
+        {"op": "become", "argv": ["/bin/sh"], "environment": ["x"]},
+    ],
+)
 def test_a_request_that_makes_no_sense_is_refused(
     bench: SupervisorBench, request_: dict[str, object]
 ) -> None:
@@ -322,6 +333,19 @@ def test_a_request_that_makes_no_sense_is_refused(
         stream.write(json.dumps(request_).encode() + b"\n")
         stream.flush()
         assert json.loads(stream.readline())["ok"] is False
+    assert bench.client.list() == []
+
+
+def test_clients_that_stay_leave_descriptors_for_processes(bench: SupervisorBench) -> None:
+    supervisor = bench.launch()
+    resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, (256, 256))
+    with ExitStack() as kept:
+        for _ in range(300):
+            caller = kept.enter_context(socket.socket(socket.AF_UNIX))
+            caller.connect(str(bench.home.supervisor_socket))
+        assert bench.client.start(bench.spec("a", *SLEEPS)).phase is Phase.RUNNING
+        bench.client.stop("a")
+        assert bench.client.list() == []
 
 
 def test_an_unreachable_supervisor_is_an_engine_fault(bench: SupervisorBench) -> None:

@@ -69,7 +69,7 @@ class Connection:
 def _parse(line: bytes) -> dict[str, Any]:
     try:
         request = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConnectionAbortedError from error
     if not isinstance(request, dict):
         raise ConnectionAbortedError

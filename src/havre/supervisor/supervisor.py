@@ -1,6 +1,5 @@
 """The supervisor's loop: one thread that owns every process of a home and answers its clients."""
 
-import contextlib
 import os
 import selectors
 import signal
@@ -12,6 +11,7 @@ from typing import Any
 from havre.home import Home
 from havre.supervisor import records
 from havre.supervisor.cgroups import Cgroups, find_trees
+from havre.supervisor.clients import Clients
 from havre.supervisor.connection import Connection
 from havre.supervisor.identity import living_processes
 from havre.supervisor.protocol import STOP_ORDER, Phase, ProcessSpec, Restart
@@ -20,7 +20,6 @@ from havre.supervisor.supervised import Supervised
 
 STOP_TICK_S = 0.02
 GROUP_TICK_S = 1.0
-CONNECTION_BACKLOG = 128
 
 
 class RequestRefused(Exception):
@@ -39,10 +38,9 @@ class Supervisor:
         self._processes: dict[str, Supervised] = {}
         self._stop_waiters: dict[str, list[Connection]] = {}
         self._shutdown_waiters: list[Connection] | None = None
-        self._connections: dict[socket.socket, Connection] = {}
         self._selector = selectors.DefaultSelector()
+        self._clients = Clients(self._selector)
         self._wake_reader, self._wake_writer = socket.socketpair()
-        self._listener: socket.socket | None = None
         self._successor: tuple[list[str], dict[str, str]] | None = None
 
     def adopt(self) -> None:
@@ -74,17 +72,7 @@ class Supervisor:
     def listen(self, about: Mapping[str, Any]) -> None:
         """Open the control socket; ``about`` is what `ping` tells. Raises OSError."""
         self._about = about
-        path = self._home.supervisor_socket
-        path.unlink(missing_ok=True)
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.setblocking(False)
-        mask = os.umask(0o177)
-        try:
-            self._listener.bind(str(path))
-        finally:
-            os.umask(mask)
-        self._listener.listen(CONNECTION_BACKLOG)
-        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._clients.listen(self._home.supervisor_socket)
 
     def run(self) -> int:
         """Until everything is shut down. Returns the exit code."""
@@ -122,13 +110,13 @@ class Supervisor:
     def _handle(self, key: selectors.SelectorKey) -> None:
         if key.fileobj is self._wake_reader:
             self._hear_signals()
-        elif key.fileobj is self._listener:
-            self._accept()
+        elif isinstance(key.data, Clients):
+            key.data.accept()
         elif isinstance(key.data, Supervised):
             self._reap()  # with its exit code, if it is a child of ours
             if key.data.pidfd is not None:
                 self._bury(key.data, None)
-        elif isinstance(key.data, Connection) and key.fileobj in self._connections:
+        elif isinstance(key.data, Connection):
             self._serve(key.data)
 
     def _hear_signals(self) -> None:
@@ -185,12 +173,15 @@ class Supervisor:
         self._tell(f"{process.name}: stopped")
         self._announce(process)
         self._answer_stop(process.name, {"ok": True})
-        for connection in self._shutdown_waiters or ():
-            self._send(connection, {"progress": f"{process.name} stopped"})
+        self._tell_progress(f"{process.name} stopped")
 
     def _answer_stop(self, name: str, answer: Mapping[str, Any]) -> None:
         for connection in self._stop_waiters.pop(name, ()):
-            self._send(connection, answer)
+            self._clients.send(connection, answer)
+
+    def _tell_progress(self, sentence: str) -> None:
+        for connection in self._shutdown_waiters or ():
+            self._clients.send(connection, {"progress": sentence})
 
     def _advance_shutdown(self, now: float) -> None:
         """Begin to stop the next in the order, once those before it are gone."""
@@ -214,7 +205,7 @@ class Supervisor:
         signal.set_wakeup_fd(-1)
         try:
             os.execve(argv[0], argv, environment)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # no such program; no such strings
             self._tell(f"cannot go on as {argv[0]}: {error}")
             signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
 
@@ -245,43 +236,22 @@ class Supervisor:
         self._home.server_file.unlink(missing_ok=True)
         self._home.supervisor_socket.unlink(missing_ok=True)
         for connection in self._shutdown_waiters or ():
-            connection.sock.setblocking(True)
-            connection.sock.settimeout(1.0)
-            self._send(connection, {"ok": True})
+            self._clients.send_last(connection, {"ok": True})
         signal.set_wakeup_fd(-1)
-        for connection in list(self._connections.values()):
-            self._drop(connection)
+        self._clients.close()
 
     # Clients.
 
-    def _accept(self) -> None:
-        assert self._listener is not None
-        with contextlib.suppress(BlockingIOError, ConnectionError):
-            sock, _ = self._listener.accept()
-            connection = Connection(sock)
-            self._connections[sock] = connection
-            self._selector.register(sock, selectors.EVENT_READ, connection)
-
     def _serve(self, connection: Connection) -> None:
-        try:
-            connection.flush()
-            try:
-                requests = connection.receive()
-            except BlockingIOError:
-                requests = []
-        except (ConnectionError, TimeoutError):
-            self._drop(connection)
-            return
-        for request in requests:
+        for request in self._clients.hear(connection):
             try:
                 answer = self._answer(connection, request)
             except (RequestRefused, SpawnFault, OSError) as error:
                 answer = {"ok": False, "error": str(error)}
-            except (KeyError, TypeError, ValueError) as error:
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
                 answer = {"ok": False, "error": f"the request cannot be understood: {error!r}"}
             if answer is not None:
-                self._send(connection, answer)
-        self._choose_events(connection)
+                self._clients.send(connection, answer)
 
     def _answer(self, connection: Connection, request: dict[str, Any]) -> dict[str, Any] | None:
         """The answer, or None when it comes later."""
@@ -304,7 +274,7 @@ class Supervisor:
         if op == "watch":
             connection.is_watching = True
             for process in self._processes.values():
-                self._send(connection, {"event": process.status().to_json()})
+                self._clients.send(connection, {"event": process.status().to_json()})
             return None
         if op == "become":
             return self._become(request["argv"], request["environment"])
@@ -374,34 +344,7 @@ class Supervisor:
         return None
 
     def _announce(self, process: Supervised) -> None:
-        watchers = [entry for entry in self._connections.values() if entry.is_watching]
-        if watchers:
-            event = {"event": process.status().to_json()}
-            for connection in watchers:
-                self._send(connection, event)
-
-    def _send(self, connection: Connection, message: Mapping[str, Any]) -> None:
-        if connection.sock not in self._connections:
-            return
-        try:
-            connection.send(message)
-        except (ConnectionError, TimeoutError):
-            self._drop(connection)
-        else:
-            self._choose_events(connection)
-
-    def _choose_events(self, connection: Connection) -> None:
-        if connection.sock not in self._connections:
-            return
-        events = selectors.EVENT_READ
-        if connection.wants_to_send:
-            events |= selectors.EVENT_WRITE
-        self._selector.modify(connection.sock, events, connection)
-
-    def _drop(self, connection: Connection) -> None:
-        if self._connections.pop(connection.sock, None) is not None:
-            self._selector.unregister(connection.sock)
-            connection.close()
+        self._clients.tell_watchers({"event": process.status().to_json()})
 
     def _new_process(self, spec: ProcessSpec) -> Supervised:
         return Supervised(spec, self._home.processes, self._cgroups, self._tell)
