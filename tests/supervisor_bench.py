@@ -49,11 +49,15 @@ class SupervisorBench:
         self.marker = f"HAVRE_TEST_HOME={self.home.root}"
         self._programs: list[subprocess.Popen[str]] = []
 
-    def launch(self, *options: str, wait: bool = True) -> subprocess.Popen[str]:
-        """Start the supervisor; with ``wait``, until it answers."""
+    def launch(self, *options: str, wait: bool = True, before: str = "") -> subprocess.Popen[str]:
+        """Start the supervisor; with ``wait``, until it answers. ``before``: code it runs first."""
+        module = ["-m", "havre.supervisor"]
+        if before:
+            run = "import runpy; runpy.run_module('havre.supervisor', run_name='__main__')"
+            module = ["-c", f"{before}\n{run}"]
         options = options or ("--port", "0")
         program = subprocess.Popen(
-            [sys.executable, "-m", "havre.supervisor", "--home", str(self.home.root), *options],
+            [sys.executable, *module, "--home", str(self.home.root), *options],
             stderr=subprocess.PIPE,
             close_fds=False,
             text=True,

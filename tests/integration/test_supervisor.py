@@ -49,6 +49,12 @@ socket.socket(fileno=3).accept()[0].sendall(b"hello")
 signal.pause()
 """
 
+NOBODY_IS_KILLED = """
+from havre.supervisor import supervised
+supervised.STOP_FAULT_S = 0.5
+supervised.Supervised._signal = lambda *_: None
+"""
+
 
 def test_a_process_gets_what_it_was_promised_and_nothing_else(bench: SupervisorBench) -> None:
     paths = tuple(str(bench.home.instance_sockets / name) for name in ("a.sock", "a.ctl"))
@@ -346,6 +352,15 @@ def test_clients_that_stay_leave_descriptors_for_processes(bench: SupervisorBenc
         assert bench.client.start(bench.spec("a", *SLEEPS)).phase is Phase.RUNNING
         bench.client.stop("a")
         assert bench.client.list() == []
+
+
+def test_a_shutdown_tells_what_does_not_end(bench: SupervisorBench) -> None:
+    bench.launch(before=NOBODY_IS_KILLED)
+    bench.client.start(bench.spec("a", "/bin/sleep", "3", stop_grace_s=0.1))
+    told: list[str] = []
+    bench.client.shutdown(told.append)
+    assert told[0] == "a does not end, 0.5 s after SIGKILL"
+    assert told[-1] == "a stopped"
 
 
 def test_an_unreachable_supervisor_is_an_engine_fault(bench: SupervisorBench) -> None:

@@ -167,6 +167,7 @@ class Supervisor:
             process.kill_at = None
             self._answer_stop(process.name, {"ok": False, "error": str(error)})
             self._tell(str(error))
+            self._tell_progress(str(error))
             return
         process.forget()
         del self._processes[process.name]
