@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,26 @@ def test_after_the_supervisors_death_serving_goes_on(havre: Havre, then: str) ->
         assert after["healthy"] is True
     assert havre("down").returncode == 0
     assert havre.leftovers() == []
+
+
+@pytest.mark.parametrize("waiting", [0, 200])
+def test_a_stopped_supervisor_is_told_apart_from_a_dead_one(havre: Havre, waiting: int) -> None:
+    """``waiting``: so many have asked it since; from 129 on the kernel takes no more."""
+    pid = int(str(havre.up()["supervisor_pid"]))
+    os.kill(pid, signal.SIGSTOP)
+    with ExitStack() as kept:
+        for _ in range(waiting):
+            caller = kept.enter_context(socket.socket(socket.AF_UNIX))
+            caller.setblocking(False)
+            caller.connect_ex(str(havre.home.supervisor_socket))
+        programs = [havre.open(*words) for words in (("down",), ("status",), ("up", "--detach"))]
+        for program in programs:
+            _, told = program.communicate(timeout=60)
+            assert program.returncode == 1
+            assert "is stopped" in told
+            assert f"kill -CONT {pid}" in told
+    os.kill(pid, signal.SIGCONT)
+    assert havre("down").returncode == 0
 
 
 @pytest.mark.parametrize("victim", ["pid", "balancer_pid", "telemetry_pid"])

@@ -18,8 +18,8 @@ from havre.home import Home
 from havre.release import current
 from havre.settings import SETTINGS, Settings
 from havre.supervisor import records
-from havre.supervisor.client import Supervisor
-from havre.supervisor.identity import is_running
+from havre.supervisor.client import NoAnswer, Supervisor
+from havre.supervisor.identity import is_running, read_stat
 from havre.supervisor.protocol import (
     BALANCER,
     CONTROL_PLANE,
@@ -63,11 +63,42 @@ def environment(home: Home) -> dict[str, str]:
 
 
 def running(home: Home) -> dict[str, Any] | None:
-    """What the home's supervisor tells of itself; None when none answers."""
+    """What the home's supervisor tells of itself; None when there is none.
+
+    Raises SystemFault with what can be done when there is one that does not answer.
+    """
+    try:
+        return Supervisor(home.supervisor_socket).ping()
+    except NoAnswer as error:
+        raise SystemFault(_why_silent(home)) from error
+    except EngineFault:
+        return None
+
+
+def answering(home: Home) -> dict[str, Any] | None:
+    """What the home's supervisor tells of itself; None while none answers."""
     try:
         return Supervisor(home.supervisor_socket).ping()
     except EngineFault:
         return None
+
+
+def _why_silent(home: Home) -> str:
+    try:
+        pid = int(json.loads(home.server_file.read_bytes())["supervisor"]["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"the supervisor of {home.root} does not answer"
+    remedy = (
+        f"or end it with `kill -KILL {pid}`: what it started serves on, "
+        "`havre up` takes that over and `havre down` ends it"
+    )
+    stat = read_stat(pid)
+    if stat is not None and stat.is_stopped:
+        return (
+            f"the supervisor of {home.root} (pid {pid}) is stopped, as Ctrl-Z does it; "
+            f"let it go on with `fg` or `kill -CONT {pid}`, {remedy}"
+        )
+    return f"the supervisor of {home.root} (pid {pid}) does not answer; try again, {remedy}"
 
 
 def check_same_address(
@@ -111,7 +142,7 @@ def launch_supervisor(home: Home, settings: Settings) -> None:
             start_new_session=True,
         )
     deadline = time.monotonic() + SUPERVISOR_WITHIN_S
-    while (about := running(home)) is None or about["supervisor"]["pid"] != program.pid:
+    while (about := answering(home)) is None or about["supervisor"]["pid"] != program.pid:
         if program.poll() is not None:
             raise SystemFault(complaints.read_text().strip().removeprefix("havre: "))
         if time.monotonic() > deadline:
@@ -123,7 +154,7 @@ def launch_supervisor(home: Home, settings: Settings) -> None:
 
 def wait_for_parent_supervisor(home: Home, parent: int) -> bool:
     """Wait until our parent, that becomes the supervisor, answers; False when it ended instead."""
-    while (about := running(home)) is None or about["supervisor"]["pid"] != parent:
+    while (about := answering(home)) is None or about["supervisor"]["pid"] != parent:
         if os.getppid() != parent:
             return False
         time.sleep(POLL_S)

@@ -84,7 +84,7 @@ def hand_over(
     Supervisor(home.supervisor_socket).become(command, bringup.passed_on(environ))
     deadline = time.monotonic() + bringup.SUPERVISOR_WITHIN_S
     while is_running(before):
-        told = bringup.running(home)
+        told = bringup.answering(home)
         if told is not None and Release.of(told) == current():
             return told
         if time.monotonic() > deadline:

@@ -13,6 +13,10 @@ from havre.supervisor.protocol import ProcessSpec, ProcessStatus, encode
 TIMEOUT_S = 10.0
 
 
+class NoAnswer(EngineFault):
+    """A supervisor is there, and does not answer in time: it is stopped, or has no processor."""
+
+
 class Supervisor:
     """Speaks to the supervisor of one home, over a connection per call: safe from any thread.
 
@@ -104,6 +108,9 @@ class Supervisor:
             connection.settimeout(timeout_s)
             try:
                 connection.connect(str(self._path))
+            except (BlockingIOError, TimeoutError) as error:
+                # It has not even accepted those before us.
+                raise NoAnswer(f"the supervisor at {self._path} does not answer") from error
             except OSError as error:
                 raise EngineFault(
                     f"the supervisor at {self._path} cannot be reached ({error}); "
@@ -124,6 +131,8 @@ def _send(stream: BinaryIO, request: dict[str, Any]) -> None:
 def _receive(stream: BinaryIO) -> dict[str, Any]:
     try:
         line = stream.readline()
+    except TimeoutError as error:
+        raise NoAnswer(f"the supervisor did not answer within {TIMEOUT_S:g} s") from error
     except OSError as error:
         raise EngineFault(f"the supervisor did not answer: {error}") from error
     if not line.endswith(b"\n"):

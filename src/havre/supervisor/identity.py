@@ -36,6 +36,11 @@ class Stat:
         """A zombie runs nothing: it only waits for its parent to read its exit code."""
         return self.state in "ZX"
 
+    @property
+    def is_stopped(self) -> bool:
+        """By a signal or a debugger: it does nothing until it is told to go on."""
+        return self.state in "Tt"
+
 
 @cache
 def boot_id() -> str:
