@@ -18,6 +18,7 @@ import socket
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from io import FileIO
 from pathlib import Path
 from typing import NoReturn
 
@@ -67,21 +68,20 @@ def spawn(
         for path in spec.listen:
             listeners.append(kept.enter_context(_listen(Path(path))))
             bound.callback(remove_socket, Path(path))
-        go_reader, go_writer = os.pipe()
-        kept.callback(os.close, go_reader)
-        fault_reader, fault_writer = os.pipe()
-        kept.callback(os.close, fault_reader)
+        go_reader, go_writer = _pipe(kept)
+        fault_reader, fault_writer = _pipe(kept)
         # Blocked until the child has its own handlers: a signal to it must not wake our loop.
         blocked = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
         try:
             pid = os.fork()
             if pid == 0:
-                os.close(go_writer)
+                go_writer.close()
                 descriptors = [sock.fileno() for sock in listeners]
-                _become(spec, log, descriptors, go_reader, fault_writer, limits_processes)
+                go, fault = go_reader.fileno(), fault_writer.fileno()
+                _become(spec, log, descriptors, go, fault, limits_processes)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        os.close(fault_writer)
+        fault_writer.close()
         warnings = _release(spec, pid, go_writer, fault_reader, before_exec)
         bound.pop_all()
         return warnings
@@ -111,25 +111,30 @@ def remove_socket(path: Path) -> None:
 def _release(
     spec: ProcessSpec,
     pid: int,
-    go_writer: int,
-    fault_reader: int,
+    go_writer: FileIO,
+    fault_reader: FileIO,
     before_exec: Callable[[int], None],
 ) -> list[str]:
     try:
         before_exec(pid)
-        os.write(go_writer, b"g")
+        go_writer.write(b"g")
     except BaseException:
-        os.close(go_writer)
+        go_writer.close()
         os.waitpid(pid, 0)
         raise
-    os.close(go_writer)
-    with os.fdopen(fault_reader, "rb", closefd=False) as reader:
-        told = [json.loads(line) for line in reader]
+    go_writer.close()
+    told = [json.loads(line) for line in fault_reader.readall().splitlines()]
     for kind, *words in told:
         if kind == "fault":
             os.waitpid(pid, 0)
             raise SpawnFault(f"{spec.name} did not start: {': '.join(words)}")
     return [sentence for _, sentence in told]
+
+
+def _pipe(kept: ExitStack) -> tuple[FileIO, FileIO]:
+    """Its ends for reading and for writing, which are closed with ``kept`` if not before."""
+    reader, writer = os.pipe()
+    return kept.enter_context(FileIO(reader, "r")), kept.enter_context(FileIO(writer, "w"))
 
 
 def _listen(path: Path) -> socket.socket:
