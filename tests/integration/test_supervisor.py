@@ -354,6 +354,18 @@ def test_clients_that_stay_leave_descriptors_for_processes(bench: SupervisorBenc
         assert bench.client.list() == []
 
 
+def test_what_cannot_be_forgotten_has_stopped_nevertheless(bench: SupervisorBench) -> None:
+    bench.launch()
+    pid = bench.client.start(bench.spec("a", *SLEEPS)).pid
+    record = bench.home.processes / "a.json"
+    record.unlink()
+    record.mkdir()  # no user, not even root, can remove it as a file: as on a read-only disk
+    bench.client.stop("a")
+    assert not runs(pid)
+    assert bench.client.list() == []
+    assert "not removed" in (bench.home.logs / "supervisor.log").read_text()
+
+
 def test_a_shutdown_tells_what_does_not_end(bench: SupervisorBench) -> None:
     bench.launch(before=NOBODY_IS_KILLED)
     bench.client.start(bench.spec("a", "/bin/sleep", "3", stop_grace_s=0.1))

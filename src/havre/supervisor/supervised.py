@@ -182,9 +182,12 @@ class Supervised:
     def forget(self) -> None:
         """Remove its record, its control group and the sockets that were bound for it."""
         self._cgroups.remove(self.name)
-        records.forget(self._folder, self.name)
-        for path in self.spec.listen:
-            remove_socket(Path(path))
+        try:
+            records.forget(self._folder, self.name)
+            for path in self.spec.listen:
+                remove_socket(Path(path))
+        except OSError as error:  # a disk that cannot be written to any more: it has stopped, still
+            self._tell(f"{self.name}: what was kept for it is not removed: {error}")
 
     def _signal(self, number: signal.Signals) -> None:
         if self.phase is Phase.RUNNING and not self.adopted:
