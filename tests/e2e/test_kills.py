@@ -29,6 +29,7 @@ from havre.telemetry.store import LogStore
 COPIES = 4
 IN_FLIGHT = 32
 HOLD_S = 0.08
+LONG_S = 0.5
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "10"))
 """`make chaos` runs more of them."""
 ENVOY_BACK_WITHIN_S = 1.0
@@ -90,14 +91,16 @@ def test_a_copy_that_is_killed_fails_the_one_request_it_served(
     operated: OperatedServer, deployment: str
 ) -> None:
     chance = random.Random(2)
+    url = f"{operated.url}/{deployment}"
     for round_ in range(2 * ROUNDS):
         wait_for("all copies", lambda: operated.keeper_of(deployment).ready == COPIES)
-        bodies = [{"echo": number, "sleep": HOLD_S} for number in range(IN_FLIGHT)]
-        crowd = Crowd(f"{operated.url}/{deployment}", bodies)
+        victim = chance.choice(operated.copies(deployment))
+        served = Crowd(url, [{"echo": n, "sleep": LONG_S} for n in range(COPIES)])
         wait_for("all busy", lambda: operated.keeper_of(deployment).busy == COPIES)
-        # All are busy: whichever it is, it serves exactly one.
-        chance.choice(operated.copies(deployment)).kill()
-        statuses = Counter(crowd.outcomes())
+        waiting = Crowd(url, [{"echo": n, "sleep": HOLD_S} for n in range(IN_FLIGHT - COPIES)])
+        # All are busy for long: whichever it is, it serves exactly one, and is not between two.
+        victim.kill()
+        statuses = Counter(served.outcomes() + waiting.outcomes())
         assert statuses == {200: IN_FLIGHT - 1, 500: 1}, f"round {round_}"
 
 
