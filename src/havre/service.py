@@ -46,6 +46,9 @@ from havre.telemetry.store import LogStore
 
 GRACE_S = 5
 """What requests to the API get when the control plane is asked to end."""
+KEEP_ALIVE_S = 60
+"""Long after the balancer would have closed an idle connection. Had the balancer no processor or no
+memory for a few seconds, we would hang up just as it uses the connection again."""
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +103,7 @@ def serve(home: Home, settings: Settings) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
         )
 

@@ -191,6 +191,18 @@ def test_a_stopped_supervisor_is_told_apart_from_a_dead_one(havre: Havre, waitin
     assert havre("down").returncode == 0
 
 
+def test_the_api_does_not_hang_up_on_the_balancer(havre: Havre) -> None:
+    """It would close a connection just as a balancer that had no processor for it uses it again."""
+    havre.up()
+    with socket.socket(socket.AF_UNIX) as balancer:
+        balancer.connect(str(havre.home.api_socket))
+        balancer.sendall(b"GET /healthz HTTP/1.1\r\nhost: havre\r\n\r\n")
+        assert balancer.recv(65536).startswith(b"HTTP/1.1 200 ")
+        balancer.settimeout(6.0)  # more than the 5 s for which uvicorn keeps one by itself
+        with pytest.raises(TimeoutError):
+            balancer.recv(1)
+
+
 @pytest.mark.parametrize("victim", ["pid", "balancer_pid", "telemetry_pid"])
 def test_what_is_killed_comes_back(havre: Havre, victim: str) -> None:
     before = havre.up()

@@ -11,7 +11,7 @@ API_CLUSTER = "api"
 REFUSALS_CLUSTER = "refusals"
 CONNECT_TIMEOUT_S = 2
 API_CONNECTION_IDLE_S = 3
-"""Below uvicorn's 5 s keep-alive: the balancer, not the API, closes idle connections."""
+"""The balancer, not the API (``service.KEEP_ALIVE_S``), closes idle connections."""
 COPY_CONNECTION_IDLE_S = 0.5
 """The balancer, not the copies, closes idle connections. Well below the second after which a keeper
 that drains cuts them (``havre_copy.connections.IDLE_GRACE_S``): so none is cut under a request."""
