@@ -293,9 +293,11 @@ def test_a_keeper_that_does_not_answer_is_judged_by_its_last_word(engines: Engin
     status = engines.ready(spec)
     os.kill(status.pid, signal.SIGSTOP)
     try:
-        assert engines.engine.inspect(spec.id).phase is InstancePhase.READY
+        seen = engines.engine.inspect(spec.id)
+        assert (seen.phase, seen.is_silent) == (InstancePhase.READY, True)
     finally:
         os.kill(status.pid, signal.SIGCONT)
+    assert not engines.engine.inspect(spec.id).is_silent
 
 
 def test_what_a_crash_between_folder_and_process_left_is_listed_and_removed(

@@ -46,6 +46,7 @@ class InstanceStatus:
     of an instance whose keeper is dead they are what it last wrote down, which may be less than was
     seen before. ``streaming`` of the busy copies are sending a stream. ``recording`` is how many
     requests it was asked to keep (`Engine.record`), ``capture`` what it was asked to capture.
+    ``is_silent``: its keeper lives and has not answered now; all this is what it last wrote down.
     """
 
     id: str
@@ -68,6 +69,7 @@ class InstanceStatus:
     latency: Latency = field(default=Latency())
     recording: int = 0
     capture: Capture = NO_CAPTURE
+    is_silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class InstancePhase(StrEnum):
 
     STARTING = "STARTING"  # its process is up, its model is loading
     READY = "READY"  # at least one copy takes requests
-    DEGRADED = "DEGRADED"  # answers, but needs replacing: its keeper is dead, its copies serve on
+    DEGRADED = "DEGRADED"  # may answer, but needs replacing: its keeper is dead, or hangs
     FAILED = "FAILED"  # will not become ready by itself; `reason` says why
     GONE = "GONE"  # nothing of it runs
 

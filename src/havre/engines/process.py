@@ -222,8 +222,10 @@ class ProcessEngine:
         state: KeeperState | None,
     ) -> InstanceStatus:
         # A keeper that is loading cannot answer: it is not asked.
+        answer = None
         if state is not None and state.phase != keeper.STARTING:
-            state = keeper.ask(self._control(instance_id), "status") or state
+            answer = keeper.ask(self._control(instance_id), "status")
+            state = answer or state
         if state is None or state.phase == keeper.STARTING:
             limit_s = float(wanted.get("start_timeout_s", 0.0))
             has_served = state is not None and state.answered > 0
@@ -248,6 +250,7 @@ class ProcessEngine:
             pid=process.pid,
             copies_ready=state.ready,
             reason=state.reason,
+            is_silent=answer is None,
         )
 
     def _status_of_another_protocol(
@@ -301,6 +304,7 @@ class ProcessEngine:
         pid: int = 0,
         copies_ready: int = 0,
         reason: str = "",
+        is_silent: bool = False,
     ) -> InstanceStatus:
         state = state or KeeperState()
         warnings = process.warnings if process else ()
@@ -325,6 +329,7 @@ class ProcessEngine:
             latency=state.latency,
             recording=state.recording,
             capture=state.capture,
+            is_silent=is_silent,
         )
 
     def _explain_death(

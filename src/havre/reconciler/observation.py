@@ -34,6 +34,10 @@ once when it fails after all; one that fails younger makes the next start wait, 
 BLINK_S = 2.0
 """A copy that died is back long before: an instance without copies for so long is in trouble."""
 
+SILENT_S = 60.0
+"""A keeper that has answered nobody for so long hangs: its copies get no new connections. However
+busy the machine is, a keeper gets to answer in less."""
+
 
 @dataclass(slots=True)
 class BackOff:
@@ -59,6 +63,7 @@ class Memory:
     unrouted_since: dict[str, float] = field(default_factory=dict)
     ready_since: dict[str, float] = field(default_factory=dict)
     copyless_since: dict[str, float] = field(default_factory=dict)
+    silent_since: dict[str, float] = field(default_factory=dict)
     announced: set[str] = field(default_factory=set)
     proven: set[str] = field(default_factory=set)
     """Instances that say nothing of the present change if they fail: they were there before it, or
@@ -91,6 +96,10 @@ class Memory:
                 self.copyless_since.setdefault(status.id, now)
             else:
                 self.copyless_since.pop(status.id, None)
+            if status.is_silent:
+                self.silent_since.setdefault(status.id, now)
+            else:
+                self.silent_since.pop(status.id, None)
             if status.phase is InstancePhase.READY:
                 ready_s = now - self.ready_since.setdefault(status.id, now)
                 if ready_s > PROVEN_S:
@@ -107,7 +116,12 @@ class Memory:
         for revision in set(self.back_offs) - set(revisions.values()):
             if now - self.back_offs[revision].until > PROVEN_S:
                 del self.back_offs[revision]  # nobody wants it any more
-        for table in (self.unrouted_since, self.ready_since, self.copyless_since):
+        for table in (
+            self.unrouted_since,
+            self.ready_since,
+            self.copyless_since,
+            self.silent_since,
+        ):
             for gone in set(table) - known:
                 del table[gone]
         self.announced &= known
@@ -118,6 +132,9 @@ class Memory:
         """Whatever made its starts fail may be mended."""
         if revision in self.back_offs:
             self.back_offs[revision].until = 0.0
+
+    def is_hung(self, instance_id: str, now: float) -> bool:
+        return now - self.silent_since.get(instance_id, now) >= SILENT_S
 
     def backing_off(self, now: float) -> dict[str, float]:
         """Seconds to wait, by revision."""
@@ -175,16 +192,18 @@ def seen(
             status.copies_busy == 0 and balancer.active_requests(instance_id) == 0
         )
         is_copyless = now - memory.copyless_since.get(instance_id, now) >= BLINK_S
+        phase, reason = status.phase, status.reason
+        if phase is InstancePhase.READY and memory.is_hung(instance_id, now):
+            phase, reason = InstancePhase.DEGRADED, "its keeper does not answer"
         instances.append(
             SeenInstance(
                 id=instance_id,
                 revision=revision,
-                phase=status.phase,
+                phase=phase,
                 is_idle=is_idle,
                 unrouted_s=now - memory.unrouted_since.get(instance_id, now),
-                reason=status.reason or ("none of its copies is up" if is_copyless else ""),
-                is_troubled=is_copyless
-                or (status.phase is InstancePhase.READY and bool(status.reason)),
+                reason=reason or ("none of its copies is up" if is_copyless else ""),
+                is_troubled=is_copyless or (phase is InstancePhase.READY and bool(reason)),
                 is_on_trial=instance_id not in memory.proven,
                 is_streaming=0 < status.streaming >= status.copies_busy,
             )

@@ -10,6 +10,8 @@ from tests.unit.reconciler.world import NOW, SPEC, World
 from havre.domain.states import DeploymentState as D
 from havre.domain.states import WorkRequestState as W
 from havre.engines.fake import Script
+from havre.reconciler.observation import SILENT_S
+from havre.reconciler.pace import STEADY_S
 from havre.reconciler.snapshot import load
 from havre.store import intents
 from havre.store.schema import Deployment, WorkRequest, WorkRequestLog
@@ -178,6 +180,31 @@ def test_instances_whose_copies_do_not_stay_up_need_attention(world, active, see
     guarded(world, active, passes=5)
     assert world.state(active) == D.ACTIVE
     assert world.row(active).lifecycle_details is None
+
+
+def test_an_instance_whose_keeper_hangs_is_replaced_and_one_that_is_slow_is_not(world, active):
+    inspect = world.engine.inspect
+    before = world.routed(active)
+    hangs = min(before)
+    world.engine.inspect = lambda instance_id: replace(
+        inspect(instance_id), is_silent=instance_id == hangs
+    )
+    for _ in range(int(SILENT_S / STEADY_S)):
+        assert world.reconciler.reconcile(active) == STEADY_S
+        world.engine.advance(STEADY_S)
+    del world.engine.inspect
+    assert world.reconciler.reconcile(active) == STEADY_S  # it has answered: from the beginning
+    world.engine.inspect = lambda instance_id: replace(
+        inspect(instance_id), is_silent=instance_id == hangs
+    )
+    world.reconciler.reconcile(active)
+    world.engine.advance(SILENT_S)
+    world.settle(active)
+    after = world.routed(active)
+    assert len(after) == 2
+    assert before - after == {hangs}
+    assert hangs not in world.running()
+    assert world.state(active) == D.ACTIVE
 
 
 def test_an_instance_between_two_copies_is_no_trouble(world, active):
