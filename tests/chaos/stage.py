@@ -141,8 +141,9 @@ class Stage:
         """Every process of the server (a process is its pid and when it began)."""
         found = {psutil.Process(self.operated.supervisor_pid())}
         for pid in self.operated.pids().values():
-            process = psutil.Process(pid)
-            found |= {process, *process.children(recursive=True)}
+            with contextlib.suppress(psutil.NoSuchProcess):  # a change ends it just now
+                process = psutil.Process(pid)
+                found |= {process, *process.children(recursive=True)}
         return found
 
     def wait_until_well(self) -> None:
