@@ -62,8 +62,12 @@ def _cluster(name: str, route: Route) -> Json:
             ]
         }
         cluster["outlier_detection"] = _ejection()
-        # Above nought, so that with every instance set aside all are tried.
-        cluster["common_lb_config"] = {"healthy_panic_threshold": {"value": 1}}
+        cluster["common_lb_config"] = {
+            # Above nought, so that with every instance set aside all are tried.
+            "healthy_panic_threshold": {"value": 1},
+            # Otherwise Envoy's threads hear a second late that one is set aside once more.
+            "update_merge_window": "0s",
+        }
     return cluster
 
 
