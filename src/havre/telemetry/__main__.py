@@ -24,6 +24,7 @@ from havre.telemetry.metrics.collector import MetricsCollector
 from havre.telemetry.otlp_export import LogExport, forget
 from havre.telemetry.otlp_metrics import MetricExport
 from havre.telemetry.otlp_sender import OtlpSender
+from havre.telemetry.own_logs import OwnLogs
 from havre.telemetry.upkeep import Upkeep
 
 BYTES_PER_MB = 1_000_000
@@ -52,6 +53,7 @@ def collectors(home: Home, settings: Settings) -> list[Collector]:
             retention_days=settings.log_retention_days,
             most_bytes=most_bytes,
         ),
+        OwnLogs(home),
     ]
 
 
