@@ -51,6 +51,8 @@ from socket import (
 from struct import pack
 from time import monotonic
 
+from havre_copy.childhood import handle_here_alone
+
 Connection = _socket.socket  # a file's number is all it needs to know
 
 DRAINED = 0  # exit code: the queue was empty and closed
@@ -133,7 +135,7 @@ class FairQueue:
 
     def leave_at_sigterm(self):
         self._nothing = Connection(AF_UNIX, SOCK_STREAM)
-        signal.signal(signal.SIGTERM, lambda _signum, _frame: self._leave(TOLD_TO_LEAVE))
+        handle_here_alone(signal.SIGTERM, lambda _signum, _frame: self._leave(TOLD_TO_LEAVE))
 
     def _leave(self, code):
         # Waiting is taken up again after a signal, on whatever is there by then: on a socket it

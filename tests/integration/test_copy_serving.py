@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import signal
 import time
 
 import pytest
@@ -220,6 +221,25 @@ def test_a_whole_answer_is_no_stream(many):
 def test_a_forked_child_of_predict_does_not_answer_a_second_time(many):
     assert many.post("forks").json == "from the parent"
     assert many.post("forks").json == "from the parent"
+
+
+TERMINATES = """
+import os, signal, time
+def terminated():
+    child = os.fork()
+    if child == 0:
+        time.sleep(20)
+        os._exit(1)
+    os.kill(child, signal.SIGTERM)
+    return [os.waitpid(child, 0)[1], len(signal.pthread_sigmask(signal.SIG_BLOCK, []))]
+def predict(data): return [terminated() for _ in range(data)]
+"""
+
+
+def test_a_forked_child_of_predict_can_be_terminated(launch):
+    # As multiprocessing.Pool does, which then waits for its workers.
+    instance = launch(TERMINATES, copies=1).ready()
+    assert instance.post(20).json == [[signal.SIGTERM, 0]] * 20
 
 
 def test_copies_draw_different_random_numbers(many):
