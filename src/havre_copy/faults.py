@@ -8,6 +8,8 @@ LoadTooSlow     raised into user code that loads for too long
 import os
 import traceback
 
+from havre_copy.advice import advice
+
 LONGEST_TEXT = 500
 
 
@@ -65,8 +67,14 @@ def explain_load(error, artifact):
         return "%s line %s: %s: %s" % (name, error.lineno, type(error).__name__, error.msg)
     place = _last_place(error, artifact)
     if _passed_through(error, artifact, "load_model"):
-        return "load_model() failed: %s%s" % (describe(error), _at(place))
-    return "%s: %s" % (place or "score.py", describe(error))
+        told = "load_model() failed: %s%s" % (describe(error), _at(place))
+    else:
+        told = "%s: %s" % (place or "score.py", describe(error))
+    try:
+        more = advice(error, artifact)
+    except Exception:  # an exception of theirs, with attributes of its own
+        more = ""
+    return "%s; %s" % (told, more) if more else told
 
 
 def _is_ours(frame, ours):

@@ -26,7 +26,8 @@ from tests.copy_instance import ECHO, NO_ANSWER, STREAM, in_background, wait_unt
         ({"score.py": "def predict(*, data): pass"}, "predict() in score.py must take"),
         ({"score.py": "def predict(data, a, b=1): pass"}, "predict() in score.py needs a default"),
         ({"score.py": "\nimport nowhere"},
-         "score.py line 2: ModuleNotFoundError: No module named 'nowhere'"),
+         "score.py line 2: ModuleNotFoundError: No module named 'nowhere'; neither the artifact "
+         "nor its inference environment has it"),
         ({"score.py": "import part\n", "part.py": "\n\n1/0"}, "part.py line 3: ZeroDivisionError"),
         ({"score.py": "def load_model():\n    return open('m.bin')\n"
                       "def predict(data, model=load_model()): pass"},
