@@ -255,6 +255,13 @@ def test_a_slug_of_the_original_service_gets_an_environment(
     plain_server.havre("delete", module)
 
 
+WRITES = """
+from pathlib import Path
+def load_model(): return Path(__file__).with_name("cache.txt").write_text("loaded")
+def predict(data, model=load_model()): return data
+"""
+
+
 def test_verify_says_what_a_deployment_would(plain_server: HavreServer, tmp_path: Path) -> None:
     (tmp_path / "none.txt").write_text("# nothing\n")
     version = PYTHONS[0]
@@ -279,6 +286,10 @@ def test_verify_says_what_a_deployment_would(plain_server: HavreServer, tmp_path
         assert failed["state"] == "failed"
         refused = plain_server.havre("deploy", str(bad), "--name", f"bad{number}", check=False)
         assert failed["message"] in " ".join((refused.stdout + refused.stderr).split())
+    writes = artifacts.folder(tmp_path / "writes", {**good, "score.py": WRITES})
+    found = plain_server.havre("verify", str(writes), "--json", check=False)
+    assert "the artifact is read-only" in json.loads(found.stdout)[-1]["message"]
+    assert sorted(os.listdir(writes)) == sorted(good)
     data = tmp_path / "data.json"
     data.write_text('"text"')
     found = plain_server.havre("verify", str(folder), "--data", str(data), check=False)

@@ -1,6 +1,7 @@
 """Runs an artifact for a moment as an instance runs it: the real keeper, one copy, a real request.
 
-So that what is found here is, word for word, what a deployment would report.
+It may read and write the files that an instance may, and so changes nothing in the artifact. What
+is found here is, word for word, what a deployment would report.
 """
 
 import fcntl
@@ -19,9 +20,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import havre
 from havre.domain.errors import EngineFault
 from havre.domain.instance import CheckRequest, InstanceSpec
 from havre.engines import checks, keeper
+from havre.engines.confinement import plan
 from havre.engines.launcher import install
 from havre.environments.definition import BuiltEnvironment
 from havre.home import Home
@@ -33,11 +36,25 @@ LOG_TAIL_LINES = 12
 _POLL_S = 0.05
 _FREE = 10  # descriptors below are the keeper's
 _BECOME = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.dup2(int(sys.argv[2]), 4)
-os.execv(sys.argv[3], sys.argv[3:])
+import json, os, sys
+listener, control, ours, files, *command = sys.argv[1:]
+sys.path.insert(0, ours)
+from havre.supervisor import landlock
+from havre.supervisor.system_calls import PR_SET_NO_NEW_PRIVS, prctl
+os.dup2(int(listener), 3)
+os.dup2(int(control), 4)
+try:
+    if landlock.abi():
+        readable, writable, devices = json.loads(files)
+        rules = landlock.file_rules(readable, writable)
+        landlock.device_rules(rules, devices)
+        prctl(PR_SET_NO_NEW_PRIVS, 1)
+        landlock.obey(rules)
+except OSError:
+    pass  # files cannot be restricted here: a deployment's are not either, which the server tells
+os.execv(command[0], command)
 """
+_OURS = str(Path(havre.__file__).parent.parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +146,19 @@ def started(
         )
         (folder / "spec.json").write_text(json.dumps(keeper.spec_json(spec, folder / "state.json")))
         (folder / "tmp").mkdir()
+        launcher = install(home)
+        allowed = plan(spec, home, launcher).confinement
+        files = (
+            [*allowed.readable, str(folder)],
+            [*allowed.writable, str(folder)],
+            allowed.devices,
+        )
         log = kept.enter_context((folder / "predict.log").open("wb"))
         process = subprocess.Popen(
             [
                 *(sys.executable, "-I", "-S", "-c", _BECOME, *(str(each) for each in sockets)),
-                *(str(built.interpreter), str(install(home)), str(folder / "spec.json")),
+                *(_OURS, json.dumps(files)),
+                *(str(built.interpreter), str(launcher), str(folder / "spec.json")),
             ],
             stdin=subprocess.DEVNULL,
             stdout=log,
