@@ -10,6 +10,7 @@ import inspect
 import os
 import signal
 import sys
+from types import FunctionType
 
 from havre_copy.faults import LoadFailed, LoadTooSlow, explain_load
 
@@ -137,9 +138,27 @@ def _required(function):
 
 def _has_model_by_default(predict):
     """Whether a parameter's default is an object: what ``model=load_model()`` left there."""
-    try:
-        parameters = inspect.signature(predict).parameters.values()
-    except (TypeError, ValueError):
-        return False
     plain = (type(None), type(inspect.Parameter.empty), bool, int, float, str)
-    return any(not isinstance(parameter.default, plain) for parameter in parameters)
+    for function in _behind(predict, []):
+        if function is not predict and function.__name__ != "predict":
+            continue
+        try:
+            parameters = inspect.signature(function).parameters.values()
+        except (TypeError, ValueError):
+            continue
+        if any(not isinstance(parameter.default, plain) for parameter in parameters):
+            return True
+    return False
+
+
+def _behind(function, seen):
+    """It, and what it may call: a decorator without ``functools.wraps`` hides the parameters."""
+    seen.append(function)
+    for cell in getattr(function, "__closure__", None) or ():
+        try:
+            inside = cell.cell_contents
+        except ValueError:  # not set yet
+            continue
+        if isinstance(inside, FunctionType) and inside not in seen:
+            _behind(inside, seen)
+    return seen

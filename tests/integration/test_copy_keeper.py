@@ -100,6 +100,20 @@ def test_the_model_is_loaded_once_and_shared(launch):
     assert state["shared_bytes"] > 60e6 > 10e6 > state["copy_bytes"]
 
 
+def test_a_model_bound_behind_decorators_is_not_loaded_again(launch):
+    score = (
+        "def timed(function):\n"
+        "    def inner(*args, **kwargs): return function(*args, **kwargs)\n"
+        "    return inner\n"
+        "def load_model():\n    print('loading')\n    return [1]\n"
+        "@timed\n@timed\ndef predict(data, model=load_model()): return model"
+    )
+    instance = launch(score).ready()
+    assert instance.post(1).json == [1]
+    assert instance.log.count("\nloading\n") == 1
+    assert not any("memory is not shared" in note for note in instance.ask("status")["notes"])
+
+
 def test_a_lazy_model_is_told(launch):
     lazy = "def load_model(): return [1]\ndef predict(data): return load_model()"
     notes = launch(lazy).ready().ask("status")["notes"]
