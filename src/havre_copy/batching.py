@@ -2,8 +2,8 @@
 
 Data can be combined if they are rows: a list, an array, or a dict of such (all equally long) and
 of plain values. Requests of one *form* are combined: the same kinds at the same keys, the same
-plain values. A result can be shared out if it holds a row for each row: a list, an array, or a dict
-of such; plain values beside them go to everybody.
+plain values. A result can be shared out if it holds a row for each row: a list, an array, a tensor,
+a column, or a dict of such; plain values beside them go to everybody.
 
 Whether that gives everybody what predict() would have given them alone, no rule can tell: the
 keeper tries it on a sample (``proof``), and copies combine what has the sample's structure.
@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 _FIXED = frozenset((str, int, float, bool, type(None)))
 _NUMBERS = {int, float}
+# By looks: NumPy's array, tensors of PyTorch and of TensorFlow, a column of pandas or Polars.
+_LIKE_LISTS = frozenset(("ndarray", "Tensor", "EagerTensor", "Series"))
 
 
 MOST_AT_ONCE = 64
@@ -169,8 +171,8 @@ def _has_rows(value, total):
         return bool(each) and all(each)
     if type(value) is list:
         return len(value) == total
-    shape = _shape(value)
-    return bool(shape) and shape[0] == total
+    shape = value.shape if type(value).__name__ in _LIKE_LISTS else ()
+    return len(shape) > 0 and shape[0] == total
 
 
 def _rows(value, begin, end):
@@ -179,6 +181,8 @@ def _rows(value, begin, end):
             key: part if type(part) in _FIXED else _rows(part, begin, end)
             for key, part in value.items()
         }
+    if type(value).__name__ == "Series":
+        value = getattr(value, "iloc", value)  # by place, not by label
     return value[begin:end]
 
 

@@ -5,6 +5,7 @@ import json
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,6 +39,10 @@ def requests(draw):
 
 def plain(value):
     return json.loads(json.dumps(value, default=lambda array: array.tolist()))
+
+
+class Tensor(np.ndarray):
+    """Looks like one of PyTorch's."""
 
 
 @given(requests())
@@ -131,6 +136,9 @@ def test_a_plain_value_is_no_part_of_the_structure():
         ({"p": {"q": [1, 2, 3]}}, [{"p": {"q": [1]}}, {"p": {"q": [2, 3]}}]),
         (np.array([1, 2, 3]), [[1], [2, 3]]),
         ({"p": np.array([[1], [2], [3]])}, [{"p": [[1]]}, {"p": [[2], [3]]}]),
+        (pd.Series([1, 2, 3], index=[2, 1, 0]), [[1], [2, 3]]),
+        ({"p": pd.Series(["a", "b", "c"], dtype="category")}, [{"p": ["a"]}, {"p": ["b", "c"]}]),
+        ({"p": np.array([[1], [2], [3]]).view(Tensor)}, [{"p": [[1]]}, {"p": [[2], [3]]}]),
     ],
 )
 def test_a_row_for_each_row_is_shared_out(result, shares):
@@ -148,6 +156,8 @@ def test_a_row_for_each_row_is_shared_out(result, shares):
         "abc",
         b"abc",
         (1, 2, 3),
+        pd.Series([1, 2]),
+        np.array(3).view(Tensor),
         None,
         3,
         np.zeros((2, 3)),
