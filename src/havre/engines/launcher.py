@@ -27,7 +27,9 @@ COMPILE_S = 30.0
 
 def install(home: Home) -> Path:
     """The program that a model's interpreter is started with. Raises OSError."""
-    files = [*sorted(_package(NAME).glob("*.py")), *_json_library()]
+    package = _package(NAME)
+    assert package is not None
+    files = [*sorted(package.glob("*.py")), *_json_library()]
     sources = {path.name: path.read_bytes() for path in files}
     digest = hashlib.sha256()
     for name, content in sources.items():
@@ -67,15 +69,13 @@ def compile_for(interpreter: Path, launcher: Path) -> None:
 
 
 def _json_library() -> list[Path]:
-    name = f"{JSON}{EXTENSION_SUFFIXES[0]}"
-    return sorted(_package(JSON).glob(name))
+    folder = _package(JSON)
+    return [] if folder is None else sorted(folder.glob(f"{JSON}{EXTENSION_SUFFIXES[0]}"))
 
 
-def _package(name: str) -> Path:
+def _package(name: str) -> Path | None:
     found = find_spec(name)
-    assert found is not None
-    assert found.origin is not None
-    return Path(found.origin).parent
+    return None if found is None or found.origin is None else Path(found.origin).parent
 
 
 def _write(sources: dict[str, bytes], place: Path) -> None:
