@@ -115,6 +115,8 @@ def test_a_keepers_copies_capture_what_they_are_told_to_and_it_is_collected(
     instance = launch(SCORE, copies=1, output="output").ready()
     assert instance.ask("status")["capturing"] == {"percent": 0, "redact": []}
     instance.post({"name": "before"})
+    # It has its answer; whether it is captured is looked up after that.
+    wait_until(lambda: instance.ask("status")["busy"] == 0)
     assert not files(instance), "off by default"
     assert "error" in instance.ask("capture", percent=101)
     assert instance.ask("capture", percent=100)["capturing"]["percent"] == 100

@@ -1,7 +1,9 @@
 """The other side of the supervisor's socket: what the control plane and the commands call."""
 
 import json
+import math
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from havre.domain.errors import EngineFault
 from havre.supervisor.protocol import ProcessSpec, ProcessStatus, encode
 
 TIMEOUT_S = 10.0
+QUEUE_POLL_S = 0.01
 
 
 class NoAnswer(EngineFault):
@@ -107,7 +110,7 @@ class Supervisor:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(timeout_s)
             try:
-                connection.connect(str(self._path))
+                _reach(connection, self._path, timeout_s)
             except (BlockingIOError, TimeoutError) as error:
                 # It has not even accepted those before us.
                 raise NoAnswer(f"the supervisor at {self._path} does not answer") from error
@@ -118,6 +121,19 @@ class Supervisor:
                 ) from error
             with connection.makefile("rwb") as stream:
                 yield stream  # type: ignore[misc]
+
+
+def _reach(connection: socket.socket, path: Path, timeout_s: float | None) -> None:
+    """Connect. With a limit the system does not wait for a place in the queue: we do."""
+    give_up = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        try:
+            connection.connect(str(path))
+            return
+        except BlockingIOError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(QUEUE_POLL_S)
 
 
 def _send(stream: BinaryIO, request: dict[str, Any]) -> None:
