@@ -88,19 +88,17 @@ class Memory:
         failed_young: set[str] = set()
         for status in statuses:
             known.add(status.id)
-            if status.id in routed:
-                self.unrouted_since.pop(status.id, None)
-            else:
-                self.unrouted_since.setdefault(status.id, now)
-            if status.phase is InstancePhase.READY and status.copies_ready == 0:
-                self.copyless_since.setdefault(status.id, now)
-            else:
-                self.copyless_since.pop(status.id, None)
-            if status.is_silent:
-                self.silent_since.setdefault(status.id, now)
-            else:
-                self.silent_since.pop(status.id, None)
-            if status.phase is InstancePhase.READY:
+            is_ready = status.phase is InstancePhase.READY
+            for since, is_so in (
+                (self.unrouted_since, status.id not in routed),
+                (self.copyless_since, is_ready and status.copies_ready == 0),
+                (self.silent_since, status.is_silent),
+            ):
+                if is_so:
+                    since.setdefault(status.id, now)
+                else:
+                    since.pop(status.id, None)
+            if is_ready:
                 ready_s = now - self.ready_since.setdefault(status.id, now)
                 if ready_s > PROVEN_S:
                     self.back_offs.pop(revisions[status.id], None)
