@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import havre
@@ -37,21 +37,19 @@ _POLL_S = 0.05
 _FREE = 10  # descriptors below are the keeper's
 _BECOME = """
 import json, os, sys
-listener, control, ours, files, *command = sys.argv[1:]
+listener, control, ours, allowed, *command = sys.argv[1:]
 sys.path.insert(0, ours)
 from havre.supervisor import landlock
+from havre.supervisor.confinement import file_rules
+from havre.supervisor.protocol import Confinement
 from havre.supervisor.system_calls import PR_SET_NO_NEW_PRIVS, prctl
 os.dup2(int(listener), 3)
 os.dup2(int(control), 4)
-try:
-    if landlock.abi():
-        readable, writable, devices = json.loads(files)
-        rules = landlock.file_rules(readable, writable)
-        landlock.device_rules(rules, devices)
-        prctl(PR_SET_NO_NEW_PRIVS, 1)
-        landlock.obey(rules)
-except OSError:
-    pass  # files cannot be restricted here: a deployment's are not either, which the server tells
+# Where files cannot be restricted a deployment's are not either, which the server tells.
+rules = file_rules(Confinement.from_json(json.loads(allowed)), warn=lambda _: None)
+if rules is not None:
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    landlock.obey(rules)
 os.execv(command[0], command)
 """
 _OURS = str(Path(havre.__file__).parent.parent)
@@ -148,16 +146,16 @@ def started(
         (folder / "tmp").mkdir()
         launcher = install(home)
         allowed = plan(spec, home, launcher).confinement
-        files = (
-            [*allowed.readable, str(folder)],
-            [*allowed.writable, str(folder)],
-            allowed.devices,
+        allowed = replace(
+            allowed,
+            readable=(*allowed.readable, str(folder)),
+            writable=(*allowed.writable, str(folder)),
         )
         log = kept.enter_context((folder / "predict.log").open("wb"))
         process = subprocess.Popen(
             [
                 *(sys.executable, "-I", "-S", "-c", _BECOME, *(str(each) for each in sockets)),
-                *(_OURS, json.dumps(files)),
+                *(_OURS, json.dumps(asdict(allowed))),
                 *(str(built.interpreter), str(launcher), str(folder / "spec.json")),
             ],
             stdin=subprocess.DEVNULL,

@@ -41,7 +41,7 @@ def confine(confinement: Confinement, *, limits_processes: bool, warn: Warn) -> 
     """
     _limit(confinement, warn, limits_processes=limits_processes)
     has_own_view = _take_own_view(confinement, warn)
-    files = _file_rules(confinement, warn)
+    files = file_rules(confinement, warn)
     _drop_capabilities(is_needed=confinement.user is None)
     if confinement.user is not None:
         user = confinement.user
@@ -99,7 +99,8 @@ def _take_own_view(confinement: Confinement, warn: Warn) -> bool:
     return True
 
 
-def _file_rules(confinement: Confinement, warn: Warn) -> int | None:
+def file_rules(confinement: Confinement, warn: Warn) -> int | None:
+    """For `landlock.obey`; None where files cannot be restricted."""
     if not landlock.abi():
         warn("this kernel has no Landlock: files that others may read are readable for the model")
         return None
