@@ -35,15 +35,20 @@ def predict(data, model=load_model()):
 """
 
 
-@pytest.fixture(scope="module")
-def told(oracle) -> str:
-    """A deployment that was asked three times, with the built-in logs."""
+def talked_to(oracle) -> str:
+    """A new deployment that was asked three times, with the built-in logs."""
     deployment_id = oracle.deploy(oracle.save(scored(TALKING)), name="talking", copies=1)
     for word in ("first", "second"):
         oracle.predictions.predict(deployment_id, [word], opc_request_id=f"asked-{word}")
     with pytest.raises(oci.exceptions.ServiceError):
         oracle.once.predict(deployment_id, ["trouble"], opc_request_id="asked-trouble")
     return deployment_id
+
+
+@pytest.fixture(scope="module")
+def told(oracle) -> str:
+    """For tests that ask it nothing more: they come in any order."""
+    return talked_to(oracle)
 
 
 def once(look: Callable[[], Any]) -> Any:
@@ -84,7 +89,8 @@ def test_havre_logs(oracle, told):
     assert (wrong.returncode, "like 30s, 10m, 2h" in wrong.stderr) == (1, True)
 
 
-def test_havre_logs_follows(oracle, told):
+def test_havre_logs_follows(oracle):
+    told = talked_to(oracle)
     once(lambda: "asked-trouble" in oracle.server.havre("logs", told, "--access").stdout)
     command = [HAVRE, "logs", told, "-f", "--access", "--home", str(oracle.server.home)]
     following = subprocess.Popen(

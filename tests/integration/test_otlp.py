@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -31,7 +32,7 @@ from havre.telemetry.conversion import Converter
 from havre.telemetry.metrics.figures import DeploymentFigures, Figures, state_file
 from havre.telemetry.otlp_export import LogExport
 from havre.telemetry.otlp_metrics import MetricExport
-from havre.telemetry.otlp_sender import OtlpSender, read_headers
+from havre.telemetry.otlp_sender import TIMEOUT_S, OtlpSender, read_headers
 
 SECRET = "Bearer not-to-be-told"
 
@@ -298,16 +299,20 @@ def test_metrics_arrive_by_the_names_that_prometheus_sees(place: Place, receiver
     assert found["havre_unrouted_requests"].sum.data_points[0].as_double == 4
 
 
-def test_the_telemetry_process_exports_when_a_collector_is_named(
-    place: Place, receiver: Receiver
-) -> None:
+def telemetry(place: Place, url: str) -> subprocess.Popen[bytes]:
     (place.home.root / "havre.toml").write_text(
-        f'otlp_url = "{receiver.url}"\notlp_headers_file = "{place.headers}"\n'
+        f'otlp_url = "{url}"\notlp_headers_file = "{place.headers}"\n'
     )
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-m", "havre.telemetry", "--home", str(place.home.root)],
         stderr=subprocess.PIPE,
     )
+
+
+def test_the_telemetry_process_exports_when_a_collector_is_named(
+    place: Place, receiver: Receiver
+) -> None:
+    process = telemetry(place, receiver.url)
     try:
         wait_until(lambda: (place.home.telemetry / "otlp.json").exists())
         place.segment("from a process")
@@ -315,8 +320,24 @@ def test_the_telemetry_process_exports_when_a_collector_is_named(
     finally:
         process.terminate()
         _, told = process.communicate(timeout=20)
-    assert process.returncode == 0, told
-    assert SECRET.encode() not in told
+    assert (process.returncode, told) == (0, b"")
+
+
+def test_the_telemetry_process_ends_while_the_collector_leaves_it_waiting(place: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = telemetry(place, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        try:
+            wait_until(lambda: (place.home.telemetry / "otlp.json").exists())
+            place.segment("from a process")
+            connection, _ = silent.accept()
+            with connection:
+                assert connection.recv(1)
+                process.terminate()
+                _, told = process.communicate(timeout=TIMEOUT_S - 1)
+        finally:
+            process.kill()
+            process.wait()
+    assert (process.returncode, told) == (0, b"")
 
 
 def test_headers_and_urls_that_are_wrong_are_told_without_what_is_in_them(tmp_path: Path) -> None:

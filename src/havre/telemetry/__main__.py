@@ -6,6 +6,7 @@ goes on from the files; no prediction waits for it.
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import threading
@@ -28,6 +29,8 @@ from havre.telemetry.own_logs import OwnLogs
 from havre.telemetry.upkeep import Upkeep
 
 BYTES_PER_MB = 1_000_000
+EXPORT_ENDS_S = 2.0
+"""What is being exported may go on for so long after this process was told to end."""
 
 
 def collectors(home: Home, settings: Settings) -> list[Collector]:
@@ -83,15 +86,28 @@ def main() -> None:
         level=settings.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # else a line for each thing exported
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, lambda *_: stopping.set())
     home.telemetry.mkdir(mode=0o700, exist_ok=True)
     with file_lock(home.telemetry / "lock"):  # one of a home: an adopted one may still be ending
         exporting = exporters(home, settings, stopping)
+        beside = threading.Thread(target=run, args=(exporting, stopping), daemon=True)
         if exporting:
-            threading.Thread(target=run, args=(exporting, stopping), daemon=True).start()
+            beside.start()
         run(collectors(home, settings), stopping)
+        if exporting:
+            _wait_for(beside)
+
+
+def _wait_for(exporting: threading.Thread) -> None:
+    """Python would end the thread wherever it is, and inside DuckDB's C++ that aborts the process:
+    what still waits for the network after a while is left without Python's own ending."""
+    exporting.join(EXPORT_ENDS_S)
+    if exporting.is_alive():
+        logging.shutdown()
+        os._exit(0)
 
 
 if __name__ == "__main__":
