@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from sqlalchemy import select
 
 from havre.balancer.base import Balancer
-from havre.domain.actions import Action
+from havre.domain.actions import Action, Succeed
 from havre.domain.errors import EngineFault, HavreError, StateUnavailable, SystemFault
 from havre.domain.instance import InstanceStatus
 from havre.domain.policy import RolloutPolicy
@@ -111,8 +111,8 @@ class Reconciler:
             self._verifier.forget(deployment_id)
             return None
         memory = self._memories[deployment_id]
-        if snapshot.change is not None and not snapshot.change.is_started:
-            self._recorder.begin(snapshot)
+        begins = snapshot.change is not None and not snapshot.change.is_started
+        if begins:
             # What failed before may be mended by this very change.
             memory.start_at_once(snapshot.spec.revision)
             memory.proven |= snapshot.instances.keys()
@@ -134,10 +134,12 @@ class Reconciler:
             settings=self._settings,
             now=now,
         )
+        actions = plan(wish, seen)
+        if begins and actions != [Succeed()]:
+            self._recorder.begin(snapshot)
         self._announce(snapshot, looked.statuses.values(), memory)
         self._recorder.count_instances(snapshot, _answering(looked))
         self._keep_requests(looked, policy)
-        actions = plan(wish, seen)
         current = Pass(snapshot, looked, policy)
         self._carry_out(actions, current)
         memory.trouble_since = None
@@ -204,6 +206,8 @@ class Reconciler:
                 snapshot = load(session, deployment_id)
             if snapshot is None or snapshot.change is None:
                 return
+            if not snapshot.change.is_started:
+                self._recorder.begin(snapshot)
             if memory.trouble_since == now:
                 self._recorder.note(snapshot, f"Trying again: {error}")
             elif now - memory.trouble_since > PATIENCE_S and snapshot.runs:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from havre.domain.errors import ModelFault
 from havre.domain.states import DeploymentState, Operation, move
 from havre.reconciler.fence import FencedDatabase
-from havre.reconciler.snapshot import PreparedRevision, Snapshot
+from havre.reconciler.snapshot import Change, PreparedRevision, Snapshot
 from havre.store import work_requests
 from havre.store.schema import Deployment, InstanceRecord, Revision
 
@@ -46,11 +46,7 @@ class Recorder:
         """The change is taken up: its work request is IN_PROGRESS."""
         assert snapshot.change is not None
         with self._database.write() as session:
-            now = self._clock()
-            work_requests.start(session, snapshot.change.id, now=now)
-            first = FIRST_STEP[snapshot.change.operation]
-            work_requests.log(session, snapshot.change.id, first, now=now)
-            work_requests.advance(session, snapshot.change.id, 5)
+            _take_up(session, snapshot.change, self._clock())
 
     def note(self, snapshot: Snapshot, message: str, *, percent: float = 0) -> None:
         """A step happened: told in the work request's log, or in the server's if there is none."""
@@ -106,11 +102,18 @@ class Recorder:
                 row.current_instances = count
 
     def succeed(self, snapshot: Snapshot) -> None:
-        """The deployment reaches its final state, and only then its work request SUCCEEDED."""
+        """The deployment reaches its final state, and only then its work request SUCCEEDED.
+
+        A change that was not begun, as it has nothing to do, is taken up in the same transaction:
+        others wait for each.
+        """
         with self._database.write() as session:
             row = _still_wanted(session, snapshot)
             if row is None or snapshot.change is None:
                 return
+            now = self._clock()
+            if not snapshot.change.is_started:
+                _take_up(session, snapshot.change, now)
             _move(row, snapshot.target)
             row.lifecycle_details = None
             is_active = snapshot.target is DeploymentState.ACTIVE
@@ -121,7 +124,7 @@ class Recorder:
                 session,
                 snapshot.change.id,
                 LAST_STEP[snapshot.change.operation],
-                now=self._clock(),
+                now=now,
             )
 
     def fail(self, snapshot: Snapshot, reason: str) -> None:
@@ -155,6 +158,12 @@ class Recorder:
             if row is not None:
                 _move(row, state)
                 row.lifecycle_details = details
+
+
+def _take_up(session: Session, change: Change, now: datetime) -> None:
+    work_requests.start(session, change.id, now=now)
+    work_requests.log(session, change.id, FIRST_STEP[change.operation], now=now)
+    work_requests.advance(session, change.id, 5)
 
 
 def _still_wanted(session: Session, snapshot: Snapshot) -> Deployment | None:

@@ -92,6 +92,29 @@ def test_an_update_that_needs_no_new_copies_starts_none(world, active, change):
     assert world.balancer.current(active).bandwidth_mbps == change.get("bandwidth_mbps", 10)
 
 
+def test_an_update_that_has_nothing_to_do_is_one_transaction(world, active):
+    """Other changes wait for each, and each for the disk."""
+    commits = []
+
+    def note(connection):
+        commits.append(connection)
+
+    world.update(active, tags={"team": "a"})
+    event.listen(Engine, "commit", note)
+    try:
+        world.settle(active)
+    finally:
+        event.remove(Engine, "commit", note)
+    assert len(commits) == 1
+    assert world.outcome(active) == (D.ACTIVE, W.SUCCEEDED)
+    assert world.work_request(active).time_started is not None
+    assert world.log(active) == [
+        "Accepted.",
+        "Comparing the configuration with what is running.",
+        "The model deployment is updated.",
+    ]
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_scaling_keeps_the_instances_it_can(world, active, count):
     before = world.running()

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import select
 from tests.unit.reconciler.world import NOW, SPEC, World
 
+from havre.domain.errors import EngineFault
 from havre.domain.states import DeploymentState as D
 from havre.domain.states import WorkRequestState as W
 from havre.engines.fake import Script
@@ -35,6 +36,24 @@ def test_starts_that_are_refused_leave_no_more_behind_each_time(world, active):
     guarded(world, active)
     assert len(world.routed(active)) == 2
     assert world.running() == world.recorded() == world.routed(active)
+
+
+def test_a_change_that_nobody_can_look_after_is_taken_up_told_and_failed(
+    world, active, monkeypatch
+):
+    def silent(*_):
+        raise EngineFault("the supervisor does not answer")
+
+    world.update(active, tags={"team": "a"})
+    with monkeypatch.context() as patched:
+        patched.setattr("havre.reconciler.observation.look", silent)
+        guarded(world, active, passes=1)
+        assert world.outcome(active) == (D.UPDATING, W.IN_PROGRESS)
+        assert world.log(active)[-1] == "Trying again: the supervisor does not answer"
+        patched.setattr("havre.reconciler.loop.PATIENCE_S", 0.5)
+        guarded(world, active, passes=2)
+    assert world.outcome(active) == (D.ACTIVE, W.FAILED)
+    assert world.log(active)[-1] == "the supervisor does not answer"
 
 
 def test_a_record_that_cannot_be_read_ends_no_worker(world, active):
