@@ -39,23 +39,25 @@ def server() -> Iterator[HavreServer]:
         subprocess.run(make, check=True)
         server.havre("env", "publish", "bare", "--prefix", str(folder / "bare"))
         server.up()
-        (folder / "hostile").mkdir()
-        (folder / "hostile" / "score.py").write_text(SCORE)
-        (folder / "hostile" / "runtime.yaml").write_text(MANIFEST)
-        server.havre(
-            *("deploy", str(folder / "hostile"), "--name", "hostile"),
-            *("--ocpus", "1", "--memory", "1"),
-        )
         yield server
     finally:
         server.down()
         shutil.rmtree(folder)
 
 
-@pytest.fixture
-def url(server: HavreServer) -> str:
-    (row,) = server.status()["deployments"]
-    return str(row["url"])
+@pytest.fixture(scope="module")
+def url(server: HavreServer, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of a deployment that none of the tests ends: they come in any order."""
+    return deployed(server, tmp_path_factory.mktemp("hostile"), "hostile")
+
+
+def deployed(server: HavreServer, folder: Path, name: str) -> str:
+    (folder / "score.py").write_text(SCORE)
+    (folder / "runtime.yaml").write_text(MANIFEST)
+    server.havre("deploy", str(folder), "--name", name, "--ocpus", "1", "--memory", "1")
+    return next(
+        str(row["url"]) for row in server.status()["deployments"] if row["display_name"] == name
+    )
 
 
 def does(url: str, code: str) -> tuple[int, Any]:
@@ -108,11 +110,14 @@ def test_a_hog_fails_alone(server: HavreServer, url: str) -> None:
     assert "out of memory" in server.tell_logs()
 
 
-def test_nothing_outlives_the_deployment(server: HavreServer, url: str) -> None:
+def test_nothing_outlives_the_deployment(server: HavreServer, tmp_path: Path) -> None:
+    before = set((server.home / "instances").iterdir())
+    url = deployed(server, tmp_path, "ended")
+    assert set((server.home / "instances").iterdir()) > before
     _, daemon = does(url, DAEMON)
     does(url, "open('left', 'w'); open('/dev/shm/havre-left-behind', 'w')")
     assert runs(daemon)
     server.havre("delete", url.rpartition("/")[2])
     assert not runs(daemon)
-    assert list((server.home / "instances").iterdir()) == []
+    assert set((server.home / "instances").iterdir()) == before
     assert not Path("/dev/shm/havre-left-behind").exists()
