@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from fastapi import Response
+from pydantic_core import to_json
 
 from havre.api.conditions import Versioned, etag_of
 from havre.contract.base import ResponseModel
@@ -26,8 +27,4 @@ def answer(
         headers["opc-work-request-id"] = work_request_id
     if body is None:
         return Response(None, status, headers)
-    if isinstance(body, ResponseModel):
-        text = body.model_dump_json(by_alias=True)
-    else:
-        text = "[" + ",".join(item.model_dump_json(by_alias=True) for item in body) + "]"
-    return Response(text, status, headers, JSON)
+    return Response(to_json(body, by_alias=True), status, headers, JSON)
