@@ -104,16 +104,15 @@ class Recorder:
     def succeed(self, snapshot: Snapshot) -> None:
         """The deployment reaches its final state, and only then its work request SUCCEEDED.
 
-        A change that was not begun, as it has nothing to do, is taken up in the same transaction:
-        others wait for each.
+        A change that was not begun, as there was nothing else to do, is taken up in the same
+        transaction: others wait for each.
         """
         with self._database.write() as session:
             row = _still_wanted(session, snapshot)
             if row is None or snapshot.change is None:
                 return
             now = self._clock()
-            if not snapshot.change.is_started:
-                _take_up(session, snapshot.change, now)
+            _take_up(session, snapshot.change, now)
             _move(row, snapshot.target)
             row.lifecycle_details = None
             is_active = snapshot.target is DeploymentState.ACTIVE
@@ -161,9 +160,9 @@ class Recorder:
 
 
 def _take_up(session: Session, change: Change, now: datetime) -> None:
-    work_requests.start(session, change.id, now=now)
-    work_requests.log(session, change.id, FIRST_STEP[change.operation], now=now)
-    work_requests.advance(session, change.id, 5)
+    if work_requests.start(session, change.id, now=now):
+        work_requests.log(session, change.id, FIRST_STEP[change.operation], now=now)
+        work_requests.advance(session, change.id, 5)
 
 
 def _still_wanted(session: Session, snapshot: Snapshot) -> Deployment | None:

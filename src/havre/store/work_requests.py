@@ -76,12 +76,14 @@ def log(session: Session, work_request_id: str, message: str, *, now: datetime) 
         _log(session, work_request_id, message, now)
 
 
-def start(session: Session, work_request_id: str, *, now: datetime) -> None:
-    """ACCEPTED becomes IN_PROGRESS; anything later stays as it is."""
+def start(session: Session, work_request_id: str, *, now: datetime) -> bool:
+    """ACCEPTED becomes IN_PROGRESS; anything later stays as it is. Returns whether it was that."""
     request = _get(session, work_request_id)
-    if request.status == WorkRequestState.ACCEPTED:
-        _move(request, WorkRequestState.IN_PROGRESS)
-        request.time_started = now
+    if request.status != WorkRequestState.ACCEPTED:
+        return False
+    _move(request, WorkRequestState.IN_PROGRESS)
+    request.time_started = now
+    return True
 
 
 def advance(session: Session, work_request_id: str, percent: float) -> None:
