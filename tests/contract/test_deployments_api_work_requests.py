@@ -30,10 +30,10 @@ def model_id(api) -> str:
 def test_a_work_request_tells_its_story(api, model_id, finish, status, action):
     request_id = request_of(api, create(api, model_id))
     with api.database.write() as session:
-        work_requests.start(session, request_id, now=api.clock())
-        work_requests.advance(session, request_id, 100.0)
-        for step in range(3):
-            work_requests.log(session, request_id, f"step {step}", now=api.clock())
+        work_requests.start(session, request_id, "step 0", now=api.clock())
+        work_requests.start(session, request_id, "once only", now=api.clock())
+        for step, percent in ((1, 100.0), (2, 50.0)):
+            work_requests.log(session, request_id, f"step {step}", percent=percent, now=api.clock())
     running = api.client.get(f"{REQUESTS}/{request_id}").json()
     assert (running["status"], running["percentComplete"]) == ("IN_PROGRESS", 99.0)
     assert running["timeStarted"]

@@ -166,7 +166,7 @@ def test_what_nobody_has_taken_up_is_waiting(database, clocks):
     with database.write() as session:
         assert leases.waiting(session) == [deployment]
         request = session.get_one(Deployment, deployment).work_request_id
-        work_requests.start(session, request, now=clocks.now)
+        work_requests.start(session, request, "Begun.", now=clocks.now)
     with database.write() as session:
         assert leases.waiting(session) == []
         work_requests.cancel(session, request)

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from havre.domain.errors import ModelFault
 from havre.domain.states import DeploymentState, Operation, move
 from havre.reconciler.fence import FencedDatabase
-from havre.reconciler.snapshot import Change, PreparedRevision, Snapshot
+from havre.reconciler.snapshot import PreparedRevision, Snapshot
 from havre.store import work_requests
 from havre.store.schema import Deployment, InstanceRecord, Revision
 
@@ -46,7 +46,8 @@ class Recorder:
         """The change is taken up: its work request is IN_PROGRESS."""
         assert snapshot.change is not None
         with self._database.write() as session:
-            _take_up(session, snapshot.change, self._clock())
+            first = FIRST_STEP[snapshot.change.operation]
+            work_requests.start(session, snapshot.change.id, first, now=self._clock())
 
     def note(self, snapshot: Snapshot, message: str, *, percent: float = 0) -> None:
         """A step happened: told in the work request's log, or in the server's if there is none."""
@@ -54,9 +55,9 @@ class Recorder:
         if snapshot.change is None:
             return
         with self._database.write() as session:
-            work_requests.log(session, snapshot.change.id, message, now=self._clock())
-            if percent:
-                work_requests.advance(session, snapshot.change.id, percent)
+            work_requests.log(
+                session, snapshot.change.id, message, percent=percent, now=self._clock()
+            )
 
     def add_instance(self, snapshot: Snapshot, instance_id: str, revision: str) -> None:
         with self._database.write() as session:
@@ -111,8 +112,6 @@ class Recorder:
             row = _still_wanted(session, snapshot)
             if row is None or snapshot.change is None:
                 return
-            now = self._clock()
-            _take_up(session, snapshot.change, now)
             _move(row, snapshot.target)
             row.lifecycle_details = None
             is_active = snapshot.target is DeploymentState.ACTIVE
@@ -123,7 +122,8 @@ class Recorder:
                 session,
                 snapshot.change.id,
                 LAST_STEP[snapshot.change.operation],
-                now=now,
+                first_step=FIRST_STEP[snapshot.change.operation],
+                now=self._clock(),
             )
 
     def fail(self, snapshot: Snapshot, reason: str) -> None:
@@ -157,12 +157,6 @@ class Recorder:
             if row is not None:
                 _move(row, state)
                 row.lifecycle_details = details
-
-
-def _take_up(session: Session, change: Change, now: datetime) -> None:
-    if work_requests.start(session, change.id, now=now):
-        work_requests.log(session, change.id, FIRST_STEP[change.operation], now=now)
-        work_requests.advance(session, change.id, 5)
 
 
 def _still_wanted(session: Session, snapshot: Snapshot) -> Deployment | None:

@@ -13,6 +13,8 @@ from havre.domain.ocid import Kind, new_ocid
 from havre.domain.states import FINISHED, OF_LOGGING, Operation, WorkRequestState, move
 from havre.store.schema import WorkRequest, WorkRequestError, WorkRequestLog
 
+BEGUN = 5.0
+"""Percent, of one that is taken up."""
 ALMOST_DONE = 99.0
 """Clients stop waiting at 100, so that only a finished work request may say so."""
 
@@ -41,7 +43,7 @@ def accept(
     )
     session.add(request)
     session.flush()
-    _log(session, request.id, "Accepted.", now)
+    _log(session, request, "Accepted.", now)
     return request
 
 
@@ -70,27 +72,24 @@ def finish_at_once(
     return request
 
 
-def log(session: Session, work_request_id: str, message: str, *, now: datetime) -> None:
-    """Tell a step. A finished work request has had its last word: clients show that."""
-    if WorkRequestState(_get(session, work_request_id).status) not in FINISHED:
-        _log(session, work_request_id, message, now)
+def log(
+    session: Session, work_request_id: str, message: str, *, percent: float = 0.0, now: datetime
+) -> None:
+    """Tell a step. A finished work request has had its last word: clients show that.
 
-
-def start(session: Session, work_request_id: str, *, now: datetime) -> bool:
-    """ACCEPTED becomes IN_PROGRESS; anything later stays as it is. Returns whether it was that."""
-    request = _get(session, work_request_id)
-    if request.status != WorkRequestState.ACCEPTED:
-        return False
-    _move(request, WorkRequestState.IN_PROGRESS)
-    request.time_started = now
-    return True
-
-
-def advance(session: Session, work_request_id: str, percent: float) -> None:
-    """Raise the progress; it never falls and reaches 100 only when finished."""
+    ``percent`` raises the progress; it never falls and reaches 100 only when finished.
+    """
     request = _get(session, work_request_id)
     if WorkRequestState(request.status) not in FINISHED:
+        _log(session, request, message, now)
         request.percent_complete = max(request.percent_complete, min(percent, ALMOST_DONE))
+
+
+def start(session: Session, work_request_id: str, first_step: str, *, now: datetime) -> None:
+    """ACCEPTED becomes IN_PROGRESS, and its first step is told; anything later stays as it is."""
+    request = _get(session, work_request_id)
+    if request.status == WorkRequestState.ACCEPTED:
+        _start(session, request, first_step, now)
 
 
 def cancel(session: Session, work_request_id: str) -> None:
@@ -98,12 +97,18 @@ def cancel(session: Session, work_request_id: str) -> None:
     _move(_get(session, work_request_id), WorkRequestState.CANCELING)
 
 
-def succeed(session: Session, work_request_id: str, message: str, *, now: datetime) -> None:
-    _finish(session, work_request_id, WorkRequestState.SUCCEEDED, message, now)
+def succeed(
+    session: Session, work_request_id: str, message: str, *, first_step: str = "", now: datetime
+) -> None:
+    """``first_step`` is told before, if it was never started."""
+    request = _get(session, work_request_id)
+    if request.status == WorkRequestState.ACCEPTED:
+        _start(session, request, first_step, now)
+    _finish(session, request, WorkRequestState.SUCCEEDED, message, now)
 
 
 def end_canceled(session: Session, work_request_id: str, message: str, *, now: datetime) -> None:
-    _finish(session, work_request_id, WorkRequestState.CANCELED, message, now)
+    _finish(session, _get(session, work_request_id), WorkRequestState.CANCELED, message, now)
 
 
 def fail(session: Session, work_request_id: str, code: str, reason: str, *, now: datetime) -> None:
@@ -111,25 +116,30 @@ def fail(session: Session, work_request_id: str, code: str, reason: str, *, now:
     session.add(
         WorkRequestError(work_request_id=work_request_id, code=code, message=reason, timestamp=now)
     )
-    _finish(session, work_request_id, WorkRequestState.FAILED, reason, now)
+    _finish(session, _get(session, work_request_id), WorkRequestState.FAILED, reason, now)
+
+
+def _start(session: Session, request: WorkRequest, first_step: str, now: datetime) -> None:
+    _move(request, WorkRequestState.IN_PROGRESS)
+    request.time_started = now
+    request.percent_complete = BEGUN
+    if first_step:
+        _log(session, request, first_step, now)
 
 
 def _finish(
-    session: Session, work_request_id: str, state: WorkRequestState, message: str, now: datetime
+    session: Session, request: WorkRequest, state: WorkRequestState, message: str, now: datetime
 ) -> None:
-    request = _get(session, work_request_id)
-    if request.status == WorkRequestState.ACCEPTED and state is WorkRequestState.SUCCEEDED:
-        start(session, work_request_id, now=now)
     _move(request, state)
     request.time_started = request.time_started or now
     request.time_finished = now
     if state is WorkRequestState.SUCCEEDED:
         request.percent_complete = 100.0
-    _log(session, work_request_id, message, now)
+    _log(session, request, message, now)
 
 
-def _log(session: Session, work_request_id: str, message: str, now: datetime) -> None:
-    session.add(WorkRequestLog(work_request_id=work_request_id, message=message, timestamp=now))
+def _log(session: Session, request: WorkRequest, message: str, now: datetime) -> None:
+    session.add(WorkRequestLog(work_request_id=request.id, message=message, timestamp=now))
 
 
 def _move(request: WorkRequest, to: WorkRequestState) -> None:
