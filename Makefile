@@ -6,7 +6,7 @@ PYTHON ?=
 SEED ?= 1
 MINUTES ?= 5
 
-.PHONY: help quickstart install dev format lint types arrows docs check unit test chaos soak bench bench-quick bench-start bench-whole bench-binary bench-logs clean
+.PHONY: help quickstart install dev format lint types arrows docs surface check unit coverage packages test forks matrix chaos soak bench bench-quick bench-start bench-whole bench-binary bench-logs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,15 +42,31 @@ arrows: dev
 docs: dev  ## write the pages that are derived from the code
 	@$(BIN)/python scripts/generate-docs
 
+surface: dev  ## write down the names that users rely on: commands, settings, metrics, Python
+	@$(BIN)/python -m tests.support.public_surface
+
 unit: dev
-	@$(BIN)/pytest -n auto tests/unit tests/contract
+	@HAVRE_TEST_BUDGET=1 $(BIN)/pytest -n auto tests/unit tests/contract
+
+coverage: dev  ## lines that unit and contract tests run; less than the committed figure fails
+	@$(BIN)/pytest -n auto --cov --cov-report term:skip-covered tests/unit tests/contract
 
 check: lint types arrows unit  ## format, lint, types, import arrows, unit and contract tests
 
+packages:  ## what the tests need of the system, installed where that is allowed
+	@scripts/install-test-packages
+
 # The longest first, and who has nothing left takes over half of the others' tests: a module's server
 # is seldom started twice, and nobody is left with minutes of chaos in the end.
-test: dev check  ## everything
-	@$(BIN)/pytest -n auto --dist worksteal tests/chaos tests/e2e tests/integration
+test: packages dev check  ## everything
+	@HAVRE_TEST_BUDGET=1 $(BIN)/pytest -n auto --dist worksteal tests/chaos tests/e2e tests/hostile tests/matrix tests/integration
+
+forks: dev  ## libraries with threads of their own, each in a fork: the table of copies.md (gigabytes, an hour)
+	@HAVRE_FORKS=all $(BIN)/pytest tests/integration/test_copy_libraries.py
+	@$(BIN)/python scripts/generate-docs
+
+matrix: dev  ## machines that lack something, in every combination (half an hour)
+	@HAVRE_MATRIX=product $(BIN)/pytest -n auto tests/matrix
 
 chaos: dev  ## changes and faults under load (SEED=1 MINUTES=5), then every test of trouble, longer
 	@CHAOS_SEED=$(SEED) CHAOS_MINUTES=$(MINUTES) $(BIN)/pytest -s tests/chaos

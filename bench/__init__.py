@@ -1,4 +1,4 @@
 """The benchmark suite: havre and its peers on the same work.
 
-See docs/explanation/performance.md.
+See bench/README.md.
 """

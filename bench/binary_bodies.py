@@ -31,7 +31,7 @@ from bench.load.run import Generator
 from bench.own_server import MOST_MBPS, OwnServer, own_server, write_artifact
 from bench.processes import cpu_seconds
 from bench.report import figure, table
-from havre.cli.deployments import configure
+from havre.cli.configuration import DeployOptions, configuration_of
 
 SOURCE = Path(__file__).parents[1] / "src"
 CONNECTIONS = 16
@@ -165,8 +165,8 @@ def deployed(
 ) -> Iterator[tuple[str, list[psutil.Process]]]:
     """The address, and the processes of its copies."""
     variables = {"WITHOUT_ORJSON": "1"} if codec == "json" else {}
-    configuration = configure(ocpus=1, bandwidth_mbps=MOST_MBPS, variables=variables)
-    configuration["modelConfigurationDetails"]["modelId"] = model_id
+    stated = DeployOptions(ocpus=1, bandwidth_mbps=MOST_MBPS, variables=variables)
+    configuration = configuration_of(stated, model_id)
     deployment, _ = server.client.create_deployment(codec, configuration)
     server.wait_until_active(deployment)
     try:

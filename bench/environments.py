@@ -16,7 +16,6 @@ from pathlib import Path
 
 from havre.domain.manifest import RuntimeManifest
 from havre.environments import Environments
-from havre.environments.export import export
 from havre.home import Home
 from havre.settings import load_settings
 
@@ -33,7 +32,7 @@ def main() -> None:
         environments = Environments(home, load_settings(home.root, environ={}))
         chosen = environments.resolve(RuntimeManifest(), place)
         slug = chosen.definition.slug
-        built = environments.ensure(chosen, quiet)  # warms the cache, copies the interpreter
+        environments.ensure(chosen, quiet)  # warms the cache, copies the interpreter
 
         def build() -> None:
             environments.remove(slug)
@@ -49,7 +48,7 @@ def main() -> None:
             )
 
         archive = place / "pack.tar.gz"
-        export(built, archive, quiet)
+        environments.export(slug, archive, quiet)
         archive = grown(archive, place / "grown.tar.gz", options.pack_mb)
 
         def unpack() -> None:

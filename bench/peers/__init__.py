@@ -1,7 +1,7 @@
 """Who is measured: a folder each, with peer.toml, its requirements and serve.py.
 
 peer.toml says what it is called and how it is asked; serve.py runs in an environment of its own and
-serves what models/asked.py tells it to. See docs/explanation/performance.md for how to add one.
+serves what models/asked.py tells it to. See bench/README.md for how to add one.
 """
 
 import tomllib

@@ -10,14 +10,18 @@ import fcntl
 import os
 import re
 import secrets
-import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 
-DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_OPEN_AT_ONCE = 64
+_ENTRIES_AT_ONCE = 4096
+_MOST_KEPT = 4096
+_MOST_REFILLED = 100
+"""How often a folder is emptied again that somebody fills meanwhile."""
 
 
 def write_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
@@ -25,18 +29,23 @@ def write_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
 
     What a writer that was killed has left beside it goes, too.
     """
-    _remove_abandoned(path)
-    beside, descriptor = _open_beside(path, mode)
-    with open(descriptor, "wb") as file:
-        try:
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-            beside.rename(path)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
-    sync_folder(path.parent)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _remove_abandoned(folder, path.name)
+        beside, descriptor = _open_beside(folder, path.name, mode)
+        with open(descriptor, "wb") as file:
+            try:
+                file.write(content)
+                file.flush()
+                os.fsync(descriptor)
+                os.rename(beside, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            except BaseException:
+                with suppress(FileNotFoundError):
+                    os.unlink(beside, dir_fd=folder)
+                raise
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def make_folder(path: Path) -> None:
@@ -72,17 +81,128 @@ def sync_tree(root: Path) -> None:
         os.close(descriptor)
 
 
-def remove_tree(root: Path) -> None:
-    """Remove a folder and all in it, read-only folders too; absent is fine. Raises OSError."""
-    if not root.exists():
-        return
-    root.chmod(stat.S_IRWXU)
-    for folder, names, _ in os.walk(root):
-        for name in names:
-            path = os.path.join(folder, name)
-            if not os.path.islink(path):
-                os.chmod(path, stat.S_IRWXU)
-    shutil.rmtree(root)
+def remove_tree(root: Path, *, within_s: float = float("inf")) -> None:
+    """Remove a folder and all in it, whoever filled it; absent is fine.
+
+    However deep it is, whatever its names, modes and number of entries: no path is put together, no
+    link followed, and a bounded number of folders is open. What cannot be removed is passed over
+    and the rest goes. Raises OSError, the first there was; TimeoutError when it takes longer.
+    """
+    deadline = time.monotonic() + within_s
+    for left in reversed(range(_MOST_REFILLED)):
+        try:
+            _Emptying(_open_to_empty(root)).run(deadline)
+            root.rmdir()
+            return
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or not left:
+                raise
+
+
+class _Folder:
+    """One that is being emptied. ``kept``: names in it that cannot be removed."""
+
+    def __init__(self, name: str, descriptor: int) -> None:
+        self.name = name
+        self.descriptor = descriptor
+        self.kept: set[str] = set()
+        self._entries: list[tuple[str, bool]] = []
+
+    def next(self) -> tuple[str, bool] | None:
+        """Name of what is to go, and whether it is a folder; None when nothing is."""
+        if not self._entries:
+            # Somebody else may be removing it, too: then there is nothing to list any more.
+            with suppress(FileNotFoundError), os.scandir(self.descriptor) as found:
+                left = (entry for entry in found if entry.name not in self.kept)
+                self._entries = [
+                    (entry.name, entry.is_dir(follow_symlinks=False))
+                    for entry in islice(left, _ENTRIES_AT_ONCE)
+                ]
+        return self._entries.pop() if self._entries else None
+
+
+class _Emptying:
+    """Removes what is in the folder ``top``, a descriptor that is its own from then on."""
+
+    def __init__(self, top: int) -> None:
+        self._way = [_Folder("", top)]
+        self._troubles: list[OSError] = []
+        self._refilled = 0
+
+    def run(self, deadline: float) -> None:
+        """Raises OSError, the first there was."""
+        try:
+            while self._step():
+                if time.monotonic() > deadline:
+                    raise TimeoutError(errno.ETIMEDOUT, "removing so many files takes longer")
+        finally:
+            for folder in self._way:
+                os.close(folder.descriptor)
+        if self._troubles:
+            raise self._troubles[0]
+
+    def _step(self) -> bool:
+        here = self._way[-1]
+        entry = here.next()
+        if len(self._troubles) > _MOST_KEPT or (entry is None and len(self._way) == 1):
+            return False
+        if entry is not None:
+            name, is_folder = entry
+            self._try(here, name, self._enter if is_folder else _remove_file)
+            return True
+        self._way.pop()
+        os.close(here.descriptor)
+        if here.kept:
+            self._way[-1].kept.add(here.name)
+        else:
+            self._try(self._way[-1], here.name, _remove_folder)
+        return True
+
+    def _try(self, folder: _Folder, name: str, act: Callable[[str, int], None]) -> None:
+        try:
+            act(name, folder.descriptor)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno == errno.ENOTEMPTY and self._refilled < _MOST_REFILLED:
+                self._refilled += 1  # somebody writes there still: it is found once more
+                return
+            folder.kept.add(name)
+            self._troubles.append(error)
+
+    def _enter(self, name: str, parent: int) -> None:
+        descriptor = _open_to_empty(name, dir_fd=parent)
+        if len(self._way) < _OPEN_AT_ONCE:
+            self._way.append(_Folder(name, descriptor))
+            return
+        os.close(descriptor)
+        # Deeper than folders are held open: it goes on from the top.
+        raised = f".{secrets.token_hex(8)}"
+        os.rename(name, raised, src_dir_fd=parent, dst_dir_fd=self._way[0].descriptor)
+
+
+def _remove_file(name: str, parent: int) -> None:
+    os.unlink(name, dir_fd=parent)
+
+
+def _remove_folder(name: str, parent: int) -> None:
+    os.rmdir(name, dir_fd=parent)
+
+
+def _open_to_empty(path: str | Path, *, dir_fd: int | None = None) -> int:
+    """A descriptor of a folder whose entries may be removed. Raises OSError."""
+    flags = os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
+    # Without any permission on it this is still allowed; and it can be nothing but this folder.
+    held = os.open(path, os.O_PATH | flags, dir_fd=dir_fd)
+    try:
+        itself = f"/proc/self/fd/{held}"
+        if stat.S_IMODE(os.fstat(held).st_mode) & stat.S_IRWXU != stat.S_IRWXU:
+            os.chmod(itself, stat.S_IRWXU)
+        return os.open(itself, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    finally:
+        os.close(held)
 
 
 @contextmanager
@@ -101,7 +221,10 @@ def file_lock(path: Path, *, waiting: Callable[[], None] | None = None) -> Itera
 
 def try_lock(path: Path) -> int | None:
     """The lock's descriptor (close it to release), or None if somebody else holds it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except PermissionError:  # ours, and closed to changes since, as a finished upload is
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -132,38 +255,42 @@ def _lock(path: Path, waiting: Callable[[], None] | None) -> int:
         os.close(descriptor)
 
 
-def _open_beside(path: Path, mode: int) -> tuple[Path, int]:
-    """A new file for what will be ``path``; the lock on it says that its writer lives."""
+def _open_beside(folder: int, name: str, mode: int) -> tuple[str, int]:
+    """A new file for what will be ``name``; the lock on it says that its writer lives."""
     while True:
-        beside = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        beside = f".{name}.{secrets.token_hex(6)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(beside, flags, mode, dir_fd=folder)
         with suppress(OSError):  # no locks here: then nobody takes it for abandoned, either
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         # Another writer may have found it before it was locked.
-        if _is_current(descriptor, beside):
+        if _is_current(descriptor, beside, dir_fd=folder):
             return beside, descriptor
         os.close(descriptor)
 
 
-def _remove_abandoned(path: Path) -> None:
-    abandoned = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{12}}")
-    for name in filter(abandoned.fullmatch, os.listdir(path.parent)):
-        beside = path.with_name(name)
+def _remove_abandoned(folder: int, name: str) -> None:
+    abandoned = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{12}}")
+    # Whatever has such a name: opening it must not wait for the other end of a pipe.
+    flags = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    for beside in filter(abandoned.fullmatch, os.listdir(folder)):
         # Gone meanwhile, a living writer's, or not ours: it stays.
         with suppress(OSError):
-            descriptor = os.open(beside, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(beside, flags, dir_fd=folder)
             try:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    continue
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _is_current(descriptor, beside):
-                    beside.unlink()
+                if _is_current(descriptor, beside, dir_fd=folder):
+                    os.unlink(beside, dir_fd=folder)
             finally:
                 os.close(descriptor)
 
 
-def _is_current(descriptor: int, path: Path) -> bool:
+def _is_current(descriptor: int, path: str | Path, *, dir_fd: int | None = None) -> bool:
     """Whether the locked file is still the one the path names: a holder may have removed it."""
     try:
-        named = os.stat(path)
+        named = os.stat(path, dir_fd=dir_fd)
     except FileNotFoundError:
         return False
     return os.path.samestat(os.fstat(descriptor), named)

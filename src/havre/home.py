@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SOCKET_PATH_LIMIT = 107
-LONGEST_SOCKET_NAME = len("/i/") + 12 + len(".sock")
+MAX_SOCKET_NAME = len("/i/") + 12 + len(".sock")
 
 
 def default_home() -> Path:
@@ -30,7 +30,7 @@ class Home:
     @property
     def run(self) -> Path:
         inside = self.root / "run"
-        if len(str(inside)) + LONGEST_SOCKET_NAME <= SOCKET_PATH_LIMIT:
+        if len(str(inside)) + MAX_SOCKET_NAME <= SOCKET_PATH_LIMIT:
             return inside
         digest = hashlib.sha256(str(self.root).encode()).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"havre-{os.geteuid()}-{digest}"
@@ -44,9 +44,14 @@ class Home:
         return self.run / "supervisor.sock"
 
     @property
-    def admin_socket(self) -> Path:
-        """Envoy's admin interface."""
-        return self.run / "envoy.sock"
+    def balancer_socket(self) -> Path:
+        """The load balancer's admin interface."""
+        return self.run / "load-balancer.sock"
+
+    @property
+    def feed_socket(self) -> Path:
+        """Where the load balancer asks for what its files hold, if it cannot watch them."""
+        return self.run / "feed.sock"
 
     @property
     def instance_sockets(self) -> Path:
@@ -65,6 +70,16 @@ class Home:
     def server_file(self) -> Path:
         """Host, port and URL in force."""
         return self.root / "server.json"
+
+    @property
+    def kept_settings(self) -> Path:
+        """The settings that the control plane has begun with."""
+        return self.root / "settings.json"
+
+    @property
+    def names(self) -> Path:
+        """What the deployments that are reconciled here are called."""
+        return self.root / "names.json"
 
     @property
     def id_file(self) -> Path:
@@ -104,13 +119,28 @@ class Home:
         return self.root / "instances"
 
     @property
-    def envoy(self) -> Path:
-        """The load balancer's bootstrap and the files it watches."""
-        return self.root / "envoy"
+    def trash(self) -> Path:
+        """Folders of instances that are gone, until they are removed."""
+        return self.root / "trash"
+
+    @property
+    def reserve(self) -> Path:
+        """Disk that is kept for deletes and deactivations when nothing else is left of it."""
+        return self.root / "reserve"
+
+    @property
+    def balancer(self) -> Path:
+        """What the load balancer starts from, and the files by which it gets its routes."""
+        return self.root / "load-balancer"
 
     @property
     def logs(self) -> Path:
         return self.root / "logs"
+
+    @property
+    def messages(self) -> Path:
+        """All of each message that was too long for whom it was for."""
+        return self.logs / "messages"
 
     @property
     def instance_logs(self) -> Path:
@@ -119,7 +149,7 @@ class Home:
 
     @property
     def access_log(self) -> Path:
-        """A line per request to a deployment. Envoy writes it."""
+        """A line per request to a deployment. The load balancer writes it."""
         return self.logs / "access.jsonl"
 
     @property
@@ -148,8 +178,9 @@ class Home:
             self.unpacked,
             self.environments,
             self.instances,
+            self.trash,
             self.lib,
-            self.envoy,
+            self.balancer,
             self.logs,
             self.telemetry,
         ):

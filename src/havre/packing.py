@@ -1,7 +1,9 @@
 """A folder as the zip archive that the catalog takes."""
 
 import os
+import stat
 import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from havre.domain.errors import ArtifactInvalid
@@ -9,11 +11,15 @@ from havre.domain.errors import ArtifactInvalid
 LEFT_OUT = frozenset({"__pycache__", ".git", ".ipynb_checkpoints", ".DS_Store"})
 OLDEST = (1980, 1, 1, 0, 0, 0)
 
+_MSDOS_FOLDER = 0x10
 
-def pack(folder: Path, archive: Path) -> int:
+
+def pack(folder: Path, archive: Path, files: Mapping[str, bytes] | None = None) -> int:
     """Write the archive; returns the number of files. Equal folders make equal archives, so that
-    the catalog keeps their bytes once. Raises ArtifactInvalid.
+    the catalog keeps their bytes once. ``files`` are packed in place of those of their names, or
+    beside the others. Raises ArtifactInvalid.
     """
+    files = files or {}
     if not folder.is_dir():
         raise ArtifactInvalid(f"{folder} is not a folder; give the one that has score.py in it")
     if not (folder / "score.py").is_file():
@@ -22,10 +28,19 @@ def pack(folder: Path, archive: Path) -> int:
         )
     count = 0
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as target:
-        for path in _files(folder):
-            entry = zipfile.ZipInfo(str(path.relative_to(folder)), OLDEST)
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.external_attr = 0o644 << 16
+        for name, content in sorted(files.items()):
+            target.writestr(_entry(name), content)
+            count += 1
+        for path in _found(folder, folder, ()):
+            name = path.relative_to(folder).as_posix()
+            if name in files:
+                continue
+            if path.is_dir():
+                entry = zipfile.ZipInfo(f"{name}/", OLDEST)
+                entry.external_attr = (stat.S_IFDIR | 0o755) << 16 | _MSDOS_FOLDER
+                target.writestr(entry, b"")
+                continue
+            entry = _entry(name)
             entry.file_size = path.stat().st_size
             with path.open("rb") as source, target.open(entry, "w") as sink:
                 while piece := source.read(1024 * 1024):
@@ -34,15 +49,43 @@ def pack(folder: Path, archive: Path) -> int:
     return count
 
 
-def _files(folder: Path) -> list[Path]:
-    found = []
-    for root, folders, names in os.walk(folder):
-        folders[:] = sorted(set(folders) - LEFT_OUT)
-        for name in sorted(set(names) - LEFT_OUT):
-            path = Path(root, name)
-            if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-                raise ArtifactInvalid(
-                    f"{path} is a link to {path.resolve()}, outside the artifact; copy the file in"
-                )
-            found.append(path)
-    return found
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, OLDEST)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.external_attr = 0o644 << 16
+    return entry
+
+
+def _found(folder: Path, top: Path, within: tuple[Path, ...]) -> Iterator[Path]:
+    """Files below a folder, and folders that hold nothing: a model may write or look there.
+
+    Links are followed, but not out of the artifact; ``within`` are the real folders on the way.
+    """
+    within = (*within, folder.resolve())
+    with os.scandir(folder) as entries:
+        names = sorted({entry.name for entry in entries} - LEFT_OUT)
+    for path in (folder / name for name in names):
+        _check(path, top, within)
+        if not path.is_dir():
+            yield path
+        elif below := list(_found(path, top, within)):
+            yield from below
+        else:
+            yield path
+
+
+def _check(path: Path, top: Path, within: tuple[Path, ...]) -> None:
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:
+        raise ArtifactInvalid(f"{str(path)!a} has a name that is not UTF-8: rename it") from error
+    if path.is_symlink():
+        target = Path(os.path.realpath(path))  # of links in a circle, too
+        if not target.is_relative_to(top.resolve()):
+            raise ArtifactInvalid(f"{path} is a link to {target}, outside the artifact; copy it in")
+        if not target.exists():
+            raise ArtifactInvalid(f"{path} is a link to {target}, which does not exist: remove it")
+        if target in within:
+            raise ArtifactInvalid(f"{path} is a link to a folder that it lies in: remove it")
+    if not path.is_dir() and not path.is_file():
+        raise ArtifactInvalid(f"{path} is neither a file nor a folder: remove it")

@@ -1,20 +1,20 @@
 """NumPy arrays as bodies: the .npy format, version 1 to 3, one array, never a pickle.
 
-Read by hand: NumPy's own reader takes a file, parses the header as Python source and copies the
-data piece by piece, which costs ten times as much for a small array.
+Parsed here: NumPy's own reader takes a file, parses the header as Python source and copies the data
+piece by piece, which costs ten times as much for a small array.
 """
 
 import re
 from functools import lru_cache
 from sys import maxunicode
 
-from havre_copy.faults import Refused
+from havre_copy.faults import HttpError
 from havre_copy.libraries import library
 
 NPY = b"application/x-npy"
 
 _MAGIC = b"\x93NUMPY"
-_LONGEST_HEADER = 4096
+_MAX_HEADER_BYTES = 4096
 _ALIGNMENT = 64  # of the data, from the beginning of the body
 _HEADER = re.compile(
     rb"\s*\{\s*'descr'\s*:\s*('[^']*'|\[.*\])\s*,\s*'fortran_order'\s*:\s*(True|False)\s*,"
@@ -27,7 +27,7 @@ _DIGITS = re.compile(rb"[0-9]{1,20}")
 def read(body):
     """The array in a body. It is predict()'s own: writable, aligned, in native byte order.
 
-    Raises Refused for anything that is not exactly one array of plain values.
+    Raises HttpError for anything that is not exactly one array of plain values.
     """
     numpy = library("numpy", NPY)
     start, header = _split(body)
@@ -46,17 +46,17 @@ def read(body):
 
 
 def owned(array):
-    """A copy of an array that lies in a body, fit for any use: see ``read``.
+    """A copy of an array whose data lie in a body, fit for any use: see ``read``.
 
     A copy costs 3 µs for 60 KB; a body is immutable, and may begin at any address.
     """
     if array.dtype.kind == "b":
-        return array.view("u1").astype("b1")  # any byte may come in, only 0 and 1 may be in memory
+        return array.view("u1").astype("b1")  # a body may have any byte, a boolean only 0 and 1
     return array.astype(array.dtype.newbyteorder("="), "K")
 
 
 def write(array):
-    """The .npy of an array, or None: objects, records and types beyond NumPy's own have none."""
+    """An array as .npy, or None for objects, records and types beyond NumPy's own."""
     descr = array.dtype.str
     if not _PLAIN_TYPE.fullmatch(descr):
         return None
@@ -80,7 +80,7 @@ def write(array):
 
 
 def _split(body):
-    """Where the data begin, and the header's text."""
+    """The offset of the data, and the header's text."""
     if not body.startswith(_MAGIC):
         raise _not_npy("it does not begin as such a file does")
     version = body[6:7]
@@ -91,8 +91,8 @@ def _split(body):
     else:
         raise _not_npy("it has a version that is not known" if version else "it is cut short")
     length = int.from_bytes(body[8:begin], "little")
-    if length > _LONGEST_HEADER:
-        raise _not_npy("its header has %d bytes; at most %d are read" % (length, _LONGEST_HEADER))
+    if length > _MAX_HEADER_BYTES:
+        raise _not_npy("its header has %d bytes; at most %d are read" % (length, _MAX_HEADER_BYTES))
     start = begin + length
     if len(body) < start:
         raise _not_npy("it is cut short")
@@ -101,7 +101,7 @@ def _split(body):
 
 @lru_cache(maxsize=64)
 def _layout(header):
-    """dtype, order, shape and bytes of data. Callers mostly send the same few."""
+    """dtype, order, shape and bytes of data. Clients mostly send the same few headers."""
     numpy = library("numpy", NPY)
     fields = _HEADER.fullmatch(header)
     if fields is None:
@@ -130,4 +130,4 @@ def _layout(header):
 
 
 def _not_npy(what):
-    return Refused(400, "CannotParseRequest", "the body is no .npy that can be read: %s" % what)
+    return HttpError(400, "CannotParseRequest", "the body is no .npy that can be read: %s" % what)

@@ -3,10 +3,10 @@
 Data can be combined if they are rows: a list, an array, or a dict of such (all equally long) and
 of plain values. Requests of one *form* are combined: the same kinds at the same keys, the same
 plain values. A result can be shared out if it holds a row for each row: a list, an array, a tensor,
-a column, or a dict of such; plain values beside them go to everybody.
+a column, or a dict of such; plain values beside them are part of every share.
 
-Whether that gives everybody what predict() would have given them alone, no rule can tell: the
-keeper tries it on a sample (``proof``), and copies combine what has the sample's structure.
+No rule can decide whether each request then gets what predict() would have returned for it alone:
+the keeper tries it on a sample (``batch_proof``), and copies combine data of its structure.
 """
 
 import sys
@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 _FIXED = frozenset((str, int, float, bool, type(None)))
 _NUMBERS = {int, float}
-# By looks: NumPy's array, tensors of PyTorch and of TensorFlow, a column of pandas or Polars.
+# By class name: NumPy's array, tensors of PyTorch and of TensorFlow, a column of pandas or Polars.
 _LIKE_LISTS = frozenset(("ndarray", "Tensor", "EagerTensor", "Series"))
 
 
-MOST_AT_ONCE = 64
-LONGEST_DELAY_MS = 1000
+MAX_REQUESTS = 64
+MAX_DELAY_MS = 1000
 SIZE = "MODEL_BATCH_SIZE"
 DELAY = "MODEL_BATCH_DELAY_MS"
 
@@ -39,9 +39,9 @@ class NotShareable(Exception):
     """A result that has no row for each row."""
 
 
-class Form(NamedTuple):
-    """``structure`` is what the sample has in common with other data; ``fixed`` the plain values
-    and sizes in which those that are combined must agree, too. ``rows``: how many there are.
+class BatchForm(NamedTuple):
+    """``structure`` must be that of the sample; ``fixed`` are plain values and sizes that must be
+    equal in all data that are combined. ``rows``: how many there are.
     """
 
     structure: Any
@@ -49,29 +49,29 @@ class Form(NamedTuple):
     rows: int
 
 
-def wanted(environment):
-    """The Batching that the deployment's variables ask for, as yet without structures.
+def requested(environment):
+    """The Batching that the deployment's variables ask for, without structures so far.
 
-    What is no number in its bounds counts as absent: the API has refused it.
+    A value that is no number within its bounds counts as absent: the API has refused it.
     """
     return Batching(
-        size=max(1, _number(environment.get(SIZE, ""), MOST_AT_ONCE)),
-        delay_s=_number(environment.get(DELAY, ""), LONGEST_DELAY_MS) / 1000,
+        size=max(1, _number(environment.get(SIZE, ""), MAX_REQUESTS)),
+        delay_s=_number(environment.get(DELAY, ""), MAX_DELAY_MS) / 1000,
     )
 
 
 def structures_of(sample, *, arrays):
-    """What may be combined once the sample's data are proved: what is like them."""
-    found = {form_of(sample).structure}
+    """The structures that may be combined if the sample has passed, as ``arrays`` too."""
+    structures = {form_of(sample).structure}
     if arrays:
-        found.add(("array", 2))
-    return frozenset(found)
+        structures.add(("array", 2))
+    return frozenset(structures)
 
 
 def form_of(data):
-    """The Form of one request's data, or None: it is answered alone."""
-    found = _form_of_columns(data) if type(data) is dict else _form_of_part(data)
-    return None if found is None else Form(*found)
+    """The BatchForm of one request's data, or None: it is answered alone."""
+    form = _form_of_columns(data) if type(data) is dict else _form_of_part(data)
+    return None if form is None else BatchForm(*form)
 
 
 def combine(many):
@@ -84,12 +84,12 @@ def combine(many):
             key: value if type(value) in _FIXED else combine([data[key] for data in many])
             for key, value in first.items()
         }
-    # Whoever has arrays has imported NumPy.
+    # There are arrays, so NumPy has been imported.
     return sys.modules["numpy"].concatenate(many)
 
 
 def share_out(result, sizes):
-    """What each of those whose rows were combined gets. Raises NotShareable."""
+    """The result for each of the requests that were combined. Raises NotShareable."""
     total = sum(sizes)
     if not _has_rows(result, total):
         raise NotShareable("predict() gave %s for %d rows" % (_described(result, total), total))
@@ -101,18 +101,18 @@ def share_out(result, sizes):
     return shares
 
 
-def take(data, begin, end):
-    """Some rows of one request's data, which has a Form."""
+def slice_rows(data, begin, end):
+    """Some rows of one request's data, which has a BatchForm."""
     return _rows(data, begin, end)
 
 
-def _number(text, most):
+def _number(text, limit):
     text = text.strip()
-    return int(text) if text.isdigit() and len(text) < 6 and int(text) <= most else 0
+    return int(text) if text.isdigit() and len(text) < 6 and int(text) <= limit else 0
 
 
 def _form_of_part(rows):
-    """A Form's fields, or None. Asked for every request: tuples are cheaper to make."""
+    """The fields of a BatchForm, or None. Called for every request: tuples are cheaper to make."""
     if type(rows) is not list:
         shape = _shape(rows)
         if not shape or not shape[0]:
@@ -128,9 +128,9 @@ def _form_of_part(rows):
 
 
 def _columns_of(row, kind):
-    """What the first rows must agree in. predict() may make a table of what is put together: a row
-    of another width spoils it for all; one of other keys, or kinds, gets columns that it would not
-    have alone, or changes the others'.
+    """What must be equal in the first rows. predict() may make a table of the combined rows: a row
+    of another width breaks it for all; one of other keys, or types, gets columns that it would not
+    have alone, or changes the types of the others.
     """
     if kind is list:
         return len(row), _kinds(row)
@@ -147,7 +147,7 @@ def _kinds(values):
 
 def _form_of_columns(columns):
     structure = []
-    fixed = [tuple(columns)]  # their order is one that predict() sees
+    fixed = [tuple(columns)]  # predict() sees their order
     rows = None
     for key in columns if len(columns) == 1 else sorted(columns, key=str):
         value = columns[key]
@@ -167,8 +167,8 @@ def _form_of_columns(columns):
 
 def _has_rows(value, total):
     if type(value) is dict:
-        each = [_has_rows(part, total) for part in value.values() if type(part) not in _FIXED]
-        return bool(each) and all(each)
+        checks = [_has_rows(part, total) for part in value.values() if type(part) not in _FIXED]
+        return bool(checks) and all(checks)
     if type(value) is list:
         return len(value) == total
     shape = value.shape if type(value).__name__ in _LIKE_LISTS else ()
@@ -182,17 +182,17 @@ def _rows(value, begin, end):
             for key, part in value.items()
         }
     if type(value).__name__ == "Series":
-        value = getattr(value, "iloc", value)  # by place, not by label
+        value = getattr(value, "iloc", value)  # by position, not by label
     return value[begin:end]
 
 
 def _shape(value):
-    """The shape of a NumPy array, by looks; empty for anything else."""
+    """The shape of a NumPy array, known by its class name; empty for anything else."""
     return value.shape if type(value).__name__ == "ndarray" else ()
 
 
 def _described(result, total):
-    """What it is, and for a dict which of its values has not a row for each row."""
+    """What it is; of a dict, which of its values does not have a row for each row."""
     if type(result) is list:
         return "a list of %d" % len(result)
     if type(result) is not dict:

@@ -1,52 +1,52 @@
-"""What a request's body is to predict(), and what predict()'s result is as an answer's body.
+"""From a request's body to the data for predict(), and from its result to the response's body.
 
-By content type of the request: JSON parsed, text as text, a NumPy array, an Arrow table; anything
-else as bytes. A request of the Open Inference Protocol is known by its path. The answer has the
-form that ``accept`` asks for, else that of the request, if the result can take it, else JSON.
+By content type of the request: JSON is parsed, text is text, .npy a NumPy array, Arrow a table;
+anything else is bytes. A request of the Open Inference Protocol is known by its path. What is
+parsed here may be compressed. The response has the content type that ``accept`` asks for, else that
+of the request, if the result can be written so, else JSON.
 """
 
 from codecs import lookup
 
 from havre_copy import arrays, tables, tensors, wire
 from havre_copy.arrays import NPY
-from havre_copy.encoding import NotEncodable
-from havre_copy.faults import Refused, describe
+from havre_copy.causes import describe
+from havre_copy.compression import decompress
+from havre_copy.faults import HttpError
 from havre_copy.libraries import library
+from havre_copy.plain import NotEncodable
 from havre_copy.tables import ARROW_FILE, ARROW_STREAM
 
 OPAQUE = (bytes, bytearray, memoryview)
 
 _BINARY = (NPY, ARROW_STREAM, ARROW_FILE)
-# Python's encodings of host names: no charsets, and their time grows with the square of the length.
-_OF_NAMES = ("punycode", "idna")
+# Python's codecs for host names: not charsets, and their time grows with the square of the length.
+_HOST_NAME_CODECS = ("punycode", "idna")
+# Browsers and curl send these by default: predict() would get the text of a form, or JSON as bytes.
+_FORMS = (b"application/x-www-form-urlencoded", b"multipart/form-data")
 _ANY = (b"", b"*/*", b"application/*")
 
 
 class Bodies:
-    """One copy's reading and writing."""
+    """Reads and writes the bodies of one copy. ``max_body``: bytes, compressed or not;
+    ``check(data)``, if given, refuses JSON that does not fit the input schema.
+    """
 
-    def __init__(self, codec):
+    def __init__(self, codec, max_body, check=None):
         self._codec = codec
+        self._max_body = max_body
+        self._check = check
 
     def read(self, request):
-        """``(data, form)``: what predict() gets, and the way its result is written.
+        """``(data, encode)``: the data for predict(), and how to write its result.
 
-        ``form(result)`` is ``(content type, body, more of the answer's head)``. It raises
-        NotEncodable, or Refused where the client takes only what the result cannot be.
-        Raises Refused.
+        ``encode(result)`` returns ``(content type, body, more header lines)``. It raises
+        NotEncodable, or HttpError if the client accepts only what the result cannot be.
+        Raises HttpError.
         """
-        try:
-            return self._read(request)
-        except Refused as refused:
-            encoding = request.header(b"content-encoding").decode("ascii", "replace")
-            if refused.status != 400 or encoding.lower() in ("", "identity"):
-                raise
-            raise _cannot_parse(
-                "the body has the content-encoding %s, which is not undone here: send it as it is"
-                % encoding
-            ) from None
-
-    def _read(self, request):
+        if request.encoding and _is_parsed(request):
+            request.body = decompress(request.body, request.encoding, self._max_body)
+            request.encoding = b""  # it is read again if the batch that it belongs to fails
         if request.target and not request.stream:
             model = tensors.model_named(request.target)
             if model:
@@ -64,7 +64,7 @@ class Bodies:
         return data, _Negotiated(accept, kind, self.plain)
 
     def plain(self, result):
-        """The form of a result for a client that asks for none: bytes as they are, or JSON."""
+        """Encode a result for a client that has no preference: bytes as they are, or JSON."""
         if isinstance(result, OPAQUE):
             return wire.BYTES, bytes(result), b""
         return wire.JSON, self._codec.dumps(result), b""
@@ -74,11 +74,19 @@ class Bodies:
             return arrays.read(body)
         if kind in (ARROW_STREAM, ARROW_FILE):
             return tables.read(body, kind)
+        if kind in _FORMS:
+            raise HttpError(
+                415,
+                "UnsupportedMediaType",
+                "the body came as %s, which is what curl says where nothing is stated: send the "
+                "header 'content-type: application/json' with JSON, or 'content-type: "
+                "application/octet-stream' if predict() is to get the bytes" % kind.decode("ascii"),
+            )
         if kind == b"text/plain":
-            return _recoded(body, charset).decode("utf-8")
+            return _as_utf_8(body, charset).decode("utf-8")
         if kind == wire.JSON or kind.endswith(b"+json"):
             if charset.lower() not in ("utf-8", "utf8"):
-                body = _recoded(body, charset)
+                body = _as_utf_8(body, charset)
             return self._parsed(body)
         return body
 
@@ -86,13 +94,16 @@ class Bodies:
         if not body:
             raise _cannot_parse("the body is empty, but its content-type says JSON")
         try:
-            return self._codec.loads(body)
+            data = self._codec.loads(body)
         except (ValueError, RecursionError) as error:
             raise _cannot_parse("the body is not JSON: %s" % describe(error)) from None
+        if self._check is not None:
+            self._check(data)
+        return data
 
 
 class _Negotiated:
-    """The form for a client that takes several, or sent a binary one."""
+    """Encodes a result for a client that accepts several types, or has sent a binary one."""
 
     def __init__(self, accept, kind, plain):
         self._accept = accept
@@ -100,13 +111,13 @@ class _Negotiated:
         self._plain = plain
 
     def __call__(self, result):
-        for kind, asked in self._choices:
+        for kind, is_requested in self._choices:
             if kind == wire.JSON:
                 return self._plain(result)
-            body = _binary(result, kind, asked)
+            body = _binary(result, kind, is_requested)
             if body is not None:
                 return kind, body, b""
-        raise Refused(
+        raise HttpError(
             406,
             "NotAcceptable",
             "predict() returned a result of type %s, which cannot be sent as %s: accept JSON, too"
@@ -115,27 +126,27 @@ class _Negotiated:
 
 
 def choices(accept, kind):
-    """``[(content type, asked for by name), …]`` that may be tried, best first. Pure.
+    """``[(content type, whether requested by name), …]`` to try, best first. Pure.
 
-    A client that takes anything gets what it sent, or else JSON. A type that is none of ours
-    stands for JSON.
+    A client that accepts anything gets what it sent, or else JSON. A type that is none of ours
+    counts as JSON.
     """
     ranges = []
     for part in accept.split(b","):
         name, _, parameters = part.partition(b";")
         ranges.append((_quality(parameters), name.strip().lower()))
-    ranges.sort(key=lambda one: -one[0])  # stable: equals stay in the client's order
-    found = []
+    ranges.sort(key=lambda entry: -entry[0])  # stable: equals stay in the client's order
+    types = []
     for quality, name in ranges:
         if quality <= 0:
             continue
         if name in _BINARY:
-            found.append((name, True))
+            types.append((name, True))
         elif name in _ANY and kind in _BINARY:
-            found += [(kind, False), (wire.JSON, False)]
+            types += [(kind, False), (wire.JSON, False)]
         else:
-            found.append((wire.JSON, False))
-    return found or [(wire.JSON, False)]
+            types.append((wire.JSON, False))
+    return types or [(wire.JSON, False)]
 
 
 def _quality(parameters):
@@ -149,23 +160,30 @@ def _quality(parameters):
     return 1.0
 
 
-def _binary(result, kind, asked):
-    """The result in a binary form, or None if it has none."""
+def _binary(result, kind, is_requested):
+    """The result in a binary format, or None if it has none."""
     if kind != NPY:
-        return tables.write(result, kind, asked=asked)
-    # Whoever returns an array has imported NumPy.
+        return tables.write(result, kind, is_requested=is_requested)
+    # A model that returns an array has imported NumPy.
     numpy = library("numpy", kind)
     if isinstance(result, numpy.ndarray):
         return arrays.write(result)
-    if not asked:
+    if not is_requested:
         return None
     try:
         return arrays.write(numpy.asarray(result))
-    except Exception as error:  # of their libraries; lists that are no rectangle
+    except Exception as error:  # of any library; also lists of different lengths
         raise NotEncodable(
             "predict() returned a result of type %s that is no array: %s"
             % (type(result).__name__, describe(error))
         ) from error
+
+
+def _is_parsed(request):
+    """Whether its body is parsed here; if predict() gets bytes, they stay as they were sent."""
+    kind = _media_type(request.content_type)[0]
+    is_text = kind in (wire.JSON, b"text/plain") or kind.endswith(b"+json")
+    return is_text or kind in _BINARY or bool(tensors.model_named(request.target))
 
 
 def _media_type(value):
@@ -179,15 +197,25 @@ def _media_type(value):
     return kind.strip().lower(), charset
 
 
-def _recoded(body, charset):
+def _as_utf_8(body, charset):
     """The body as UTF-8."""
     try:
-        if lookup(charset).name in _OF_NAMES:
+        if lookup(charset).name in _HOST_NAME_CODECS:
             raise LookupError
         return body.decode(charset).encode("utf-8")
-    except (LookupError, UnicodeError):
-        raise _cannot_parse("the body is not %s text" % charset) from None
+    except (LookupError, ValueError) as error:
+        if isinstance(error, UnicodeDecodeError):
+            why = "the body is not %s text: byte %d is %#04x" % (
+                charset,
+                error.start,
+                error.object[error.start],
+            )
+        elif isinstance(error, UnicodeError):
+            why = "the body is not %s text" % charset
+        else:
+            why = "the charset %s of its content-type is not known: send utf-8" % charset[:60]
+        raise _cannot_parse(why) from None
 
 
 def _cannot_parse(message):
-    return Refused(400, "CannotParseRequest", message)
+    return HttpError(400, "CannotParseRequest", message)

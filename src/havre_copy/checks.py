@@ -1,7 +1,7 @@
 """The control socket's ``check``: requests that a forked child answers, never a live copy.
 
 One child answers them all, for it may have to load the model first. When it dies or hangs another
-goes on with the next request, up to a few times.
+child continues with the next request, up to a few times.
 """
 
 import selectors
@@ -10,17 +10,17 @@ from time import monotonic
 
 from havre_copy.samples import Sample
 
-MOST_CHECKS = 4  # at a time
-MOST_REQUESTS = 128  # in one: each is a descriptor here
-MOST_CHILDREN = 4
-LONGEST_ANSWER = 10 * 1024 * 1024
+MAX_CHECKS = 4  # at a time
+MAX_REQUESTS = 128  # in one: each is a descriptor here
+MAX_CHILDREN = 4
+MAX_RESPONSE_BYTES = 10 * 1024 * 1024
 
-DIED = "the process that ran the check died; see the predict log"
-LATE = "the check was not answered in time"
+DIED = "the process that ran the check died%s; see the predict log"
+LATE = "the check got no response in time"
 
 
 class Checks:
-    """Those under way. ``fork(requests, limit_s)`` gives a Probe, or raises OSError."""
+    """The running checks. ``fork(requests, limit_s)`` returns a Probe, or raises OSError."""
 
     def __init__(self, *, selector, fork, limit_s, load_s):
         """Seconds: each request may take ``limit_s``, the first of a child ``load_s`` more."""
@@ -31,23 +31,23 @@ class Checks:
         self._checks = []
 
     def begin(self, request, reply):
-        """Each answer is a reply of its own, in the order of the requests."""
-        if len(self._checks) >= MOST_CHECKS:
-            reply({"error": "%d checks are under way" % MOST_CHECKS})
+        """Start a check. Each response is a reply of its own, in the order of the requests."""
+        if len(self._checks) >= MAX_CHECKS:
+            reply({"error": "%d checks are under way" % MAX_CHECKS})
             return
         try:
             requests = [_read(stated) for stated in request["requests"]]
-            if not 0 < len(requests) <= MOST_REQUESTS:
+            if not 0 < len(requests) <= MAX_REQUESTS:
                 raise ValueError
         except (KeyError, ValueError, TypeError, AttributeError):
             reply(
                 {
                     "error": "check needs a list of 1 to %d requests, each with body_base64 and,"
-                    " if it is not JSON, content_type" % MOST_REQUESTS
+                    " if it is not JSON, content_type" % MAX_REQUESTS
                 }
             )
             return
-        check = _Check(requests, reply)
+        check = _RunningCheck(requests, reply)
         self._checks.append(check)
         self._start(check)
 
@@ -58,10 +58,10 @@ class Checks:
     def end_late(self):
         for check in list(self._checks):
             if check.probe.ends_at <= monotonic():
-                self._lose(check, LATE)
+                self._fail_request(check, LATE)
 
     def close(self):
-        """In a forked child: let go of everything."""
+        """In a forked child: close everything."""
         for check in self._checks:
             if check.probe is not None:
                 check.probe.close()
@@ -76,13 +76,13 @@ class Checks:
         try:
             check.probe = self._fork(check.requests, self._limit_s + self._load_s)
         except OSError as error:
-            self._give_up(check, "no process can be forked for the check: %s" % error)
+            self._abandon(check, "no process can be forked for the check: %s" % error)
             return
         self._watch(check)
 
     def _watch(self, check):
-        wanted = selectors.EVENT_READ | selectors.EVENT_WRITE
-        self._selector.register(check.probe.socket, wanted, lambda _events: self._advance(check))
+        events = selectors.EVENT_READ | selectors.EVENT_WRITE
+        self._selector.register(check.probe.socket, events, lambda _events: self._advance(check))
 
     def _advance(self, check):
         probe = check.probe
@@ -93,33 +93,34 @@ class Checks:
             return
         status, kind, body = probe.result()
         if not status:
-            self._lose(check, DIED)
+            cause = probe.cause()
+            self._fail_request(check, DIED % (cause and " (%s)" % cause))
             return
-        answer = {"status": status, "content_type": kind, "took_s": probe.took_s}
-        if len(body) > LONGEST_ANSWER:
-            answer["error"] = "the answer has %d bytes: too many to be shown" % len(body)
+        result = {"status": status, "content_type": kind, "took_s": probe.took_s}
+        if len(body) > MAX_RESPONSE_BYTES:
+            result["error"] = "the response has %d bytes: too many to show" % len(body)
         else:
-            answer["body_base64"] = b64encode(body).decode("ascii")
+            result["body_base64"] = b64encode(body).decode("ascii")
         self._selector.unregister(probe.socket)
-        if not self._tell(check, answer):
+        if not self._reply(check, result):
             self._end(check)
             return
-        probe.go_on(limit_s=self._limit_s)
+        probe.send_next(limit_s=self._limit_s)
         self._watch(check)
 
-    def _lose(self, check, error):
-        """The child is lost, and the request it had in hand."""
+    def _fail_request(self, check, error):
+        """The child is lost, and so is its current request."""
         self._selector.unregister(check.probe.socket)
         check.probe.end()
-        if not self._tell(check, {"status": 0, "error": error}):
+        if not self._reply(check, {"status": 0, "error": error}):
             self._checks.remove(check)
-        elif check.children < MOST_CHILDREN:
+        elif check.children < MAX_CHILDREN:
             self._start(check)
         else:
-            self._give_up(check, "not asked: the check has cost %d processes" % MOST_CHILDREN)
+            self._abandon(check, "not tried: %d processes of the check have ended" % MAX_CHILDREN)
 
-    def _give_up(self, check, error):
-        while self._tell(check, {"status": 0, "error": error}):
+    def _abandon(self, check, error):
+        while self._reply(check, {"status": 0, "error": error}):
             pass
         self._checks.remove(check)
 
@@ -127,15 +128,15 @@ class Checks:
         check.probe.end()
         self._checks.remove(check)
 
-    def _tell(self, check, answer):
-        """Answer the request in hand. Whether there is another to ask, and somebody who listens."""
+    def _reply(self, check, result):
+        """Reply to the current request. Whether there is another, and the peer still listens."""
         check.requests.pop(0)
-        return check.reply(answer) and bool(check.requests)
+        return check.reply(result) and bool(check.requests)
 
 
-class _Check:
+class _RunningCheck:
     def __init__(self, requests, reply):
-        self.requests = requests  # those without an answer
+        self.requests = requests  # those without a reply
         self.reply = reply
         self.probe = None
         self.children = 0

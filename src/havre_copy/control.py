@@ -1,16 +1,16 @@
 """The keeper's control socket: a JSON object a line in, one out. Never blocks the keeper.
 
-Peers that send too much, too slowly, or do not read their answers are dropped; so is whoever has
-been silent longest when too many are connected.
+Peers that send too much or too slowly, or do not read their responses, are dropped; so is the one
+that has been silent longest when too many are connected.
 """
 
 import json
 import selectors
 from time import monotonic
 
-MOST_CONNECTIONS = 16
-LONGEST_LINE = 16 * 1024 * 1024  # the largest request there is, in base64, and then some
-LONGEST_BACKLOG = 2 * LONGEST_LINE
+MAX_CONNECTIONS = 16
+MAX_LINE_BYTES = 16 * 1024 * 1024  # more than the largest prediction request in base64
+MAX_BACKLOG_BYTES = 2 * MAX_LINE_BYTES
 STALL_S = 5.0
 _READ = 64 * 1024
 
@@ -18,7 +18,8 @@ _READ = 64 * 1024
 class Control:
     """``handle(request, reply)`` gets each parsed object.
 
-    ``reply(answer)`` may come later, and more than once; False says that nobody is there any more.
+    ``reply(response)`` may be called later, and more than once; it returns False if the peer is
+    gone.
     """
 
     def __init__(self, *, listener, selector, handle):
@@ -41,7 +42,7 @@ class Control:
                 peer.close()
 
     def close(self):
-        """In a forked child: let go of everything, telling the peers nothing."""
+        """In a forked child: close everything; the peers do not notice."""
         for peer in self._peers:
             peer.socket.close()
         self._listener.close()
@@ -51,8 +52,8 @@ class Control:
             accepted, _ = self._listener.accept()
         except OSError:
             return
-        if len(self._peers) >= MOST_CONNECTIONS:
-            min(self._peers, key=lambda peer: peer.heard_at).close()
+        if len(self._peers) >= MAX_CONNECTIONS:
+            min(self._peers, key=lambda peer: peer.active_at).close()
         self._peers.append(_Peer(accepted, self._selector, self._handle, self._peers))
 
 
@@ -60,8 +61,8 @@ class _Peer:
     def __init__(self, accepted, selector, handle, peers):
         accepted.setblocking(False)
         self.socket = accepted
-        self.heard_at = monotonic()
-        self.stalls_at = None  # None while nothing is half done
+        self.active_at = monotonic()
+        self.stalls_at = None  # None while no line is incomplete
         self._selector = selector
         self._handle = handle
         self._peers = peers
@@ -76,7 +77,7 @@ class _Peer:
             self.socket.close()
 
     def _on_event(self, events):
-        # An answer to another request may have closed it since the event was seen.
+        # The response to another request may have closed it since the event was reported.
         if events & selectors.EVENT_WRITE and self in self._peers:
             self._write()
         if events & selectors.EVENT_READ and self in self._peers:
@@ -92,12 +93,12 @@ class _Peer:
         if not data:
             self.close()
             return
-        self.heard_at = monotonic()
+        self.active_at = monotonic()
         self._in += data
         lines = []
         if b"\n" in data:
             *lines, self._in = self._in.split(b"\n")
-        if len(self._in) > LONGEST_LINE:
+        if len(self._in) > MAX_LINE_BYTES:
             self.close()
             return
         for line in lines:
@@ -115,10 +116,10 @@ class _Peer:
             return
         self._handle(request, self._reply)
 
-    def _reply(self, answer):
+    def _reply(self, response):
         if self in self._peers:
-            self._out += json.dumps(answer).encode("ascii") + b"\n"
-            if len(self._out) > LONGEST_BACKLOG:
+            self._out += json.dumps(response).encode("ascii") + b"\n"
+            if len(self._out) > MAX_BACKLOG_BYTES:
                 self.close()
             else:
                 self._write()
@@ -133,8 +134,8 @@ class _Peer:
         except OSError:
             self.close()
             return
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._out else 0)
-        self._selector.modify(self.socket, wanted, self._on_event)
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._out else 0)
+        self._selector.modify(self.socket, events, self._on_event)
         self._note_stall()
 
     def _note_stall(self):

@@ -5,11 +5,11 @@ import signal
 
 from havre_copy import slots
 
-FREE_DEATHS = 3  # in a row without an answer: re-forked at once
-LONGEST_PAUSE_S = 5.0
+FREE_DEATHS = 3  # in a row without a response: forked again at once
+MAX_PAUSE_S = 5.0
 TOO_MANY_DEATHS = 5
 OUT_OF_MEMORY = "out of memory: the instance needed more than its shape has"
-STAYS_UP_S = 10.0  # a copy that lives so long ends a row of deaths
+STABLE_AFTER_S = 10.0  # without a death: the next one is the first in a row
 _IN_TIME_FOR_PREDICT = {
     slots.READING: "reading what the request's body says",
     slots.BUSY: "predict()",
@@ -18,16 +18,16 @@ _IN_TIME_FOR_PREDICT = {
 
 
 def pause_after(deaths):
-    """Seconds before the next fork, after so many deaths in a row without an answer."""
+    """Seconds before the next fork, after so many deaths in a row without a response."""
     if deaths <= FREE_DEATHS:
         return 0.0
-    return min(LONGEST_PAUSE_S, 0.05 * 2 ** (deaths - FREE_DEATHS - 1))
+    return min(MAX_PAUSE_S, 0.05 * 2 ** (deaths - FREE_DEATHS - 1))
 
 
 def cause_of(status, ended_for_memory=None):
-    """A sentence's end for what ``waitpid`` said: ``exited with code 1``.
+    """The end of a sentence for a status of ``waitpid``: ``exited with code 1``.
 
-    ``ended_for_memory``: whether the kernel did it at the memory limit; None: it does not tell.
+    ``ended_for_memory``: whether the kernel did it at the memory limit; None: unknown.
     """
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
@@ -43,16 +43,16 @@ def cause_of(status, ended_for_memory=None):
     return "exited with code %d" % os.WEXITSTATUS(status)
 
 
-class Limits:
-    """Times a copy may take, in nanoseconds."""
+class TimeLimits:
+    """How long a copy may take, in nanoseconds."""
 
     def __init__(self, spec):
         self.predict = int(spec.predict_timeout_s * 1e9)
         self.idle = int(spec.stream_idle_s * 1e9)
         self.total = int(spec.stream_total_s * 1e9)
         self.start = int(spec.start_timeout_s * 1e9)
-        # A copy that is idle now is overdue no sooner than this: how long the keeper may sleep.
-        self.least = min(self.predict, self.idle, self.total, self.start)
+        # A copy that is idle now cannot be overdue sooner: so long the keeper may sleep.
+        self.min_ns = min(self.predict, self.idle, self.total, self.start)
 
 
 def deadline(words, limits):

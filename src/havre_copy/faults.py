@@ -1,20 +1,21 @@
-"""Whose fault it is: the caller's, or that of score.py. Faults of ours are plain exceptions.
+"""Errors of callers and of score.py. Our own are plain exceptions.
 
-Refused         the caller's: a status, a code of the API and a sentence
+HttpError       the response instead of a prediction: status, error code of the API, a sentence
 LoadFailed      score.py's, while loading: a sentence that a data scientist understands
-LoadTooSlow     raised into user code that loads for too long
+LoadTooSlow     raised into user code that takes too long to load
 """
 
 import os
 import traceback
 
 from havre_copy.advice import advice
+from havre_copy.causes import MAX_TEXT_LENGTH, describe_whole, shortened, text_of
 
-LONGEST_TEXT = 500
+MAX_REASON_LENGTH = 600  # of a sentence with advice: as JSON it fits a pipe in one piece
 
 
-class Refused(Exception):
-    """A request that gets no prediction."""
+class HttpError(Exception):
+    """Raised where a request gets this response instead of a prediction."""
 
     def __init__(self, status, code, message):
         Exception.__init__(self, message)
@@ -31,50 +32,51 @@ class LoadTooSlow(BaseException):
     """Not an Exception: user code that catches everything must not swallow it."""
 
 
-def describe(error):
-    """``ValueError: text``, on one line, bounded."""
-    try:
-        text = " ".join(str(error).split())
-    except Exception:  # a __str__ of theirs
-        text = ""
-    name = type(error).__name__
-    described = "%s: %s" % (name, text) if text else name
-    if len(described) <= LONGEST_TEXT:
-        return described
-    return described[: LONGEST_TEXT - 3] + "..."
-
-
-def full_traceback(error):
-    """The traceback without our own frames above the user's."""
+def full_traceback(error, with_ours=False):
+    """The traceback; ``with_ours``: also our own frames that are above the user's."""
     frames = error.__traceback__
     ours = os.path.dirname(os.path.abspath(__file__)) + os.sep
-    while frames is not None and _is_ours(frames, ours):
+    while not with_ours and frames is not None and _is_ours(frames, ours):
         frames = frames.tb_next
     try:
         return "".join(traceback.format_exception(type(error), error, frames))
-    except Exception as another:  # their exception may not even print
-        return "(traceback not printable: %s)\n" % type(another).__name__
+    except Exception as unprintable:  # user code's exception may not even print
+        return "(traceback not printable: %s)\n" % type(unprintable).__name__
 
 
 def explain_load(error, artifact):
     """The sentence for an exception that importing score.py or ``load_model()`` raised."""
+    location = _last_location(error, artifact)
     if isinstance(error, SystemExit):
-        place = _last_place(error, artifact)
-        return "score.py ended the program while loading (sys.exit)%s" % _at(place)
+        return "score.py ended the program while loading (sys.exit)%s%s" % (
+            _at(location),
+            _exit_message(error),
+        )
     if isinstance(error, SyntaxError) and error.filename and _inside(error.filename, artifact):
-        # The position is in the sentence's first words: str(error) would repeat it.
+        # The sentence begins with the position: str(error) would repeat it.
         name = os.path.relpath(error.filename, artifact)
-        return "%s line %s: %s: %s" % (name, error.lineno, type(error).__name__, error.msg)
-    place = _last_place(error, artifact)
-    if _passed_through(error, artifact, "load_model"):
-        told = "load_model() failed: %s%s" % (describe(error), _at(place))
+        text = "%s line %s: %s: %s" % (name, error.lineno, type(error).__name__, error.msg)
+    elif _passed_through(error, artifact, "load_model"):
+        text = "load_model() failed: %s%s" % (describe_whole(error), _at(location))
     else:
-        told = "%s: %s" % (place or "score.py", describe(error))
-    try:
-        more = advice(error, artifact)
-    except Exception:  # an exception of theirs, with attributes of its own
-        more = ""
-    return "%s; %s" % (told, more) if more else told
+        text = "%s: %s" % (location or "score.py", describe_whole(error))
+    return with_advice(text, error, artifact)
+
+
+def with_advice(text, error, artifact):
+    """An exception's description and what to do about it; bounded, but the advice is complete."""
+    more = advice(error, artifact)
+    if not more:
+        return shortened(text, MAX_REASON_LENGTH)
+    return "%s; %s" % (shortened(text, max(MAX_REASON_LENGTH - len(more) - 2, 100)), more)
+
+
+def _exit_message(error):
+    """The argument of ``sys.exit``, unless it is 0 or nothing."""
+    code = error.code
+    if code is None or code == 0 or isinstance(code, bool):
+        return ""
+    return ": %s" % shortened(text_of(error), MAX_TEXT_LENGTH - 100)
 
 
 def _is_ours(frame, ours):
@@ -82,20 +84,20 @@ def _is_ours(frame, ours):
     return name.startswith(ours) or name.startswith("<frozen importlib")
 
 
-def _at(place):
-    return " (%s)" % place if place else ""
+def _at(location):
+    return " (%s)" % location if location else ""
 
 
 def _inside(filename, artifact):
     return os.path.abspath(filename).startswith(artifact.rstrip(os.sep) + os.sep)
 
 
-def _last_place(error, artifact):
-    place = ""
+def _last_location(error, artifact):
+    location = ""
     for frame, line in traceback.walk_tb(error.__traceback__):
         if _inside(frame.f_code.co_filename, artifact):
-            place = "%s line %d" % (os.path.relpath(frame.f_code.co_filename, artifact), line)
-    return place
+            location = "%s line %d" % (os.path.relpath(frame.f_code.co_filename, artifact), line)
+    return location
 
 
 def _passed_through(error, artifact, function):

@@ -1,20 +1,24 @@
 """Whether copies may be forked from the keeper that holds the model: the rule, and its evidence.
 
 A forked process has one thread. A library whose thread pool was alive in the parent waits in the
-child for threads that are not there, for ever: OpenMP's does, once it has had more than one thread
-(scikit-learn, XGBoost, LightGBM and PyTorch alike). A single thread after loading excludes that.
+child forever for threads that are not there: OpenMP does, once it has had more than one thread (in
+scikit-learn, XGBoost, LightGBM and PyTorch alike). A single thread after loading excludes that,
+except for libraries that are known to keep more than threads. A request that a forked child has
+answered shows that this request works; a larger one may use the threads.
 """
 
 import os
-import sys
 from time import monotonic, sleep
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Tuple
+
+from havre_copy.threads import count_threads, end_idle_threads, lost_in_forks
 
 FORKED = "forked"
 PER_COPY = "per_copy"
+_MAX_NAMED, _MAX_NAME_LENGTH = 5, 60
 SAMPLE_LIMIT_S = 10
 
-# What a probe (a forked child that predicts on the artifact's sample) came to.
+# Outcomes of a probe: a forked child that predicts on the artifact's sample.
 ANSWERED = "answered"
 RAISED = "raised"
 HUNG = "hung"
@@ -22,86 +26,104 @@ DIED = "died"
 
 
 class Evidence(NamedTuple):
-    """What the keeper looks like after loading, its OpenMP pools ended.
+    """The keeper after loading, when its OpenMP pools and idle threads have been ended.
 
-    ``threads`` counts all of them, ``python_threads`` those that score.py started, ``sockets`` the
-    connections it opened; ``probe`` is one of the outcomes above, or None without a sample.
+    ``threads`` counts those that a fork would need, ``python_threads`` names those that score.py
+    started; ``lost`` is a sentence on what a library has that no fork will have. ``sockets`` counts
+    connections; ``probe`` is one of the outcomes above, or None.
     """
 
     threads: int
-    python_threads: int = 0
+    python_threads: Tuple[str, ...] = ()
+    lost: str = ""
     sockets: int = 0
     probe: Optional[str] = None
 
+    @property
+    def is_doubtful(self):
+        """Whether there are threads that a forked copy may need."""
+        return self.threads > 1
 
-class Choice(NamedTuple):
+
+class ForkChoice(NamedTuple):
     mode: str
     why: str
 
 
+def rule_out(evidence):
+    """The Choice where no probe can make forking safe, or None. Pure."""
+    if evidence.python_threads:
+        started = _count(len(evidence.python_threads), "thread")
+        names = ", ".join(name[:_MAX_NAME_LENGTH] for name in evidence.python_threads[:_MAX_NAMED])
+        if len(evidence.python_threads) > _MAX_NAMED:
+            names += " and others"
+        return ForkChoice(PER_COPY, "score.py started %s, which no fork has: %s" % (started, names))
+    if evidence.sockets:
+        # Two copies on one connection would read each other's responses.
+        opened = _count(evidence.sockets, "network connection")
+        return ForkChoice(PER_COPY, "score.py left %s open, which copies must not share" % opened)
+    if evidence.lost:
+        return ForkChoice(PER_COPY, evidence.lost)
+    return None
+
+
 def choose(evidence):
     """How copies get the model. Pure."""
-    threads, python_threads, sockets, probe = evidence
-    if python_threads:
-        return Choice(
-            PER_COPY, "score.py started %s, which no fork has" % _many(python_threads, "thread")
-        )
-    if sockets:
-        # Two copies on one connection would read each other's answers.
-        opened = _many(sockets, "network connection")
-        return Choice(PER_COPY, "score.py left %s open, which copies must not share" % opened)
+    ruled_out = rule_out(evidence)
+    if ruled_out:
+        return ruled_out
+    probe = evidence.probe
     if probe == ANSWERED:
-        return Choice(FORKED, "a forked probe answered the artifact's sample request")
+        return ForkChoice(FORKED, "a forked probe answered the artifact's sample request")
     if probe == HUNG:
         why = "a forked probe did not answer the sample request in %d s" % SAMPLE_LIMIT_S
-        return Choice(PER_COPY, why)
+        return ForkChoice(PER_COPY, why)
     if probe == DIED:
-        return Choice(PER_COPY, "a forked probe died on the artifact's sample request")
-    if threads > 1:
+        return ForkChoice(PER_COPY, "a forked probe died on the artifact's sample request")
+    if evidence.is_doubtful:
         doubt = "no sample request (test_input.json) proves that it forks well"
         if probe == RAISED:
             doubt = "predict() raised on the sample request, which proves nothing"
-        return Choice(PER_COPY, "loading left %d threads running and %s" % (threads, doubt))
-    return Choice(FORKED, "loading left a single thread")
+        left = "loading left %d threads running and %s" % (evidence.threads, doubt)
+        return ForkChoice(PER_COPY, left)
+    return ForkChoice(FORKED, "loading left a single thread")
 
 
 def open_sockets():
     """Descriptors of this process that are sockets."""
-    found = set()
+    descriptors = set()
     for name in os.listdir("/proc/self/fd"):
         try:
             if os.readlink("/proc/self/fd/" + name).startswith("socket:"):
-                found.add(int(name))
+                descriptors.add(int(name))
         except OSError:
             pass  # the folder's own descriptor
-    return found
+    return descriptors
 
 
-def look(sockets_before):
-    """The Evidence this process gives, all but the probe's. ``sockets_before`` loading are ours."""
-    if _count_threads() > 1:
-        _end_openmp_pools()
-    threading = sys.modules.get("threading")
+def gather_evidence(sockets_before):
+    """The Evidence of this process, without a probe. ``sockets_before`` loading are our own."""
+    python_threads, ignored = end_idle_threads()
+    if count_threads() > 1 + ignored:
+        _end_openmp_pools(1 + ignored)
     return Evidence(
-        threads=_count_threads(),
-        python_threads=len(threading.enumerate()) - 1 if threading else 0,
+        threads=count_threads() - ignored,
+        python_threads=python_threads,
+        lost=lost_in_forks(),
         sockets=len(open_sockets() - sockets_before),
     )
 
 
-def _many(number, noun):
+def _count(number, noun):
     return "%d %s%s" % (number, noun, "" if number == 1 else "s")
 
 
-def _count_threads():
-    return len(os.listdir("/proc/self/task"))
+def _end_openmp_pools(others):
+    """Have OpenMP end its idle threads here, so that a forked child starts its own. Best effort.
 
-
-def _end_openmp_pools():
-    """Let OpenMP end its idle threads here, so that a forked child starts its own. Best effort.
-
-    ``omp_pause_resource_all(omp_pause_hard)`` of GCC's runtime (9 and newer); each library may
-    bring a runtime of its own. Never called where a single thread runs already.
+    ``others``: how many threads are not OpenMP's. Calls ``omp_pause_resource_all(omp_pause_hard)``
+    of GCC's runtime (9 and newer); each library may bring its own runtime. Not called where only
+    a single thread runs.
     """
     try:
         import ctypes
@@ -114,6 +136,6 @@ def _end_openmp_pools():
                 pause(2)
     except (ImportError, OSError, AttributeError):
         return  # the count of threads decides
-    give_up = monotonic() + 2
-    while _count_threads() > 1 and monotonic() < give_up:
-        sleep(0.005)  # a thread is counted until the kernel has buried it
+    deadline = monotonic() + 2
+    while count_threads() > others and monotonic() < deadline:
+        sleep(0.005)  # a thread is counted until the kernel has removed it

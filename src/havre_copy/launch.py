@@ -20,12 +20,12 @@ def start():
 
     import importlib.util
 
-    found = importlib.util.spec_from_file_location(
+    spec = importlib.util.spec_from_file_location(
         "havre_copy", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
     )
-    package = importlib.util.module_from_spec(found)
+    package = importlib.util.module_from_spec(spec)
     sys.modules["havre_copy"] = package
-    found.loader.exec_module(package)
+    spec.loader.exec_module(package)
     from havre_copy import keeper
 
     sys.path[:] = every

@@ -3,11 +3,12 @@
 import sys
 from importlib import import_module
 
-from havre_copy.faults import Refused, describe
+from havre_copy.causes import describe
+from havre_copy.faults import HttpError
 
 
 def library(name, kind):
-    """The module. Raises Refused (415) where the environment has none that can be imported.
+    """The module. Raises HttpError (415) if it cannot be imported in the environment.
 
     ``kind`` is the content type (bytes) that needs it.
     """
@@ -17,7 +18,7 @@ def library(name, kind):
     try:
         return import_module(name)
     except Exception as error:  # absent, broken, or a file of the user's with that name
-        raise Refused(
+        raise HttpError(
             415,
             "UnsupportedMediaType",
             "%s needs %s, which cannot be imported in the model's environment (%s): add it there, "

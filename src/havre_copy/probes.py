@@ -1,6 +1,6 @@
-"""Predictions that are nobody's request: asked of a forked child, with a time limit.
+"""Predictions for the keeper itself: requested from a forked child, with a time limit.
 
-The child is an ordinary copy at the other end of socket pairs, so a probe takes the same way
+The child is an ordinary copy at the other end of socket pairs, so a probe takes the same path
 through the wire as a request does; the keeper itself never calls ``predict()``.
 """
 
@@ -10,22 +10,26 @@ import sys
 import warnings
 from select import select
 from socket import AF_UNIX, SO_SNDBUF, SOCK_STREAM, SOL_SOCKET, socketpair
-from time import monotonic
+from time import monotonic, sleep
 
 from havre_copy import forking, slots
+from havre_copy.deaths import cause_of
 from havre_copy.streams import flush_user_output
+
+# A child ends within microseconds of its files being closed.
+_WAIT_S = 0.1
 
 
 class Probe:
     """A child that answers requests, each a ``samples.Sample``, one after the other.
 
-    ``body(connections, slot)`` runs in it: a connection per request, and a slot that is its own.
+    ``run(connections, slot)`` runs in it: a connection per request, and a slot that is its own.
     Raises OSError if the system has no process or no descriptors for it.
     """
 
-    def __init__(self, requests, body, *, limit_s):
+    def __init__(self, requests, run, *, limit_s):
         self._requests = list(requests)
-        self._slot = slots.Table(1).slots[0]
+        self._slot = slots.SlotTable(1).slots[0]
         pairs = []
         flush_user_output()
         try:
@@ -43,7 +47,7 @@ class Probe:
             try:
                 for ours, _ in pairs:
                     ours.close()
-                body([theirs for _, theirs in pairs], self._slot)
+                run([theirs for _, theirs in pairs], self._slot)
             finally:
                 flush_user_output()
                 sys.stdout = sys.stderr = None
@@ -58,20 +62,20 @@ class Probe:
         self.socket.setsockopt(SOL_SOCKET, SO_SNDBUF, 1 << 20)
         self.socket.setblocking(False)
         self.ends_at = monotonic() + limit_s
-        self._slot.words[slots.TOOK] = 0
+        self._slot.words[slots.LAST_PREDICT_NS] = 0
         payload, content_type = self._requests[0]
         self._unsent = memoryview(
             b"POST /predict HTTP/1.1\r\ncontent-type: %s\r\ncontent-length: %d\r\n"
             b"opc-request-id: check\r\n\r\n%s" % (content_type, len(payload), payload)
         )
-        self._answer = []
+        self._response = []
 
     @property
     def has_more_to_send(self):
         return bool(self._unsent)
 
     def advance(self):
-        """Send and receive what can be without waiting. True when the answer is complete."""
+        """Send and receive what can be without waiting. True when the response is complete."""
         try:
             if self._unsent:
                 self._unsent = self._unsent[self.socket.send(self._unsent) :]
@@ -84,15 +88,15 @@ class Probe:
                 data = self.socket.recv(1 << 16)
                 if not data:
                     return True
-                self._answer.append(data)
+                self._response.append(data)
         except BlockingIOError:
             return False
         except OSError:
             return True
 
     def result(self):
-        """``(status, content type, body)``; status 0 if the child ended without an answer."""
-        head, _, body = b"".join(self._answer).partition(b"\r\n\r\n")
+        """``(status, content type, body)``; status 0 if the child ended without a response."""
+        head, _, body = b"".join(self._response).partition(b"\r\n\r\n")
         if not head:
             return 0, "", b""
         kind = head.lower().partition(b"\r\ncontent-type: ")[2].partition(b"\r\n")[0]
@@ -100,11 +104,25 @@ class Probe:
 
     @property
     def took_s(self):
-        """Seconds that predict() took, as the child measured it; 0 if it did not end."""
-        return self._slot.words[slots.TOOK] / 1e9
+        """Seconds that predict() took, measured by the child; 0 if it did not end."""
+        return self._slot.words[slots.LAST_PREDICT_NS] / 1e9
 
-    def go_on(self, *, limit_s):
-        """Ask the next request; there must be one."""
+    def cause(self):
+        """How the child has ended, which has closed its connection; ``""`` if it still runs."""
+        deadline = monotonic() + _WAIT_S
+        while True:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                return ""
+            if pid:
+                return cause_of(status)
+            if monotonic() >= deadline:
+                return ""
+            sleep(0.001)
+
+    def send_next(self, *, limit_s):
+        """Send the next request; there must be one."""
         self._connections.pop(0).close()
         self._requests.pop(0)
         self._begin(limit_s)
@@ -119,30 +137,30 @@ class Probe:
         self.close()
         try:
             if os.waitpid(self.pid, os.WNOHANG)[0] == 0:
-                os.kill(self.pid, signal.SIGKILL)  # not reaped yet: the number is still its own
+                os.kill(self.pid, signal.SIGKILL)  # not reaped yet: the pid is still its own
         except ChildProcessError:
             pass
 
 
-def ask(request, body, *, limit_s):
-    """What a forked child answers to a Sample: ``(status, body)``, or None if it is not in time."""
-    probe = Probe([request], body, limit_s=limit_s)
+def ask(request, run, *, limit_s):
+    """A forked child's response to a Sample: ``(status, body)``, or None if it takes too long."""
+    probe = Probe([request], run, limit_s=limit_s)
     complete = False
     while not complete and monotonic() < probe.ends_at:
-        wanted = [probe.socket] if probe.has_more_to_send else []
-        select([probe.socket], wanted, [], max(0.0, probe.ends_at - monotonic()))
+        writable = [probe.socket] if probe.has_more_to_send else []
+        select([probe.socket], writable, [], max(0.0, probe.ends_at - monotonic()))
         complete = probe.advance()
-    status, _, answer = probe.result()
+    status, _, body = probe.result()
     probe.end()
-    return (status, answer) if complete else None
+    return (status, body) if complete else None
 
 
-def try_sample(sample, body):
+def try_sample(sample, run):
     """Whether a forked child answers the sample: an outcome of ``forking``."""
-    told = ask(sample, body, limit_s=forking.SAMPLE_LIMIT_S)
-    if told is None:
+    response = ask(sample, run, limit_s=forking.SAMPLE_LIMIT_S)
+    if response is None:
         return forking.HUNG
-    status = told[0]
+    status = response[0]
     if status == 200:
         return forking.ANSWERED
     return forking.RAISED if status else forking.DIED

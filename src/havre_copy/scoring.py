@@ -4,6 +4,7 @@ The contract is Oracle's: ``load_model()`` without required arguments, and ``pre
 whose other parameters have defaults, usually ``model=load_model()``, which loads at import.
 """
 
+import ast
 import gc
 import importlib.util
 import inspect
@@ -12,13 +13,14 @@ import signal
 import sys
 from types import FunctionType
 
+from havre_copy import versions
 from havre_copy.faults import LoadFailed, LoadTooSlow, explain_load
 
 FILE = "score.py"
 
 
 class Scorer:
-    """What a copy needs of score.py: the function, and sentences about how it loads."""
+    """What a copy needs of score.py: predict(), and notes on how it loads."""
 
     def __init__(self, predict, notes):
         self.predict = predict
@@ -42,7 +44,11 @@ def load(artifact, *, timeout_s):
     try:
         module = _import(path)
         predict = _checked_predict(module)
-        return Scorer(predict, _load_model(module, predict))
+        notes = _load_model(module, predict, path)
+        mismatch = versions.silently_wrong(artifact)
+        if mismatch:
+            raise LoadFailed(mismatch)
+        return Scorer(predict, notes)
     except LoadFailed:
         raise
     except LoadTooSlow:
@@ -76,7 +82,7 @@ def _checked_predict(module):
         )
     try:
         parameters = list(inspect.signature(predict).parameters.values())
-    except (TypeError, ValueError):  # written in C: calling it will tell
+    except (TypeError, ValueError):  # written in C: calling it will show
         return predict
     positional = (
         inspect.Parameter.POSITIONAL_ONLY,
@@ -101,18 +107,18 @@ def _checked_predict(module):
     return predict
 
 
-def _load_model(module, predict):
-    """Load now what would otherwise be loaded once per copy. Returns sentences about it."""
+def _load_model(module, predict, path):
+    """Load now what would otherwise be loaded once per copy. Returns notes on it."""
     load_model = getattr(module, "load_model", None)
     if load_model is None:
         return ["score.py has no load_model()"]
     if not callable(load_model) or _required(load_model):
         return ["load_model() in score.py needs arguments, so it was not called"]
     cached = hasattr(load_model, "cache_info")
-    if not cached and _has_model_by_default(predict):
+    if not cached and (_has_model_by_default(predict) or _is_called_at_import(path)):
         return []
     model = load_model()
-    # Held by this name alone, as the fresh list is: nothing keeps what was loaded.
+    # If only this name refers to it, as to the fresh list, nothing keeps what was loaded.
     fresh = []
     kept = cached or not gc.is_tracked(model) or sys.getrefcount(model) > sys.getrefcount(fresh)
     if kept:
@@ -139,7 +145,7 @@ def _required(function):
 def _has_model_by_default(predict):
     """Whether a parameter's default is an object: what ``model=load_model()`` left there."""
     plain = (type(None), type(inspect.Parameter.empty), bool, int, float, str)
-    for function in _behind(predict, []):
+    for function in _with_closures(predict, []):
         if function is not predict and function.__name__ != "predict":
             continue
         try:
@@ -151,14 +157,56 @@ def _has_model_by_default(predict):
     return False
 
 
-def _behind(function, seen):
-    """It, and what it may call: a decorator without ``functools.wraps`` hides the parameters."""
-    seen.append(function)
+def _is_called_at_import(path):
+    """Whether score.py calls ``load_model()`` outside its functions: then it keeps the result, and
+    a second call would load the model twice.
+    """
+    try:
+        with open(path, "rb") as file:
+            tree = ast.parse(file.read())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return False  # a compiled file, perhaps
+    return any(
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "load_model"
+        for part in _run_at_import(tree)
+        for node in ast.walk(part)
+    )
+
+
+def _run_at_import(tree):
+    """The expressions that importing runs: of functions, their defaults and decorators.
+
+    Not by recursion: a sum of a thousand terms is nested a thousand levels deep.
+    """
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            defaults = [default for default in node.args.kw_defaults if default is not None]
+            for part in node.args.defaults + defaults + getattr(node, "decorator_list", []):
+                yield part
+        elif isinstance(node, ast.If) and _tests_for_main(node.test):
+            pending += node.orelse
+        elif isinstance(node, ast.Call):
+            yield node
+        else:
+            pending += ast.iter_child_nodes(node)
+
+
+def _tests_for_main(test):
+    return any(isinstance(node, ast.Name) and node.id == "__name__" for node in ast.walk(test))
+
+
+def _with_closures(function, visited):
+    """The function and those in its closure: a decorator without ``functools.wraps`` hides it."""
+    visited.append(function)
     for cell in getattr(function, "__closure__", None) or ():
         try:
-            inside = cell.cell_contents
+            inner = cell.cell_contents
         except ValueError:  # not set yet
             continue
-        if isinstance(inside, FunctionType) and inside not in seen:
-            _behind(inside, seen)
-    return seen
+        if isinstance(inner, FunctionType) and inner not in visited:
+            _with_closures(inner, visited)
+    return visited

@@ -1,4 +1,4 @@
-"""What the parent tells a keeper: one JSON file, read once."""
+"""The instance that a keeper is to run: one JSON file, read once."""
 
 import json
 import os
@@ -20,9 +20,10 @@ class Spec(NamedTuple):
     stream_idle_s: float
     stream_total_s: float
     start_timeout_s: float
+    min_ready_s: float
     max_body: int
     state_file: str
-    output: str  # folder of the copies' own output; empty: it goes where the keeper's goes
+    output: str  # folder for the copies' own output; empty: it goes to the keeper's output
 
 
 def read_spec(path):
@@ -52,6 +53,7 @@ def read_spec(path):
         stream_idle_s=float(stored.get("stream_idle_s", 60)),
         stream_total_s=float(stored.get("stream_total_s", 300)),
         start_timeout_s=float(stored.get("start_timeout_s", 300)),
+        min_ready_s=float(stored.get("min_ready_s", 0)),
         max_body=int(stored.get("max_body", 10 * 1024 * 1024)),
         state_file=os.path.abspath(stored["state_file"]),
         output=os.path.abspath(stored["output"]) if stored.get("output") else "",

@@ -1,8 +1,8 @@
 """``sys.stdout`` and ``sys.stderr`` as user code finds them: a line at a time, and never an error.
 
-A line goes out in one write as soon as it ends, so that a kill loses none and threads do not write
-into each other's lines. When the disk is full a print is lost, and counted: it must not fail the
-prediction that printed.
+Each line is written at once when it ends, by one write, so that a kill loses none and threads do
+not write into each other's lines. When the disk is full a print is lost, and counted: it must not
+fail the prediction that printed.
 """
 
 import errno
@@ -11,15 +11,15 @@ import sys
 
 DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
-_ours = []
+_streams = []
 
 
-class Forgiving(io.FileIO):
-    """A file that takes everything. ``lost``: bytes that the disk had no room for."""
+class LossyFile(io.FileIO):
+    """A file that takes everything. ``lost_bytes``: bytes that the disk had no room for."""
 
     def __init__(self, descriptor):
         io.FileIO.__init__(self, descriptor, "w", closefd=False)
-        self.lost = 0
+        self.lost_bytes = 0
 
     def write(self, data):
         size = len(data) if type(data) is bytes else memoryview(data).nbytes
@@ -29,20 +29,20 @@ class Forgiving(io.FileIO):
                 rest = memoryview(data).cast("B")[done:] if done else data
                 written = io.FileIO.write(self, rest)
                 if written is None:
-                    break  # somebody has made it one that does not wait
+                    break  # user code has made it non-blocking
                 done += written
         except OSError as error:
             if error.errno not in DISK_IS_FULL:
                 raise
-        self.lost += size - done
+        self.lost_bytes += size - done
         return size
 
 
-def take_over():
-    """Put such streams in the place of Python's, before any code of the user's has seen those."""
+def replace_standard_streams():
+    """Replace Python's own streams, before any user code has seen them."""
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         try:
-            file = Forgiving(descriptor)
+            file = LossyFile(descriptor)
         except OSError:
             continue  # closed by who started us
         file.name = "<%s>" % name
@@ -50,14 +50,14 @@ def take_over():
         stream = io.TextIOWrapper(
             file, encoding="utf-8", errors="backslashreplace", line_buffering=True
         )
-        _ours.append(file)
+        _streams.append(file)
         setattr(sys, name, stream)
         setattr(sys, "__%s__" % name, stream)
 
 
-def lost():
-    """Bytes of prints that were lost so far."""
-    return sum(file.lost for file in _ours)
+def lost_bytes():
+    """How many bytes of prints have been lost so far."""
+    return sum(file.lost_bytes for file in _streams)
 
 
 def flush_user_output():
@@ -65,5 +65,5 @@ def flush_user_output():
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except Exception:  # theirs, and it may be anything
+        except Exception:  # the stream may be any object of user code
             pass

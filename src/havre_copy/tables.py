@@ -2,9 +2,10 @@
 
 import re
 
-from havre_copy.encoding import NotEncodable
-from havre_copy.faults import Refused, describe
+from havre_copy.causes import describe
+from havre_copy.faults import HttpError
 from havre_copy.libraries import library
+from havre_copy.plain import NotEncodable
 
 ARROW_STREAM = b"application/vnd.apache.arrow.stream"
 ARROW_FILE = b"application/vnd.apache.arrow.file"
@@ -13,33 +14,34 @@ _SAFE = (14, 0, 1)  # earlier ones unpickle what a schema brings along (CVE-2023
 
 
 def read(body, kind):
-    """The ``pyarrow.Table`` in a body; its columns lie in the body. Raises Refused."""
+    """The ``pyarrow.Table`` in a body; its columns lie in the body. Raises HttpError."""
     pyarrow, ipc = _libraries(kind)
     begin = ipc.open_stream if kind == ARROW_STREAM else ipc.open_file
     try:
-        # A copy uses one thread unless its model says otherwise.
+        # A copy uses one thread unless its model does otherwise.
         options = ipc.IpcReadOptions(use_threads=False)
         table = begin(pyarrow.py_buffer(body), options=options).read_all()
         table.validate(full=True)  # the reader trusts the offsets inside columns
         return table
-    except Exception as error:  # its own kinds are many, and have changed
-        raise Refused(
+    except Exception as error:  # pyarrow has many exception classes, and has changed them
+        raise HttpError(
             400,
             "CannotParseRequest",
             "the body is no %s that can be read: %s" % (kind.decode("ascii"), describe(error)),
         ) from None
 
 
-def write(result, kind, *, asked):
-    """A result in the format, or None: it is no table.
+def write(result, kind, *, is_requested):
+    """A result in the format, or None if it is no table.
 
-    Tables, record batches and data frames are. Where the format was ``asked`` for by name, a dict
-    of columns is one, too. Raises NotEncodable for a table with a column that Arrow cannot take.
+    Tables, record batches and data frames are. So is a dict of columns, if ``is_requested``: if the
+    client accepts the format by name. Raises NotEncodable for a table with a column that Arrow
+    cannot hold.
     """
     is_one = (
         hasattr(result, "__arrow_c_stream__")
         or type(result).__name__ in ("Table", "RecordBatch", "DataFrame")
-        or (asked and type(result) is dict)
+        or (is_requested and type(result) is dict)
     )
     if not is_one:
         return None
@@ -71,7 +73,7 @@ def _libraries(kind):
     pyarrow = library("pyarrow", kind)
     version = tuple(int(number) for number in re.findall("[0-9]+", pyarrow.__version__)[:3])
     if version < _SAFE:
-        raise Refused(
+        raise HttpError(
             415,
             "UnsupportedMediaType",
             "%s needs pyarrow 14.0.1 or newer in the model's environment, which has %s: older ones "

@@ -18,6 +18,9 @@ from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, TELEMETRY
 ENVOY_BACK_WITHIN_S = 2.0
 """Generous: it takes about a third of a second; the table tells."""
 UNTIL_WELL_S = float("inf")
+IN_A_STANDSTILL = 3 * SHORT_LIVED
+"""Who makes a new connection may wait for longer than the short time limit of these servers, and
+anew, until the keeper is ended."""
 IN_AN_INSTANCE = (KEEP_ALIVE + SHORT_LIVED) // 2
 """Requests in one of two instances, waiting ones included, when the machine is so busy that every
 client waits for an answer. Usually it is one or two."""
@@ -78,6 +81,14 @@ def _keeper(stage: Stage) -> Hit:
     """Its copies serve on until another instance is there."""
     keeper, *copies = _an_instance(stage)
     keeper.kill()
+    return {keeper, *copies}
+
+
+def _standstill(stage: Stage) -> Hit:
+    """A keeper is stopped, not dead; it is ended when it is noticed, and then as above."""
+    keeper, *copies = _an_instance(stage)
+    keeper.suspend()
+    wait_for("its end", lambda: not is_alive(keeper))
     return {keeper, *copies}
 
 
@@ -156,6 +167,7 @@ FAULTS = (
     Fault("control plane", _control_plane),
     Fault("a copy", _copy, fails=1),
     Fault("a keeper", _keeper),
+    Fault("a keeper that stands still", _standstill, fails=IN_A_STANDSTILL),
     Fault("an instance", _instance, fails=IN_AN_INSTANCE),
     Fault("Envoy", _envoy, away_s=ENVOY_BACK_WITHIN_S),
     Fault("telemetry", _telemetry),

@@ -222,7 +222,7 @@ class Stage:
         A route before the current one is kept until the next stop; if all its instances are in the
         current one, it waits for nobody.
         """
-        table = json.loads((self.operated.home.envoy / "routes.json").read_text())
+        table = json.loads((self.operated.home.balancer / "routes.json").read_text())
         routes = {
             route["deployment_id"]: {each["instance_id"] for each in route["endpoints"]}
             for route in table["routes"]

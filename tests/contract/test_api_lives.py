@@ -6,27 +6,26 @@ is wanted.
 """
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
-from tests.api_server import Clock, make_services
-from tests.deployment_world import CONFIGURATION, add_model, create_request
+from tests.support.api_server import Clock, make_services
+from tests.support.databases import migrated_sqlite
+from tests.support.deployment_world import CONFIGURATION, add_model, create_request
 from tests.unit.reconciler.world import World
 
 from havre.api.app import create_app
 from havre.domain.deployment import DeploymentSpec
 from havre.domain.states import FINISHED
 from havre.engines.fake import Script
-from havre.store.database import Database, sqlite_url
+from havre.store.database import Database
 from havre.store.schema import Deployment, WorkRequest
 
 EXAMPLES = 2 * int(os.environ.get("FUZZ_EXAMPLES", "20"))
@@ -154,28 +153,17 @@ class Life:
         assert self.world.running() == self.world.recorded()
 
 
-@pytest.fixture(scope="module")
-def empty() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="hv") as folder:
-        path = Path(folder, "empty")
-        database = Database(sqlite_url(path))
-        database.migrate()
-        database.close()
-        yield path
-
-
 @contextmanager
-def new_life(empty: Path) -> Iterator[Life]:
+def new_life() -> Iterator[Life]:
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="hv") as folder:
-        shutil.copyfile(empty, Path(folder, "havre.sqlite3"))
-        database = Database(sqlite_url(Path(folder, "havre.sqlite3")))
+        database = migrated_sqlite(Path(folder, "havre.sqlite3"))
         try:
             yield Life(database, Path(folder, "home"))
         finally:
             database.close()
 
 
-def test_every_life_comes_to_a_good_end(empty: Path) -> None:
+def test_every_sequence_of_api_calls_ends_consistently() -> None:
     @settings(
         max_examples=EXAMPLES,
         deadline=None,
@@ -185,7 +173,7 @@ def test_every_life_comes_to_a_good_end(empty: Path) -> None:
     )
     @given(steps=st.lists(st.tuples(STEPS, st.integers(0, 5)), min_size=3, max_size=20))
     def live(steps: list[tuple[tuple[str, Any], int]]) -> None:
-        with new_life(empty) as life:
+        with new_life() as life:
             life.step("create", 2, 0)
             for (what, how), which in steps:
                 life.step(what, how, which)

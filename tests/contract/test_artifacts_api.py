@@ -13,7 +13,7 @@ import pytest
 from havre.domain.errors import Unavailable
 
 API = "/20190101"
-ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+ON_SQLITE = pytest.mark.parametrize("database_kind", ["sqlite"])
 """For what is refused before the database is asked."""
 
 
@@ -192,6 +192,17 @@ def test_a_length_that_is_not_kept_is_refused(api):
     assert refusal(answer) == (400, "InvalidParameter")
     assert "content-length" in answer.json()["message"]
     assert stored(api) == []
+
+
+@ON_SQLITE
+def test_a_hash_that_is_stated_is_kept_to(api):
+    made, content = model(api), archive()
+    stated = base64.b64encode(hashlib.sha256(content).digest()).decode()
+    answer = upload(api, made, archive(score="other"), x_content_sha256=stated)
+    assert refusal(answer) == (400, "InvalidParameter")
+    assert "x-content-sha256" in answer.json()["message"]
+    assert stored(api) == []
+    assert upload(api, made, content, x_content_sha256=stated).status_code == 204
 
 
 @pytest.mark.parametrize("state", ["absent", "deleted"])

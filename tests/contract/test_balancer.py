@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.envoy_server import running_envoy
+from tests.support.envoy_server import running_envoy
 
 from havre.balancer.base import Balancer
-from havre.balancer.envoy import EnvoyBalancer
+from havre.balancer.envoy.balancer import EnvoyBalancer
 from havre.balancer.fake import FakeBalancer
+from havre.domain.address import UnixAddress
 from havre.domain.route import Endpoint, Route
 
 
@@ -18,7 +19,7 @@ def route(name: str, instance: str = "i1", **changes: int) -> Route:
     wanted = Route(
         f"ocid1.datasciencemodeldeployment.oc1.iad.{name}",
         "r1",
-        (Endpoint(instance, Path(f"/run/{instance}.sock")),),
+        (Endpoint(instance, UnixAddress(Path(f"/run/{instance}.sock"))),),
         max_requests=8,
         bandwidth_mbps=10,
     )
@@ -81,12 +82,12 @@ def test_retiring_leaves_the_current_route_alone(balancer: Balancer) -> None:
     balancer.retire(old.deployment_id, alive=())
     balancer.publish(old)
     balancer.publish(new)
-    assert balancer.active_requests("i1") == 0
+    assert balancer.active_requests(["i1"]) == {"i1": 0}
     balancer.retire(old.deployment_id, alive=())
     balancer.retire(old.deployment_id, alive=())
     assert balancer.current(old.deployment_id) == new
-    assert balancer.active_requests("i1") == 0
-    assert balancer.active_requests("i2") == 0
+    assert balancer.active_requests(["i1"]) == {"i1": 0}
+    assert balancer.active_requests(["i2"]) == {"i2": 0}
 
 
 def test_a_route_without_endpoints_is_a_route(balancer: Balancer) -> None:

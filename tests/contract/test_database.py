@@ -4,6 +4,7 @@ import sqlite3
 import threading
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from alembic import command
@@ -11,16 +12,33 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, select
+from sqlalchemy.orm import Session
 
+from havre.domain import workload
 from havre.domain.errors import Unavailable
+from havre.domain.workload import PythonWorkload
 from havre.store.database import MIGRATIONS, Database, sqlite_url
-from havre.store.schema import Base, LeaseRow, Project
+from havre.store.schema import Base, Deployment, LeaseRow, Project, Revision
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, 891000, tzinfo=UTC)
 
 
 def project(name: str) -> Project:
     return Project(id=name, compartment_id="c", created_by="u", time_created=NOW, display_name=name)
+
+
+def deployment(name: str) -> Deployment:
+    return Deployment(
+        id=name,
+        compartment_id="c",
+        created_by="u",
+        time_created=NOW,
+        project_id="p",
+        display_name=name,
+        configuration={},
+        model_id="m",
+        spec={},
+    )
 
 
 def test_migrations_lead_to_the_schema_that_the_code_declares(database):
@@ -153,6 +171,73 @@ def test_what_was_in_the_database_before_there_was_a_lease_stays(database):
     with database.read() as session:
         assert session.get(Project, "kept") is not None
         assert session.get_one(LeaseRow, 1).holder == ""
+
+
+def test_what_revisions_were_made_into_is_carried_over(database):
+    """An upgrade of a home whose models run: what they are started from is not made again."""
+    workloads = [PythonWorkload(Path(f"/p{each}"), "3.11", Path(f"/a{each}")) for each in range(3)]
+
+    def add(session: Session, number: int) -> None:
+        session.add(
+            Revision(
+                deployment_id="d",
+                revision=f"r{number}",
+                spec={"copies": number},
+                environment=f"e{number}",
+                workload=workload.to_json(workloads[number]),
+                time_created=NOW,
+            )
+        )
+
+    with database.write() as session:
+        session.add(deployment("d"))
+        session.flush()
+        for number in range(2):
+            add(session, number)
+    back_to_the_first_schema(database)
+    database.migrate()
+    with database.write() as session:
+        add(session, 2)  # as numbers go on after those that were carried over
+    with database.read() as session:
+        rows = session.scalars(select(Revision).order_by(Revision.id)).all()
+    for number, row in enumerate(rows):
+        assert (row.deployment_id, row.revision) == ("d", f"r{number}")
+        assert (row.spec, row.environment) == ({"copies": number}, f"e{number}")
+        assert row.time_created == NOW
+        assert workload.from_json(row.workload) == workloads[number]
+    assert len(rows) == 3
+
+
+def test_a_migration_that_is_cut_short_has_done_nothing(database, monkeypatch):
+    """A full disk, or a kill, between a table that is dropped and the one that takes its place."""
+    with database.write() as session:
+        session.add(deployment("d"))
+        session.flush()
+        session.add(
+            Revision(
+                deployment_id="d",
+                revision="r",
+                spec={},
+                environment="e",
+                workload=PythonWorkload(Path("/p"), "3.11", Path("/a")).to_json(),
+                time_created=NOW,
+            )
+        )
+    back_to_the_first_schema(database)
+
+    class CutShort(Exception):
+        pass
+
+    def cut_short(*_: object, **__: object) -> None:
+        raise CutShort
+
+    with monkeypatch.context() as patched:
+        patched.setattr("alembic.op.bulk_insert", cut_short)
+        with pytest.raises(CutShort):
+            database.migrate()
+    database.migrate()
+    with database.read() as session:
+        assert [row.revision for row in session.scalars(select(Revision))] == ["r"]
 
 
 def test_a_transaction_that_sleeps_loses_its_locks(database, monkeypatch):

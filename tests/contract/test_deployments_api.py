@@ -1,7 +1,7 @@
 """Model deployments over the API, on both databases; the reconciler is played by hand."""
 
 import pytest
-from tests.deployment_api import (
+from tests.support.deployment_api import (
     DEPLOYMENTS,
     REQUESTS,
     active,
@@ -11,7 +11,7 @@ from tests.deployment_api import (
     listed,
     refused,
 )
-from tests.deployment_world import (
+from tests.support.deployment_world import (
     CONFIGURATION,
     add_log,
     add_model,
@@ -135,6 +135,18 @@ def test_all_problems_of_a_request_come_in_one_message(api, model_id):
     )
 
 
+@pytest.mark.parametrize("name", ["", None])
+def test_an_empty_name_is_made_up_and_changes_none(api, model_id, name):
+    body = create_request(api.services, model_id) | {"displayName": name}
+    answer = api.client.post(DEPLOYMENTS, json=body).json()
+    assert answer["displayName"].startswith("datasciencemodeldeployment2026")
+    deployment_id = active(api, model_id)
+    before = get(api, deployment_id)["displayName"]
+    path = f"{DEPLOYMENTS}/{deployment_id}"
+    assert api.client.put(path, json={"displayName": name, "description": "d"}).status_code == 202
+    assert get(api, deployment_id)["displayName"] == before
+
+
 def test_an_update_is_partial_and_leaves_the_rest(api, model_id):
     deployment_id = active(api, model_id, variables={"COLOUR": "red"}, description="old")
     before = get(api, deployment_id)
@@ -232,7 +244,7 @@ def test_delete_wins_over_a_change_under_way_and_leaves_a_tombstone(api, model_i
     answer = api.client.delete(path)
     assert (answer.status_code, "opc-work-request-id" in answer.headers) == (202, True)
     assert get(api, deployment_id)["lifecycleState"] == "DELETING"
-    settle(api.services, deployment_id, DeploymentState.DELETED)
+    settle(api.services, deployment_id)
     assert get(api, deployment_id)["lifecycleState"] == "DELETED"
     listed = api.client.get(DEPLOYMENTS, params={"compartmentId": api.compartment_id}).json()
     assert [row["id"] for row in listed] == [deployment_id]

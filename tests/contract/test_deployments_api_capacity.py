@@ -1,7 +1,7 @@
 """What a machine takes and lists over the API, on both databases."""
 
 import pytest
-from tests.deployment_api import (
+from tests.support.deployment_api import (
     DEPLOYMENTS,
     active,
     at_once,
@@ -9,7 +9,13 @@ from tests.deployment_api import (
     refused,
     small,
 )
-from tests.deployment_world import CONFIGURATION, add_model, create_request, settle
+from tests.support.deployment_world import (
+    CONFIGURATION,
+    add_model,
+    create_request,
+    set_state,
+    settle,
+)
 
 from havre.domain.shape import SHAPES
 from havre.domain.states import DeploymentState, ModelState
@@ -34,14 +40,14 @@ def test_an_update_of_an_inactive_deployment_waits_for_its_activation(api, model
     deployment_id = active(api, model_id)
     path = f"{DEPLOYMENTS}/{deployment_id}"
     assert api.client.post(f"{path}/actions/deactivate").status_code == 202
-    settle(api.services, deployment_id, DeploymentState.INACTIVE)
+    settle(api.services, deployment_id)
     scaling = {"scalingPolicy": {"policyType": "FIXED_SIZE", "instanceCount": 3}}
     update = {CONFIGURATION: {"modelConfigurationDetails": scaling}}
     with small(api, threads=0) as client:
         assert client.put(path, json=update).status_code == 202
     with api.database.read() as session:
         assert session.get_one(Deployment, deployment_id).target_state == DeploymentState.INACTIVE
-    settle(api.services, deployment_id, DeploymentState.INACTIVE)
+    settle(api.services, deployment_id)
     with small(api, threads=0) as client:
         refused(client.post(f"{path}/actions/activate"), 400, "LimitExceeded", "6 asked")
     assert api.client.post(f"{path}/actions/activate").status_code == 202
@@ -80,7 +86,7 @@ def test_what_is_inactive_failed_or_deleted_takes_no_room(api, model_id):
         for state in (DeploymentState.INACTIVE, DeploymentState.FAILED, DeploymentState.DELETED):
             answer = client.post(DEPLOYMENTS, json=create_request(api.services, model_id))
             assert answer.status_code == 202, answer.text
-            settle(api.services, answer.json()["id"], state)
+            set_state(api.services, answer.json()["id"], state)
         assert (
             client.post(DEPLOYMENTS, json=create_request(api.services, model_id)).status_code == 202
         )

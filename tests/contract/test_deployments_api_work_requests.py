@@ -1,15 +1,16 @@
 """Work requests over the API, on both databases."""
 
 import pytest
-from tests.deployment_api import (
+from tests.support.deployment_api import (
     DEPLOYMENTS,
     REQUESTS,
     create,
     refused,
     request_of,
 )
-from tests.deployment_world import add_model, settle
+from tests.support.deployment_world import add_model, settle
 
+from havre.domain.errors import NotFound
 from havre.domain.states import WorkRequestState
 from havre.store import work_requests
 from havre.store.schema import WorkRequest
@@ -90,3 +91,12 @@ def test_work_requests_filter_and_sort(api, model_id):
     assert found(operationType="MODEL_DEPLOYMENT_DEACTIVATE") == [(first, "DEACTIVATE")]
     assert found(id=request_of(api, second)) == [(second, "CREATE")]
     assert found(compartmentId="elsewhere") == []
+
+
+def test_an_id_that_names_nothing_is_told_shortened(api):
+    long = "ocid1." + "x" * 1500
+    for path in (DEPLOYMENTS, REQUESTS):
+        answer = api.client.get(f"{path}/{long}")
+        refused(answer, 404, "NotAuthorizedOrNotFound", f"{long[:255]} does not exist")
+    with pytest.raises(NotFound, match=f"{long[:255]} does not exist"), api.database.write() as it:
+        work_requests.start(it, long, "never", now=api.clock())

@@ -3,7 +3,6 @@
 import http.client
 import json
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,21 +10,23 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from tests.supervisor_bench import SupervisorBench
+from tests.support.supervisor_harness import SupervisorHarness, model_interpreter
 
 from havre.domain.errors import EngineFault
-from havre.domain.instance import CheckAnswer, CheckRequest, InstanceSpec, InstanceStatus
-from havre.domain.policy import Capture
+from havre.domain.instance import CheckRequest, CheckResponse, InstanceSpec, InstanceStatus
+from havre.domain.rollout.policy import Capture
 from havre.domain.states import InstancePhase
+from havre.domain.workload import PythonWorkload
 from havre.engines.base import Engine
 from havre.engines.fake import FakeEngine, Script, echo
+from havre.engines.model_channel import ModelChannel
 from havre.engines.process import ProcessEngine
 
 DEPLOYMENT = "ocid1.datasciencemodeldeployment.oc1.iad.contract"
 
 
-class Bench(Protocol):
-    """An engine on the bench, and how to get instances of every kind from it."""
+class Harness(Protocol):
+    """An engine on the harness, and how to get instances of every kind from it."""
 
     engine: Engine
 
@@ -46,11 +47,11 @@ class Bench(Protocol):
     def pass_time(self) -> None: ...
 
 
-def refuses_no(request: CheckRequest) -> CheckAnswer:
-    return CheckAnswer(500, error="no") if request.body == b'"no"' else echo(request)
+def refuses_no(request: CheckRequest) -> CheckResponse:
+    return CheckResponse(500, error="no") if request.body == b'"no"' else echo(request)
 
 
-class FakeBench:
+class FakeHarness:
     def __init__(self) -> None:
         self._fake = FakeEngine()
         self._fake.script("slow", Script(ready_after_s=0.2))
@@ -82,8 +83,7 @@ class FakeBench:
             id=instance_id,
             deployment_id=DEPLOYMENT,
             revision=revision,
-            artifact=Path("/artifact"),
-            interpreter=Path("/python"),
+            workload=PythonWorkload(Path("/python"), "3.11.7", Path("/artifact")),
             copies=2,
             cpus=2.0,
             memory_bytes=1 << 30,
@@ -105,8 +105,8 @@ def predict(data, model=load_model()):
 """
 
 
-class ProcessBench:
-    def __init__(self, supervised: SupervisorBench) -> None:
+class ProcessHarness:
+    def __init__(self, supervised: SupervisorHarness) -> None:
         supervised.launch()
         self._root = supervised.home.root / "models"
         self._environment = {"HAVRE_TEST_HOME": str(supervised.home.root), "PATH": "/usr/bin:/bin"}
@@ -130,7 +130,7 @@ class ProcessBench:
 
     def predict(self, instance_id: str, body: bytes) -> int:
         with socket.socket(socket.AF_UNIX) as connected:
-            connected.connect(str(self.engine.inspect(instance_id).socket))
+            connected.connect(str(self.engine.inspect(instance_id).address.path))
             connected.settimeout(30)
             connection = http.client.HTTPConnection("localhost")
             connection.sock = connected
@@ -145,8 +145,7 @@ class ProcessBench:
             id=instance_id,
             deployment_id=DEPLOYMENT,
             revision=model,
-            artifact=self._root / model,
-            interpreter=Path(sys.executable),
+            workload=PythonWorkload(model_interpreter(), "3.11.7", self._root / model),
             copies=2,
             cpus=2.0,
             memory_bytes=1 << 30,
@@ -155,204 +154,225 @@ class ProcessBench:
 
 
 @pytest.fixture(params=["fake", "process"])
-def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+def harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
     if request.param == "fake":
-        yield FakeBench()
+        yield FakeHarness()
         return
-    supervised = SupervisorBench()
+    supervised = SupervisorHarness()
     try:
-        yield ProcessBench(supervised)
+        yield ProcessHarness(supervised)
     finally:
         supervised.close()
 
 
-def wait_for(bench: Bench, instance_id: str, *phases: InstancePhase) -> InstanceStatus:
+def channel(harness: Harness, instance_id: str) -> ModelChannel:
+    channel = harness.engine.channel(instance_id)
+    assert channel is not None
+    return channel
+
+
+def wait_for(harness: Harness, instance_id: str, *phases: InstancePhase) -> InstanceStatus:
     deadline = time.monotonic() + 30
-    while (status := bench.engine.inspect(instance_id)).phase not in phases:
+    while (status := harness.engine.inspect(instance_id)).phase not in phases:
         assert time.monotonic() < deadline, status
-        bench.pass_time()
+        harness.pass_time()
     return status
 
 
-def wait_for_copies(bench: Bench, instance_id: str, copies: int) -> InstanceStatus:
+def wait_for_copies(harness: Harness, instance_id: str, copies: int) -> InstanceStatus:
     deadline = time.monotonic() + 30
-    while (status := bench.engine.inspect(instance_id)).copies_ready != copies:
+    while (status := harness.engine.inspect(instance_id)).copies_ready != copies:
         assert time.monotonic() < deadline, status
-        bench.pass_time()
+        harness.pass_time()
     return status
 
 
-def test_an_id_never_started_is_gone(bench: Bench) -> None:
-    status = bench.engine.inspect("neverstarted")
+def test_an_id_never_started_is_gone(harness: Harness) -> None:
+    status = harness.engine.inspect("neverstarted")
     assert (status.id, status.phase, status.pid) == ("neverstarted", InstancePhase.GONE, 0)
-    assert bench.engine.instances() == []
+    assert harness.engine.instances() == []
 
 
-def test_an_instance_starts_serves_and_stops(bench: Bench) -> None:
-    spec = bench.good("goodgoodgood")
-    bench.engine.start(spec)
-    assert bench.engine.inspect(spec.id).phase is not InstancePhase.GONE
-    status = wait_for(bench, spec.id, InstancePhase.READY, InstancePhase.FAILED)
+def test_an_instance_starts_serves_and_stops(harness: Harness) -> None:
+    spec = harness.good("goodgoodgood")
+    harness.engine.start(spec)
+    assert harness.engine.inspect(spec.id).phase is not InstancePhase.GONE
+    status = wait_for(harness, spec.id, InstancePhase.READY, InstancePhase.FAILED)
     assert status.phase is InstancePhase.READY, status.reason
-    status = wait_for_copies(bench, spec.id, 2)
+    status = wait_for_copies(harness, spec.id, 2)
     assert (status.deployment_id, status.revision) == (DEPLOYMENT, spec.revision)
     assert (status.copies, status.copies_ready, status.copies_busy) == (2, 2, 0)
     assert status.pid > 0
-    assert [(row.id, row.phase) for row in bench.engine.instances()] == [
+    assert [(row.id, row.phase) for row in harness.engine.instances()] == [
         (spec.id, InstancePhase.READY)
     ]
-    bench.engine.stop(spec.id)
-    assert bench.engine.inspect(spec.id).phase is InstancePhase.GONE
-    assert bench.engine.instances() == []
+    harness.engine.stop(spec.id)
+    assert harness.engine.inspect(spec.id).phase is InstancePhase.GONE
+    assert harness.engine.instances() == []
 
 
-def test_starting_twice_changes_nothing(bench: Bench) -> None:
-    spec = bench.good("twicetwiceaa")
-    bench.engine.start(spec)
-    first = wait_for(bench, spec.id, InstancePhase.READY)
-    bench.engine.start(spec)
-    again = bench.engine.inspect(spec.id)
+def test_starting_twice_changes_nothing(harness: Harness) -> None:
+    spec = harness.good("twicetwiceaa")
+    harness.engine.start(spec)
+    first = wait_for(harness, spec.id, InstancePhase.READY)
+    harness.engine.start(spec)
+    again = harness.engine.inspect(spec.id)
     assert (again.pid, again.phase) == (first.pid, InstancePhase.READY)
 
 
-def test_a_model_that_does_not_load_fails_with_its_reason(bench: Bench) -> None:
-    spec = bench.failing("failingaaaaa")
-    bench.engine.start(spec)
-    status = wait_for(bench, spec.id, InstancePhase.FAILED, InstancePhase.READY)
+def test_a_model_that_does_not_load_fails_with_its_reason(harness: Harness) -> None:
+    spec = harness.failing("failingaaaaa")
+    harness.engine.start(spec)
+    status = wait_for(harness, spec.id, InstancePhase.FAILED, InstancePhase.READY)
     assert status.phase is InstancePhase.FAILED
     assert "no such model" in status.reason
     assert status.copies_ready == 0
-    assert [row.id for row in bench.engine.instances()] == [spec.id], "failed ones are leftovers"
+    assert [row.id for row in harness.engine.instances()] == [spec.id], "failed ones are leftovers"
 
 
-def test_one_that_failed_starts_afresh(bench: Bench) -> None:
-    spec = bench.failing("afreshafresh")
-    bench.engine.start(spec)
-    wait_for(bench, spec.id, InstancePhase.FAILED)
-    bench.engine.start(bench.good(spec.id))
-    wait_for(bench, spec.id, InstancePhase.READY)
-    wait_for_copies(bench, spec.id, 2)
+def test_a_failed_instance_can_be_started_again(harness: Harness) -> None:
+    spec = harness.failing("afreshafresh")
+    harness.engine.start(spec)
+    wait_for(harness, spec.id, InstancePhase.FAILED)
+    harness.engine.start(harness.good(spec.id))
+    wait_for(harness, spec.id, InstancePhase.READY)
+    wait_for_copies(harness, spec.id, 2)
 
 
-def test_one_that_was_stopped_starts_afresh(bench: Bench) -> None:
-    spec = bench.good("stoppedagain")
-    bench.engine.start(spec)
-    wait_for(bench, spec.id, InstancePhase.READY)
-    bench.engine.stop(spec.id)
-    bench.engine.start(spec)
-    wait_for(bench, spec.id, InstancePhase.READY)
+def test_a_stopped_instance_can_be_started_again(harness: Harness) -> None:
+    spec = harness.good("stoppedagain")
+    harness.engine.start(spec)
+    wait_for(harness, spec.id, InstancePhase.READY)
+    harness.engine.stop(spec.id)
+    harness.engine.start(spec)
+    wait_for(harness, spec.id, InstancePhase.READY)
 
 
-def test_one_that_loads_for_ever_fails_at_its_time_limit(bench: Bench) -> None:
-    spec = replace(bench.stuck("stuckstuckaa"), start_timeout_s=0.5)
-    bench.engine.start(spec)
-    assert bench.engine.inspect(spec.id).phase is InstancePhase.STARTING
-    status = wait_for(bench, spec.id, InstancePhase.FAILED)
+def test_an_instance_that_never_loads_fails_at_its_time_limit(harness: Harness) -> None:
+    spec = replace(harness.stuck("stuckstuckaa"), start_timeout_s=0.5)
+    harness.engine.start(spec)
+    assert harness.engine.inspect(spec.id).phase is InstancePhase.STARTING
+    status = wait_for(harness, spec.id, InstancePhase.FAILED)
     assert "0.5 s" in status.reason
 
 
-def test_one_can_be_stopped_while_it_loads(bench: Bench) -> None:
-    spec = bench.stuck("stopsloading")
-    bench.engine.start(spec)
-    bench.engine.stop(spec.id)
-    assert bench.engine.inspect(spec.id).phase is InstancePhase.GONE
+def test_an_instance_can_be_stopped_while_it_loads(harness: Harness) -> None:
+    spec = harness.stuck("stopsloading")
+    harness.engine.start(spec)
+    harness.engine.stop(spec.id)
+    assert harness.engine.inspect(spec.id).phase is InstancePhase.GONE
 
 
-def test_stopping_the_unknown_is_fine(bench: Bench) -> None:
-    bench.engine.stop("neverstarted")
-    bench.engine.stop("neverstarted")
+def test_without_its_keeper_an_instance_serves_on(harness: Harness) -> None:
+    spec = harness.good("releasedaaaa")
+    harness.engine.start(spec)
+    wait_for(harness, spec.id, InstancePhase.READY)
+    wait_for_copies(harness, spec.id, 2)
+    channel(harness, spec.id).release()
+    status = wait_for(harness, spec.id, InstancePhase.DEGRADED)
+    assert (status.copies_ready, status.is_silent) == (2, False)
+    assert "keeper" in status.reason
+    assert harness.predict(spec.id, b"[1]") == 200
+    channel(harness, spec.id).release()
+    channel(harness, "neverstarted").release()
+    harness.engine.stop(spec.id)
 
 
-def test_an_idle_instance_has_nothing_busy(bench: Bench) -> None:
-    spec = bench.good("idlesidlesid")
-    bench.engine.start(spec)
-    wait_for(bench, spec.id, InstancePhase.READY)
-    assert bench.engine.inspect(spec.id).copies_busy == 0
+def test_stopping_the_unknown_is_fine(harness: Harness) -> None:
+    harness.engine.stop("neverstarted")
+    harness.engine.stop("neverstarted")
 
 
-def test_a_check_asks_the_model_and_counts_nothing(bench: Bench) -> None:
-    spec = bench.picky("checkscheck1")
-    bench.engine.start(spec)
-    wait_for_copies(bench, spec.id, 2)
+def test_an_idle_instance_has_nothing_busy(harness: Harness) -> None:
+    spec = harness.good("idlesidlesid")
+    harness.engine.start(spec)
+    wait_for(harness, spec.id, InstancePhase.READY)
+    assert harness.engine.inspect(spec.id).copies_busy == 0
+
+
+def test_a_check_asks_the_model_and_counts_nothing(harness: Harness) -> None:
+    spec = harness.picky("checkscheck1")
+    harness.engine.start(spec)
+    wait_for_copies(harness, spec.id, 2)
     bodies = [b"1", b'"no"', b'{"x": [2]}']
-    answers = bench.engine.check(spec.id, [CheckRequest(body) for body in bodies])
+    answers = list(channel(harness, spec.id).check([CheckRequest(body) for body in bodies]))
     assert [answer.status for answer in answers] == [200, 500, 200]
     assert json.loads(answers[2].body) == {"prediction": {"x": [2]}}
     assert answers[2].content_type == "application/json"
     assert 0 < answers[2].took_s < 5
-    assert bench.engine.check(spec.id, []) == []
-    status = bench.engine.inspect(spec.id)
+    assert list(channel(harness, spec.id).check([])) == []
+    status = harness.engine.inspect(spec.id)
     assert (status.answered, status.failed, status.latency.count) == (0, 0, 0)
 
 
-def test_many_and_large_checks_come_back_in_order(bench: Bench) -> None:
-    spec = bench.good("checkscheck2")
-    bench.engine.start(spec)
-    wait_for_copies(bench, spec.id, 2)
+def test_many_and_large_checks_come_back_in_order(harness: Harness) -> None:
+    spec = harness.good("checkscheck2")
+    harness.engine.start(spec)
+    wait_for_copies(harness, spec.id, 2)
     sizes = [*range(150), 9_000_000, 5_000_000, 7]
     requests = [CheckRequest(b'"%s"' % (b"x" * size)) for size in sizes]
-    answers = bench.engine.check(spec.id, requests)
+    answers = list(channel(harness, spec.id).check(requests))
     assert [len(json.loads(answer.body)["prediction"]) for answer in answers] == sizes
 
 
-def test_the_sample_is_what_came_with_the_artifact(bench: Bench) -> None:
+def test_the_sample_is_what_came_with_the_artifact(harness: Harness) -> None:
     for spec, sample in (
-        (bench.picky("samplesample"), CheckRequest(b"[1, 2]")),
-        (bench.good("nosamplehere"), None),
+        (harness.picky("samplesample"), CheckRequest(b"[1, 2]")),
+        (harness.good("nosamplehere"), None),
     ):
-        bench.engine.start(spec)
-        wait_for(bench, spec.id, InstancePhase.READY)
-        assert bench.engine.sample(spec.id) == sample
+        harness.engine.start(spec)
+        wait_for(harness, spec.id, InstancePhase.READY)
+        assert channel(harness, spec.id).sample() == sample
 
 
-def test_live_requests_are_counted_and_kept_if_wanted(bench: Bench) -> None:
-    spec = bench.picky("recordrecord")
-    bench.engine.start(spec)
-    wait_for_copies(bench, spec.id, 2)
-    assert bench.predict(spec.id, b"0") == 200
-    assert bench.engine.recorded(spec.id) == []
-    bench.engine.record(spec.id, 3)
-    assert bench.engine.inspect(spec.id).recording == 3
+def test_live_requests_are_counted_and_kept_if_wanted(harness: Harness) -> None:
+    spec = harness.picky("recordrecord")
+    harness.engine.start(spec)
+    wait_for_copies(harness, spec.id, 2)
+    assert harness.predict(spec.id, b"0") == 200
+    assert channel(harness, spec.id).recorded(10) == []
+    channel(harness, spec.id).record(3)
+    assert harness.engine.inspect(spec.id).recording == 3
     for body in (b"1", b"2", b'"no"', b"3"):
-        bench.predict(spec.id, body)
+        harness.predict(spec.id, body)
     wanted = [(b"2", 200), (b'"no"', 500), (b"3", 200)]
     deadline = time.monotonic() + 30
-    while [(kept.body, kept.status) for kept in bench.engine.recorded(spec.id)] != wanted:
+    while [(kept.body, kept.status) for kept in channel(harness, spec.id).recorded(10)] != wanted:
         assert time.monotonic() < deadline
-        bench.pass_time()
-    last = bench.engine.recorded(spec.id)[-1]
+        harness.pass_time()
+    last = channel(harness, spec.id).recorded(10)[-1]
     assert json.loads(last.answer) == {"prediction": 3}
     assert (last.content_type, last.took_s > 0) == ("application/json", True)
-    status = bench.engine.inspect(spec.id)
+    status = harness.engine.inspect(spec.id)
     assert (status.answered, status.failed, status.latency.count) == (5, 1, 4)
     assert 0 < status.latency.quantile(0.5) < 5
-    bench.engine.record(spec.id, 0)
-    assert bench.engine.recorded(spec.id) == []
+    channel(harness, spec.id).record(0)
+    assert channel(harness, spec.id).recorded(10) == []
     for wanted in (Capture(12.5, ("name", "e-mail")), Capture()):
-        bench.engine.capture(spec.id, wanted)
-        assert bench.engine.inspect(spec.id).capture == wanted
+        channel(harness, spec.id).capture(wanted)
+        assert harness.engine.inspect(spec.id).capture == wanted
 
 
-def test_what_is_not_ready_cannot_be_asked(bench: Bench) -> None:
-    spec = bench.stuck("notreadyatal")
-    bench.engine.start(spec)
+def test_what_is_not_ready_cannot_be_asked(harness: Harness) -> None:
+    spec = harness.stuck("notreadyatal")
+    harness.engine.start(spec)
     for instance_id in (spec.id, "neverstarted"):
         for ask in (
-            lambda asked: bench.engine.check(asked, [CheckRequest(b"1")]),
-            bench.engine.sample,
-            lambda asked: bench.engine.record(asked, 5),
-            bench.engine.recorded,
-            lambda asked: bench.engine.capture(asked, Capture(5.0)),
+            lambda asked: list(channel(harness, asked).check([CheckRequest(b"1")])),
+            lambda asked: channel(harness, asked).sample(),
+            lambda asked: channel(harness, asked).record(5),
+            lambda asked: channel(harness, asked).recorded(5),
+            lambda asked: channel(harness, asked).capture(Capture(5.0)),
         ):
             with pytest.raises(EngineFault, match=instance_id):
                 ask(instance_id)
 
 
-def test_instances_do_not_touch_each_other(bench: Bench) -> None:
+def test_instances_do_not_touch_each_other(harness: Harness) -> None:
     for instance_id in ("firstfirstaa", "secondsecond"):
-        bench.engine.start(bench.good(instance_id))
+        harness.engine.start(harness.good(instance_id))
     for instance_id in ("firstfirstaa", "secondsecond"):
-        wait_for(bench, instance_id, InstancePhase.READY)
-    bench.engine.stop("firstfirstaa")
-    assert bench.engine.inspect("secondsecond").phase is InstancePhase.READY
-    assert [row.id for row in bench.engine.instances()] == ["secondsecond"]
+        wait_for(harness, instance_id, InstancePhase.READY)
+    harness.engine.stop("firstfirstaa")
+    assert harness.engine.inspect("secondsecond").phase is InstancePhase.READY
+    assert [row.id for row in harness.engine.instances()] == ["secondsecond"]

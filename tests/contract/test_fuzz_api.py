@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from sqlalchemy import select
-from tests.api_server import Api
-from tests.deployment_world import CONFIGURATION, add_log, add_model, create_request, settle
+from tests.support.api_server import Api
+from tests.support.deployment_world import CONFIGURATION, add_log, add_model, create_request, settle
 
 from havre.domain.states import BUSY
 from havre.store.schema import Deployment

@@ -3,7 +3,7 @@
 import pytest
 from tests.contract.test_database import NOW, project
 
-from havre.auth.identity import Identity, home_id, load_or_create, settle
+from havre.auth.identity import OciIdentity, home_id, load_or_create, resolve_identity
 from havre.domain.errors import SystemFault
 from havre.home import Home
 from havre.store import identities
@@ -11,15 +11,15 @@ from havre.store.database import Database
 from havre.store.schema import Project
 
 
-def start(home: Home, database: Database) -> Identity:
+def start(home: Home, database: Database) -> OciIdentity:
     """What a control plane does first."""
     home.root.mkdir(exist_ok=True)
 
-    def choose(own: Identity | None) -> Identity:
+    def choose(own: OciIdentity | None) -> OciIdentity:
         with database.write() as session:
-            return identities.settle(session, own, now=NOW)
+            return identities.claim_identity(session, own, now=NOW)
 
-    return settle(home, choose)
+    return resolve_identity(home, choose)
 
 
 @pytest.fixture
@@ -56,9 +56,9 @@ def test_a_home_of_somebody_else_is_refused_and_stays_as_it_is(homes, database):
     assert load_or_create(second) == own
 
 
-def test_a_new_home_does_not_claim_what_an_earlier_version_left(homes, database):
+def test_a_new_home_does_not_claim_a_database_without_an_identity(homes, database):
     with database.write() as session:
-        session.add(project("of an earlier version"))
+        session.add(project("of another home"))
     with pytest.raises(SystemFault, match="start that one first"):
         start(homes[1], database)
     first = homes[0]

@@ -4,24 +4,26 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 
 from havre.balancer.fake import FakeBalancer
 from havre.domain.errors import LeaseLost, StateUnavailable
-from havre.domain.lease import MARGIN_S, TERM_S, Applicant, Lease, Role
+from havre.domain.lease import MARGIN_S, TERM_S, Candidate, Lease, Role
 from havre.domain.ocid import Kind, new_ocid
 from havre.domain.states import DeploymentState, Operation
+from havre.domain.workload import PythonWorkload, to_json
 from havre.engines.fake import FakeEngine
 from havre.reconciler.fence import Fence, FencedDatabase
-from havre.reconciler.standby import Retreat
-from havre.reconciler.succession import Succession
+from havre.reconciler.leader_election import LeaderElection
+from havre.reconciler.standby import StandbyDrain
 from havre.store import leases, work_requests
 from havre.store.database import Database
 from havre.store.schema import Deployment, InstanceRecord, Revision
 
-A, B = Applicant("a", "http://a"), Applicant("b", "http://b")
+A, B = Candidate("a", "http://a"), Candidate("b", "http://b")
 
 
 @dataclass
@@ -43,14 +45,14 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
     return clocks
 
 
-def take(database: Database, by: Applicant) -> Lease | None:
+def acquire(database: Database, candidate: Candidate) -> Lease | None:
     with database.write() as session:
-        return leases.take(session, by)
+        return leases.acquire(session, candidate)
 
 
-def renew(database: Database, by: Applicant, token: int) -> Lease | None:
+def renew(database: Database, candidate: Candidate, token: int) -> Lease | None:
     with database.write() as session:
-        return leases.renew(session, by, token)
+        return leases.renew(session, candidate, token)
 
 
 def add_deployment(database: Database) -> str:
@@ -93,9 +95,7 @@ def add_deployment(database: Database) -> str:
                 revision="r",
                 spec={},
                 environment="e",
-                interpreter="/there/python",
-                python_version="3.11",
-                artifact_folder="/there/artifact",
+                workload=to_json(PythonWorkload(Path("/p"), "3.11", Path("/there/artifact"))),
                 time_created=now,
             )
         )
@@ -112,30 +112,30 @@ def test_the_databases_clock_is_the_time_of_day_and_goes_on_within_a_transaction
 
 
 def test_of_two_homes_one_holds_it_until_it_runs_out(database, clocks):
-    held = take(database, A)
+    held = acquire(database, A)
     assert held == Lease("a", 1, "http://a", clocks.now + timedelta(seconds=TERM_S))
-    assert take(database, B) is None
+    assert acquire(database, B) is None
     clocks.advance(TERM_S - 0.5)
     assert renew(database, A, 1) is not None
     clocks.advance(TERM_S - 0.5)
-    assert take(database, B) is None
+    assert acquire(database, B) is None
     clocks.advance(1)
-    taken = take(database, B)
-    assert taken is not None
-    assert (taken.holder, taken.token) == ("b", 2)
+    acquired = acquire(database, B)
+    assert acquired is not None
+    assert (acquired.holder, acquired.token) == ("b", 2)
     assert renew(database, A, 1) is None
     with database.read() as session:
-        assert leases.current(session) == (taken, clocks.now)
+        assert leases.current(session) == (acquired, clocks.now)
 
 
 def test_only_the_holders_transactions_go_through(database, clocks):
-    first = take(database, A)
+    first = acquire(database, A)
     fence = Fence(first.token, until=float("inf"))
     fenced = FencedDatabase(database, fence)
     deployment = add_deployment(database)
     with fenced.write() as session:
         session.get_one(Deployment, deployment).display_name = "changed"
-    take(database, A)  # its own control plane, started anew
+    acquire(database, A)  # its own control plane, started anew
     with pytest.raises(LeaseLost, match="nothing was changed"), fenced.write() as session:
         session.get_one(Deployment, deployment).display_name = "changed again"
     with database.read() as session:
@@ -144,8 +144,8 @@ def test_only_the_holders_transactions_go_through(database, clocks):
 
 def test_taking_it_from_another_home_forgets_what_runs_there(database, clocks):
     deployment = add_deployment(database)
-    take(database, A)  # the first lease of a database that was there before it had any
-    take(database, A)
+    acquire(database, A)  # the first lease of a database that was there before it had any
+    acquire(database, A)
 
     def known() -> tuple[int, int, int]:
         with database.read() as session:
@@ -157,38 +157,38 @@ def test_taking_it_from_another_home_forgets_what_runs_there(database, clocks):
 
     assert known() == (1, 1, 1)
     clocks.advance(TERM_S)
-    assert take(database, B) is not None
+    assert acquire(database, B) is not None
     assert known() == (0, 0, 0)
 
 
 def test_what_nobody_has_taken_up_is_waiting(database, clocks):
     deployment = add_deployment(database)
     with database.write() as session:
-        assert leases.waiting(session) == [deployment]
+        assert leases.pending(session) == [deployment]
         request = session.get_one(Deployment, deployment).work_request_id
         work_requests.start(session, request, "Begun.", now=clocks.now)
     with database.write() as session:
-        assert leases.waiting(session) == []
+        assert leases.pending(session) == []
         work_requests.cancel(session, request)
-        assert leases.waiting(session) == [deployment]
+        assert leases.pending(session) == [deployment]
 
 
 def test_a_transaction_under_way_holds_off_the_next_holder_and_not_a_renewal(database, clocks):
     if database.is_sqlite:
         pytest.skip("SQLite has one writer")
-    held = take(database, A)
+    held = acquire(database, A)
     clocks.advance(TERM_S)
     fenced = FencedDatabase(database, Fence(held.token, until=float("inf")))
-    taken: list[Lease | None] = []
+    acquired: list[Lease | None] = []
     with fenced.write():
-        beside = threading.Thread(target=lambda: taken.append(take(database, B)))
+        beside = threading.Thread(target=lambda: acquired.append(acquire(database, B)))
         beside.start()
         beside.join(timeout=0.5)
         assert beside.is_alive()
     beside.join(timeout=10)
-    assert [each.holder for each in taken if each] == ["b"]
-    with FencedDatabase(database, Fence(taken[0].token, until=float("inf"))).write():
-        assert renew(database, B, taken[0].token) is not None
+    assert [each.holder for each in acquired if each] == ["b"]
+    with FencedDatabase(database, Fence(acquired[0].token, until=float("inf"))).write():
+        assert renew(database, B, acquired[0].token) is not None
 
 
 @dataclass
@@ -211,7 +211,7 @@ class Doubled:
 class Home:
     """A control plane of a home: what decides who reconciles, moved by hand."""
 
-    def __init__(self, database: Database, clocks: Clocks, who: Applicant) -> None:
+    def __init__(self, database: Database, clocks: Clocks, who: Candidate) -> None:
         self.reconcilers: list[Doubled] = []
         self.engine, self.balancer = FakeEngine(), FakeBalancer()
 
@@ -219,20 +219,20 @@ class Home:
             self.reconcilers.append(Doubled(fence))
             return self.reconcilers[-1]
 
-        self.succession = Succession(
+        self.election = LeaderElection(
             database,
             lambda: who,
             make,  # type: ignore[arg-type]
-            lambda: Retreat(
+            lambda: StandbyDrain(
                 self.engine, self.balancer, drain_timeout_s=60.0, clock=lambda: clocks.seconds
             ),
             clock=lambda: clocks.seconds,
         )
-        self.step = self.succession.step
+        self.step = self.election.step
 
     @property
     def may_act(self) -> bool:
-        return self.succession.role is Role.HOLDER and self.reconcilers[-1].fence.is_open
+        return self.election.role is Role.HOLDER and self.reconcilers[-1].fence.is_open
 
 
 @pytest.fixture
@@ -247,21 +247,21 @@ def test_a_standby_takes_over_when_the_holder_is_silent_for_a_term(homes, clocks
         a.step()
         b.step()
         clocks.advance(1)
-        assert (a.succession.role, b.succession.role) == (Role.HOLDER, Role.STANDBY)
-        assert b.succession.url == a.succession.url == "http://a"
+        assert (a.election.role, b.election.role) == (Role.HOLDER, Role.STANDBY)
+        assert b.election.url == a.election.url == "http://a"
     silent_s = 0
-    while b.succession.role is Role.STANDBY:
+    while b.election.role is Role.STANDBY:
         b.step()
         clocks.advance(1)
         silent_s += 1
         assert not (a.may_act and b.may_act)
     assert silent_s <= TERM_S + 2
-    assert b.succession.url == "http://b"
+    assert b.election.url == "http://b"
     a.step()
-    assert a.succession.role is Role.STANDBY
+    assert a.election.role is Role.STANDBY
     assert a.reconcilers[0].events[-1] == "stop"
     a.step()
-    assert a.succession.url == "http://b"
+    assert a.election.url == "http://b"
     assert len(a.reconcilers) == len(b.reconcilers) == 1
 
 
@@ -272,15 +272,15 @@ def test_a_control_plane_that_is_started_anew_takes_its_lease_back_at_once(homes
     clocks.advance(1)
     again = Home(database, clocks, A)
     again.step()
-    assert again.succession.role is Role.HOLDER
+    assert again.election.role is Role.HOLDER
     a.step()
-    assert a.succession.role is Role.STANDBY
+    assert a.election.role is Role.STANDBY
     assert not a.reconcilers[0].fence.is_open
     for _ in range(10):  # and they do not take it from each other for ever
         for each in (a, b, again):
             each.step()
         clocks.advance(1)
-    assert again.succession.role is Role.HOLDER
+    assert again.election.role is Role.HOLDER
 
 
 def test_wishes_at_a_standby_wake_the_holder(homes, database):
@@ -288,10 +288,10 @@ def test_wishes_at_a_standby_wake_the_holder(homes, database):
     a.step()
     b.step()
     deployment = add_deployment(database)
-    b.succession.wake(deployment)
+    b.election.wake(deployment)
     a.step()
     assert a.reconcilers[0].events == ["start", deployment]
-    a.succession.wake("another")
+    a.election.wake("another")
     assert a.reconcilers[0].events[-1] == "another"
 
 
@@ -308,7 +308,7 @@ def test_a_database_that_was_away_changes_no_holder(homes, database, clocks, mon
         try:
             home.step()
         except StateUnavailable:
-            home.succession._watch.interrupt()
+            home.election._observer.interrupt()
 
     with monkeypatch.context() as patch:
         patch.setattr(database, "read", away)
@@ -323,16 +323,16 @@ def test_a_database_that_was_away_changes_no_holder(homes, database, clocks, mon
         clocks.advance(0.5)
     look(a)
     assert a.may_act
-    assert a.succession.role is Role.HOLDER
-    assert b.succession.role is Role.STANDBY
+    assert a.election.role is Role.HOLDER
+    assert b.election.role is Role.STANDBY
     assert len(a.reconcilers) == 1
 
 
 def test_a_home_of_its_own_holds_the_lease_for_good(database, clocks):
-    own = Home(database, clocks, Applicant("own", "http://own", term_s=None))
+    own = Home(database, clocks, Candidate("own", "http://own", term_s=None))
     own.step()
     clocks.advance(1e6)
     assert own.may_act
-    moved = Home(database, clocks, Applicant("copy", "http://copy", term_s=None))
+    moved = Home(database, clocks, Candidate("copy", "http://copy", term_s=None))
     moved.step()
     assert moved.may_act

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import Connection, Engine, event, insert
-from tests.api_server import Api
-from tests.deployment_api import DEPLOYMENTS, REQUESTS, active, request_of
-from tests.deployment_world import add_model
+from tests.support.api_server import Api
+from tests.support.deployment_api import DEPLOYMENTS, REQUESTS, active, request_of
+from tests.support.deployment_world import add_model
 
 from havre.api.app import create_app
 from havre.domain.ocid import Kind, new_ocid

@@ -4,9 +4,10 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.deployment_api import DEPLOYMENTS, active, create, get, refused
-from tests.deployment_world import add_log, add_model, create_request
+from tests.support.deployment_api import DEPLOYMENTS, active, create, get, refused
+from tests.support.deployment_world import add_log, add_model, create_request
 
+from havre.domain.errors import TooBusy
 from havre.domain.logs import Category, built_in_group, built_in_log
 from havre.domain.ocid import Kind, new_ocid
 from havre.store import logs
@@ -374,3 +375,21 @@ def test_a_search_that_makes_no_sense_is_refused(api):
     ):
         refused(search(api, 'search "x"', **fields), 400, "InvalidParameter", word)
     assert search(api, 'search "x"', timeEnd="2026-12-09T10:00:00Z").status_code == 200
+
+
+def test_a_search_whose_turn_does_not_come_is_asked_to_come_again(api, monkeypatch):
+    """Not a fault of who asks: clients would ask for less in vain."""
+
+    def refuse(*_, **__):
+        raise TooBusy("too many queries are waiting; try again soon")
+
+    monkeypatch.setattr(api.services.log_search, "search", refuse)
+    now = datetime.now(UTC)
+    body = {
+        "searchQuery": f'search "{api.compartment_id}"',
+        "timeStart": (now - timedelta(hours=1)).isoformat(),
+        "timeEnd": now.isoformat(),
+    }
+    answer = api.client.post(SEARCH, json=body)
+    assert (answer.status_code, answer.json()["code"]) == (429, "TooManyRequests")
+    assert int(answer.headers["retry-after"]) > 0

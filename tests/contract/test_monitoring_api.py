@@ -6,9 +6,9 @@ The clock of these tests stands at 2026-03-04 05:06:07.
 from datetime import UTC, datetime
 
 import pytest
-from tests.deployment_api import active, refused
-from tests.deployment_world import add_model
-from tests.prometheus_lint import problems, series_of
+from tests.support.deployment_api import active, refused
+from tests.support.deployment_world import add_model
+from tests.support.prometheus_lint import problems, series_of
 
 from havre.domain.metrics import NAMESPACE
 from havre.telemetry.metrics.points import MetricPoint, PointFiles
@@ -28,7 +28,7 @@ def deployment_id(api) -> str:
 def points(api, deployment_id):
     """Two requests a minute for five minutes, and an instance's use of its processor."""
     files = PointFiles(api.services.home)
-    files.go_back(0)
+    files.truncate(0)
     cpu = {"resourceId": deployment_id, "instanceId": "one"}
     for minute in range(5, 0, -1):
         at = NOW_MS - minute * 60_000
@@ -105,7 +105,7 @@ def test_only_deployments_of_the_compartment_are_told(api, deployment_id, points
         ({"query": ""}, "query"),
     ],
 )
-def test_what_is_wrong_is_said(api, deployment_id, body, words):
+def test_a_query_that_is_wrong_is_refused_with_the_reason(api, deployment_id, body, words):
     answer = _summarize(api, **{"query": "PredictRequestCount[1m].sum()", **body})
     refused(answer, 400, "InvalidParameter", words)
 

@@ -29,7 +29,7 @@ def refuse_to_read():
         ("GET", "/", 404, "NotFound"),
         ("GET", "/20190101/nouns", 404, "NotFound"),
         ("POST", "/healthz", 405, "MethodNotAllowed"),
-        ("POST", "/_refused/413", 413, "PayloadTooLarge"),
+        ("POST", "/_refused/413", 404, "NotFound"),
         ("POST", "/20190101/jobs", 501, "MethodNotImplemented"),
         ("GET", "/20190101/jobs/ocid1.x", 501, "MethodNotImplemented"),
         ("DELETE", "/20190101/notebookSessions/x", 501, "MethodNotImplemented"),

@@ -63,7 +63,7 @@ def main(framework, config, profile, url, compartment, project, slug=""):
     given = {} if kind is GenericModel else {"X_sample": x_train, "y_sample": y_train}
     model.prepare(
         ignore_conda_error=True,
-        inference_python_version="3.11",
+        inference_python_version="{}.{}".format(*sys.version_info),
         model_file_name=None if kind is not GenericModel else "rule.pkl",
         force_overwrite=True,
         **given,

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from havre.home import Home
+
 HAVRE = Path(sys.executable).with_name("havre")
 COMMAND_LIMIT_S = 120
 
@@ -32,13 +34,21 @@ class HavreServer:
         self.code: Path | None = None
         """Where the code of another version lies, while its commands are used."""
         self.url = ""
-        self.profile: dict[str, str] = {}
+        self._profile: dict[str, str] = {}
 
     def up(self) -> None:
         self.havre("up", "--port", "0", "--detach")
-        self.url = self.status()["url"]
-        answer = self.havre("oci-config", "--output", str(self.home / "oci.config"), "--json")
-        self.profile = json.loads(answer.stdout)
+        self.url = json.loads(Home(self.home).server_file.read_text())["url"]
+        self._profile = {}
+
+    @property
+    def profile(self) -> dict[str, str]:
+        """What `havre oci-config` says of the profile that it writes: few tests need one."""
+        if not self._profile:
+            file = self.home / "oci.config"
+            answer = self.havre("oci-config", "--output", str(file), "--json")
+            self._profile = json.loads(answer.stdout)
+        return self._profile
 
     def down(self) -> None:
         """Stop it, then look for what it left; the home is removed in any case."""

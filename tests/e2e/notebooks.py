@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support.caches import cache_folder
+
 from havre.durable import file_lock, remove_tree
+from havre.environments.libraries import complete, lent_variables
 
 UV = Path(sys.executable).with_name("uv")
 CONSTRAINTS = Path(__file__).parents[2] / "constraints.txt"
@@ -54,7 +57,12 @@ class Notebook:
             [self.prefix / "bin" / "python", *words],
             capture_output=True,
             text=True,
-            env={**kept, "OMP_NUM_THREADS": "2", **(environment or {})},
+            env={
+                **kept,
+                "OMP_NUM_THREADS": "2",
+                **lent_variables(self.prefix / "bin" / "python"),
+                **(environment or {}),
+            },
             timeout=SESSION_LIMIT_S,
             check=False,
         )
@@ -67,15 +75,17 @@ def build(name: str) -> Notebook:
     requirements = REQUIREMENTS[name]
     content = repr((sys.version, requirements, CONSTRAINTS.read_text()))
     digest = hashlib.sha256(content.encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "havre-tests"
+    cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     prefix = cache / f"{name}-{digest}"
-    complete = cache / f"{name}-{digest}.complete"
+    built = cache / f"{name}-{digest}.complete"
     with file_lock(cache / f"{name}-{digest}.lock", waiting=lambda: None):
-        if not complete.exists():
+        if not built.exists():
             remove_tree(prefix)
             _install(prefix, requirements)
-            complete.touch()
+            # As for environments that havre builds: LightGBM finds its OpenMP on any machine.
+            complete(prefix, cache / f"{name}-{digest}.log", lambda line: None)
+            built.touch()
     return Notebook(name, prefix)
 
 

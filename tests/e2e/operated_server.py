@@ -19,15 +19,17 @@ import psutil
 import pytest
 from tests.e2e.havre_server import HavreServer
 
-from havre.balancer.admin import Admin
-from havre.cli import bringup
-from havre.cli.deployments import configure
+from havre.auth.identity import load_or_create
+from havre.balancer.envoy.admin import Admin
+from havre.cli.configuration import DeployOptions, configuration_of
 from havre.client import API, ApiError, Client
+from havre.domain.deployment import DEFAULT_BANDWIDTH_MBPS
 from havre.engines import keeper
 from havre.engines.keeper import KeeperState
 from havre.home import Home
+from havre.operate import bringup
 from havre.packing import pack
-from havre.supervisor.client import Supervisor
+from havre.supervisor.client import SupervisorClient
 from havre.supervisor.protocol import ProcessStatus
 
 SLUG = "plain"
@@ -82,13 +84,14 @@ def parts(pauses):
 
 
 class OperatedServer:
-    """``settings`` are ``HAVRE_*`` variables."""
+    """``settings`` are ``HAVRE_*`` variables. Many changes are made here: none waits for long."""
 
     def __init__(self, **settings: str) -> None:
-        self.server = HavreServer({"HAVRE_DEFAULT_ENVIRONMENT": SLUG, **settings})
+        usual = {"HAVRE_DEFAULT_ENVIRONMENT": SLUG, "HAVRE_MIN_READY_S": "0.2"}
+        self.server = HavreServer({**usual, **settings})
         self.home = Home(self.server.home)
-        self.supervisor = Supervisor(self.home.supervisor_socket)
-        self.balancer = Admin(self.home.admin_socket)
+        self.supervisor = SupervisorClient(self.home.supervisor_socket)
+        self.balancer = Admin(self.home.balancer_socket)
         self.client: Client
 
     @property
@@ -102,9 +105,9 @@ class OperatedServer:
             words = ("--requirements", nothing.name, "--python", python)
             self.server.havre("env", "publish", SLUG, *words)
         self.server.up()
-        profile = self.server.profile
+        identity = load_or_create(self.home)
         self.client = Client(
-            self.url, compartment_id=profile["compartment"], project_id=profile["project"]
+            self.url, compartment_id=identity.tenancy_ocid, project_id=identity.project_ocid
         )
 
     def up_again(self) -> None:
@@ -206,9 +209,9 @@ class OperatedServer:
         return sorted(found)
 
     def keeper(self, instance_id: str) -> KeeperState:
-        """What its keeper says of it."""
+        """What its keeper says of it. Raises AssertionError when it does not respond."""
         state = keeper.ask(self.home.instance_sockets / f"{instance_id}.ctl", "status")
-        assert state is not None, f"the keeper of {instance_id} does not answer"
+        assert state is not None, f"the keeper of {instance_id} does not respond"
         return state
 
     def keeper_of(self, deployment_id: str) -> KeeperState:
@@ -236,11 +239,11 @@ class OperatedServer:
         return contextlib.closing(holder)
 
 
-def configuration(model_id: str, **choices: Any) -> dict[str, Any]:
-    """What a create or update sends."""
-    told = configure(**choices)
-    told["modelConfigurationDetails"]["modelId"] = model_id
-    return told
+def configuration(
+    model_id: str, *, bandwidth_mbps: int = DEFAULT_BANDWIDTH_MBPS, **choices: Any
+) -> dict[str, Any]:
+    """What a create or update of a client of the API sends."""
+    return configuration_of(DeployOptions(bandwidth_mbps=bandwidth_mbps, **choices), model_id)
 
 
 def partly(

@@ -22,10 +22,10 @@ class OtherVersion:
             )
         self.change("havre/__init__.py", f'"{havre.__version__}"', f'"{version}"')
         # What releases do change: the listener, the load balancer's bootstrap, a keeper's code.
-        self.change("havre/balancer/listener.py", "KEEP_ALIVE_S = 600", "KEEP_ALIVE_S = 590")
-        self.change("havre/balancer/bootstrap.py", '{"value": 0.8}', '{"value": 0.79}')
+        self.change("havre/balancer/envoy/listener.py", "KEEP_ALIVE_S = 600", "KEEP_ALIVE_S = 590")
+        self.change("havre/balancer/envoy/bootstrap.py", '{"value": 0.8}', '{"value": 0.79}')
         self.change(
-            "havre_copy/journal.py", "FIRST_OWN_DESCRIPTOR = 10", "FIRST_OWN_DESCRIPTOR = 11"
+            "havre_copy/logger.py", "FIRST_OWN_DESCRIPTOR = 10", "FIRST_OWN_DESCRIPTOR = 11"
         )
 
     def change(self, file: str, old: str, new: str) -> None:
@@ -37,8 +37,3 @@ class OtherVersion:
     def speak_another_protocol(self) -> None:
         for file in ("havre/engines/keeper.py", "havre_copy/spec.py"):
             self.change(file, f"\nPROTOCOL = {PROTOCOL}\n", "\nPROTOCOL = 0\n")
-
-    def forget_how_to_hand_over(self) -> None:
-        """As it was before any supervisor could."""
-        self.change("havre/supervisor/supervisor.py", 'op == "become"', 'op == "unknown"')
-        self.change("havre/supervisor/__main__.py", '"code": release.code,', "")

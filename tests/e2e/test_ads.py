@@ -11,6 +11,11 @@ import oci
 import pytest
 from tests.e2e.artifacts import scored
 
+from havre.environments.definition import builtin_definitions
+
+SLUG = "generalml_p{}{}_cpu_x86_64_v1".format(*sys.version_info)
+"""The built-in environment of the Python that models are trained in."""
+
 MODEL_SESSION = Path(__file__).with_name("ads_model.py")
 BUILDER_SESSION = Path(__file__).with_name("ads_builder.py")
 
@@ -44,13 +49,13 @@ def test_a_model_from_fit_to_farewell(oracle, notebook, framework):
     assert isinstance(provenance.data, oci.data_science.models.ModelProvenance)
 
 
-@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="models are trained in Python 3.11")
+@pytest.mark.skipif(SLUG not in builtin_definitions(), reason=f"there is no {SLUG}")
 def test_a_data_frame_reaches_a_model_in_a_built_in_environment(oracle, notebook):
     profile = oracle.server.profile
     told = notebook.run(
         *(str(MODEL_SESSION), "sklearn", profile["file"], profile["profile"]),
         *(oracle.server.url, oracle.compartment_id, oracle.project_id),
-        "generalml_p311_cpu_x86_64_v1",
+        SLUG,
     )
     assert told["predicted"] == told["verified"] == told["again"]
 

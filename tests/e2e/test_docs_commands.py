@@ -18,11 +18,15 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy
-from tests.documents import FOLLOWED, ROOT, Block, blocks
+from tests.support.documents import FOLLOWED, ROOT, Block, blocks
+
+from havre.environments.interpreters import Interpreters
+from havre.unprivileged import may_change_mounts, unreachable_part, why_not_separate_users
 
 SHOWN_URL = "http://127.0.0.1:8080"
 SHOWN_DATABASE = "postgresql+psycopg://havre:secret@127.0.0.1/havre"
 END = "-- end of block --"
+_PYTHON = re.compile(r"(?:--python 3\.|_p3)(\d+)")
 _FAILS = re.compile(r"^(?P<command>.*\S)\s+# fails\b.*$")
 
 HAVRE = Path(sys.executable).with_name("havre")
@@ -111,15 +115,27 @@ class Reader:
 
 @pytest.fixture
 def reader(request: pytest.FixtureRequest) -> Iterator[Reader]:
+    page = request.node.callspec.params["page"]
+    typed = "".join(block.text for block in blocks(page) if block.language == "sh")
+    if "curl " in typed and shutil.which("curl") is None:
+        pytest.skip("the page types curl, which is not here: apt-get install curl")
+    shown = _PYTHON.search(typed)
+    if shown is not None and not Interpreters(()).has(f"3.{shown[1]}"):
+        pytest.skip(f"the page is written for Python 3.{shown[1]}, which is not here")
     # Not pytest's folder: a socket's path has 107 bytes.
     folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="hv"))
-    page = request.node.callspec.params["page"]
     is_first = page.name == "README.md"  # its default environment is the one that all readers get
     database = ""
     if page.name == "postgresql.md":
         server = sqlalchemy.engine.make_url(request.getfixturevalue("postgresql"))
         database = server.render_as_string(hide_password=False)
-    reader = Reader(folder, database, {} if is_first else {"HAVRE_DEFAULT_ENVIRONMENT": "at_hand"})
+    settings = {} if is_first else {"HAVRE_DEFAULT_ENVIRONMENT": "at_hand"}
+    if not why_not_separate_users() and not may_change_mounts():
+        # Here models' users see folders as they are, and no page is about that.
+        folder.chmod(0o711)
+        if not is_first and unreachable_part(Path(sys.prefix)):
+            settings["HAVRE_MODELS_AS_ROOT"] = "allowed"
+    reader = Reader(folder, database, settings)
     try:
         if not is_first:
             reader.publish_at_hand()

@@ -6,17 +6,20 @@ Where no package index answers, what needs one is skipped and says so.
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx
 import pytest
 from tests.e2e import artifacts
 from tests.e2e.havre_server import HavreServer
-from tests.packs import make_pack, movable
+from tests.support.packs import make_pack, movable
 from uv import find_uv_bin
 
+from havre.environments.definition import builtin_definitions
 from havre.environments.interpreters import Interpreters
 
 PYTHONS = sorted(
@@ -84,6 +87,53 @@ def ask(url: str, data: object = 1) -> dict[str, object]:
 def needs(python: str) -> None:
     if python not in PYTHONS:
         pytest.skip(f"no Python {python} on this machine")
+
+
+def test_a_slug_for_gpus_is_served_by_its_stand_in_and_the_log_says_so(
+    index: None, plain_server: HavreServer, tmp_path: Path
+) -> None:
+    needs("3.11")
+    runtime = RUNTIME.format(
+        slug="generalml_p311_gpu_x86_64_v1", kind="data_science", path="", python="3.11"
+    )
+    score = TELL.format(module="sklearn", attribute="__version__")
+    folder = artifacts.folder(tmp_path / "gpu", {"score.py": score, "runtime.yaml": runtime})
+    said = plain_server.havre("deploy", str(folder), "--name", "gpu").stdout
+    assert "generalml_p311_cpu_x86_64_v1" in said
+    assert "stands in for generalml_p311_gpu_x86_64_v1" in said
+    assert "environment_stand_ins = false" in said
+    assert ask(said.strip().splitlines()[-1])["python"] == "3.11"
+
+
+def test_without_a_word_a_model_is_served_with_what_it_was_made_with(
+    index: None, plain_server: HavreServer, tmp_path: Path
+) -> None:
+    score = TELL.format(module="numpy", attribute="__version__")
+    folder = artifacts.folder(tmp_path / "unsaid", {"score.py": score})
+    said = plain_server.havre("deploy", str(folder), "--name", "unsaid").stdout
+    own = "{}.{}".format(*sys.version_info)
+    assert f"recorded: Python {own} and numpy {version('numpy')}" in said
+    found = ask(said.strip().splitlines()[-1])
+    assert (found["python"], found["found"]) == (own, version("numpy"))
+    assert sorted(path.name for path in folder.iterdir()) == ["score.py"]
+
+    told = plain_server.havre("verify", str(folder), "--json")
+    environment = next(c for c in json.loads(told.stdout) if c["key"] == "environment")
+    assert environment["message"].startswith("requirements_")
+
+    other = "generalml_p311_cpu_x86_64_v1"
+    needs("3.11")
+    said = plain_server.havre("deploy", str(folder), "--name", "unsaid", "--environment", other)
+    assert f"environment {other}" in said.stdout
+    lines = builtin_definitions()[other].requirements
+    locked = next(line.partition("==")[2] for line in lines if line.startswith("numpy=="))
+    assert ask(said.stdout.strip().splitlines()[-1])["found"] == locked
+
+    refused = plain_server.havre(
+        "deploy", str(folder), "--name", "unsaid", "--environment", "no_such_p311", check=False
+    )
+    assert refused.returncode != 0
+    assert "no_such_p311" in refused.stdout + refused.stderr
 
 
 def test_every_python_of_the_machine_serves_at_once_with_packages_of_its_own(
@@ -261,9 +311,15 @@ def load_model(): return Path(__file__).with_name("cache.txt").write_text("loade
 def predict(data, model=load_model()): return data
 """
 
+LISTS = """
+from pathlib import Path
+TOP = Path(__file__).parent
+def predict(data): return [str(path.relative_to(TOP)) for path in TOP.rglob("*")]
+"""
+
 
 def test_verify_says_what_a_deployment_would(plain_server: HavreServer, tmp_path: Path) -> None:
-    (tmp_path / "none.txt").write_text("# nothing\n")
+    (tmp_path / "none.txt").write_text("# nothing\n", encoding="utf-16")
     version = PYTHONS[0]
     requirements = str(tmp_path / "none.txt")
     plain_server.havre(
@@ -298,3 +354,18 @@ def test_verify_says_what_a_deployment_would(plain_server: HavreServer, tmp_path
     found = plain_server.havre("verify", str(folder), "--data", str(data), check=False)
     assert found.returncode == 1
     assert "TypeError" in found.stdout
+    doubtful = artifacts.folder(
+        tmp_path / "doubtful",
+        {"score.py": LISTS, "runtime.yaml": runtime + "inference_conda_env: {}\n"},
+    )
+    (doubtful / "modèles" / "empty").mkdir(parents=True)
+    found = plain_server.havre("verify", str(doubtful), "--json")
+    states = {check["key"]: check for check in json.loads(found.stdout)}
+    warned = "inference_conda_env should be INFERENCE_CONDA_ENV, below MODEL_DEPLOYMENT"
+    assert states["runtime_yaml"]["state"] == "warning"
+    assert warned in states["runtime_yaml"]["message"]
+    deployed = plain_server.havre("deploy", str(doubtful), "--name", "doubtful")
+    assert warned in " ".join((deployed.stdout + deployed.stderr).split())
+    answer = plain_server.havre("predict", "doubtful", "[]")
+    assert "modèles/empty" in json.loads(answer.stdout)
+    plain_server.havre("delete", "doubtful")

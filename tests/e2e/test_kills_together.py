@@ -23,7 +23,7 @@ from tests.e2e.load import Load
 from tests.e2e.operated_server import TROUBLED, OperatedServer, configuration, wait_for
 from tests.e2e.operated_server import operated as operated
 
-from havre.balancer.files import Files
+from havre.balancer.envoy.files import Files
 from havre.client import ApiError
 from havre.supervisor.protocol import BALANCER, CONTROL_PLANE
 

@@ -8,6 +8,8 @@ from tests.e2e.operated_server import TROUBLED, OperatedServer, wait_for
 from tests.e2e.operated_server import operated as operated
 from tests.e2e.remains import cgroups, is_empty, names_below, standing
 
+from havre.domain.address import UnixAddress
+
 CYCLES = int(os.environ.get("CHAOS_ROUNDS", "10"))
 SLACK = 9
 """Descriptors and threads that may be there for good after all: pools fill up as they are used.
@@ -36,7 +38,7 @@ def test_everything_goes_with_its_deployment(operated: OperatedServer) -> None:
         )
         assert process.num_threads() <= threads[name] + SLACK
     assert names_below(operated.home.root) - files == set()
-    assert operated.balancer.active_requests().keys() <= {str(operated.home.api_socket)}
+    assert operated.balancer.active_requests().keys() <= {UnixAddress(operated.home.api_socket)}
     assert cgroups() & seen == set()
 
 

@@ -28,6 +28,8 @@ def load_model():
 def predict(data, model=load_model()):
     [word] = data
     print("heard %s" % word)
+    if word == "second":
+        print("\\n".join("step %d" % number for number in range(30)))
     if word == "trouble":
         raise ValueError("no such iris")
     model.warning("answered")
@@ -76,7 +78,12 @@ def test_havre_logs(oracle, told):
     requests = [line.rpartition("  ")[2] for line in shown("--access", "-n", "2")]
     assert requests == ["asked-second", "asked-trouble"]
     second = shown("--request", "asked-second", "--since", "1h")
-    assert sorted(line.split("  ")[1] for line in second) == ["access", "predict", "predict"]
+    assert sorted(line.split("  ")[1] for line in second) == ["access", *["predict"] * 32]
+    said = [line.split("  ")[-1] for line in second]
+    steps = [f"step {number}" for number in range(30)]
+    assert [line for line in said if line.startswith("step")] == steps
+    assert said[-1].endswith("answered"), "it came last"
+    assert shown("--request", "asked-second", "-n", "9") == second[-9:]
     assert any(line.endswith("  predict  heard second") for line in second)
     assert any("answered" in line for line in second)
     contents = [json.loads(line)["logContent"] for line in shown("--json")]

@@ -20,7 +20,7 @@ from tests.e2e.artifacts import scored
 from tests.e2e.havre_server import HAVRE, HavreServer
 from tests.e2e.oracle_client import OracleClient, new_model
 from tests.e2e.test_cli import OciCli
-from tests.prometheus_lint import problems, series_of
+from tests.support.prometheus_lint import problems, series_of
 
 from havre.domain.metrics import METRICS, NAMESPACE
 
@@ -70,7 +70,8 @@ def test_what_a_deployment_does_is_seen_in_every_way(oracle: OracleClient) -> No
     assert counted["havre_predict_duration_seconds_count", ""] == 17
     assert counted["havre_predict_duration_seconds_sum", ""] > 15 * SLEEP_S
     assert counted["havre_model_duration_seconds_count", ""] == 15
-    assert counted["havre_copies_ready", ""] == 2
+    # Those of the old revision count until its instance has gone.
+    _wait(lambda: _own(server, deployment_id)["havre_copies_ready", ""] == 2)
 
     monitoring = Monitoring(oracle)
     of_it = f'{{resourceId = "{deployment_id}"}}'

@@ -2,18 +2,32 @@
 
 import json
 import shutil
+import signal
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 from tests.e2e.artifacts import EXAMPLES, IRIS_ANSWER, IRIS_ROWS, folder, packed, scored
+from tests.e2e.havre_server import HAVRE
 
 FRAMEWORKS = Path(__file__).with_name("frameworks")
 COPIES = 4
 REQUESTS = 160
 AT_ONCE = 16
 ANSWER_WITHIN_S = 30
+
+SLOW = """
+import time
+
+def load_model():
+    time.sleep(8)
+
+def predict(data):
+    return {}
+"""
 
 RESULTS = """
 import datetime
@@ -202,10 +216,41 @@ def test_the_example_is_deployed_and_asked_from_the_command_line(server):
     assert [row["lifecycleState"] for row in rows if row["displayName"] == "from-a-shell"] == [
         "ACTIVE"
     ]
-    server.havre("delete", "from-a-shell", "--model")
+    server.havre("delete", "from-a-shell", "--model", "--yes")
     gone = server.havre("predict", "from-a-shell", "[1]", check=False)
     assert gone.returncode == 1
     assert "no deployment called 'from-a-shell'" in gone.stderr
+
+
+def test_a_deploy_that_is_interrupted_goes_on_and_the_next_one_waits_for_it(server, tmp_path):
+    first, second = (
+        folder(tmp_path / str(number), {"score.py": SLOW.format(number)}) for number in (1, 2)
+    )
+    command = [HAVRE, "deploy", str(first), "--name", "slow", "--home", str(server.home)]
+    said = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # A shell lets what it runs in the background ignore Ctrl-C, and so would all below it.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, env=server.environment, preexec_fn=heeding, **said) as deploying:
+        assert deploying.stdout is not None
+        while "Accepted." not in deploying.stdout.readline():
+            assert deploying.poll() is None, deploying.communicate()
+        deploying.send_signal(signal.SIGINT)
+        _, told = deploying.communicate(timeout=60)
+    assert deploying.returncode == 130, told
+    assert "the change of slow goes on" in told
+    assert "`havre cancel slow` cancels it" in told
+    refused = server.havre("deploy", str(second), "--name", "slow", "--no-wait", check=False)
+    assert "slow has been CREATING for" in refused.stderr
+    told = server.havre("deploy", str(second), "--name", "slow", "--instances", "2").stdout
+    assert "waiting for that to be over" in told
+    assert "instances 1 → 2" in told
+    assert server.havre("predict", "slow", "[]").stdout == "2"
+    rows = json.loads(server.havre("list", "--json").stdout)
+    assert [row["lifecycleState"] for row in rows if row["displayName"] == "slow"] == ["ACTIVE"]
+    server.havre("delete", "slow", "--model", "--yes")
+    left = server.havre("logs", "slow", "--access")
+    assert "slow was deleted" in left.stderr
+    assert "POST predict" in left.stdout
 
 
 def test_a_folder_deployed_again_replaces_what_serves(server, tmp_path):
@@ -216,4 +261,4 @@ def test_a_folder_deployed_again_replaces_what_serves(server, tmp_path):
         told = server.havre("deploy", str(source), "--name", "again", "--env", "WEB_CONCURRENCY=1")
         assert ("updating" in told.stdout) is (number == 2)
         assert server.havre("predict", "again", "[]").stdout == str(number)
-    server.havre("delete", "again", "--model")
+    server.havre("delete", "again", "--model", "--yes")

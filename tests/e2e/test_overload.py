@@ -10,7 +10,7 @@ from tests.e2e.load import OK, Load, Outcome, quantile
 from tests.e2e.operated_server import OperatedServer, wait_for
 from tests.e2e.operated_server import operated as operated
 
-from havre.settings import SETTINGS
+from havre.settings_table import SETTINGS
 from havre.supervisor.protocol import BALANCER
 
 WORK_S = 0.01
@@ -20,7 +20,7 @@ STORMS = 3
 """At most: what else the machine does during one counts as lost, during all three it hardly can."""
 WARM_S = 3.0
 """Buffers and pools have grown to what the storm needs by then."""
-QUEUE = next(setting.default for setting in SETTINGS if setting.name == "queue_at_least")
+QUEUE = next(setting.default for setting in SETTINGS if setting.name == "min_instance_queue")
 REFUSED = "429 TooManyRequests"
 REFUSED_WITHIN_S = 0.25
 """Generous: shared machines. Alone it is a hundredth of that."""

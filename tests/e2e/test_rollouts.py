@@ -8,10 +8,11 @@ from tests.e2e.load import Load
 from tests.e2e.operated_server import TROUBLED, OperatedServer, wait_for
 from tests.e2e.operated_server import operated as operated
 
-SLOW_MARK = "slow"
+SLOW_MARK, HANGING_MARK = "slow", "hangs"
 SLOWED = TROUBLED.replace(
     '    time.sleep(data.get("sleep", 0))\n',
-    f'    time.sleep(0.05 if model == "{SLOW_MARK}" else data.get("sleep", 0))\n',
+    f'    times = {{"{SLOW_MARK}": 0.05, "{HANGING_MARK}": 6.5}}\n'
+    '    time.sleep(times.get(model, data.get("sleep", 0)))\n',
 )
 assert SLOWED != TROUBLED
 
@@ -74,14 +75,14 @@ def test_live_requests_are_replayed_and_a_limit_stops_the_rollout(
     answered = operated.keeper(instance).answered
     wait_for("requests to replay", lambda: operated.keeper(instance).answered > answered + 40)
     same = {"MARK": "first", "WEB_CONCURRENCY": "3"}
-    assert "20 of 20 answers are equal" in log_of(
+    assert "20 of 20 responses are equal" in log_of(
         operated, operated.change(deployment, variables=same)
     )
     [instance] = set(operated.instances(deployment)) - {instance}
     wait_for("requests to replay", lambda: operated.keeper(instance).answered > 40)
     end = operated.end_of(operated.change(deployment, variables={"MARK": "other"}))
     assert end["status"] == "FAILED"
-    assert "0 of 20 answers are equal, 20 differ (the first is request 1)" in end["reason"]
+    assert "0 of 20 responses are equal, 20 differ (the first is request 1)" in end["reason"]
     load.wait_for_more()
     assert {outcome.mark for outcome in load.outcomes} == {"first"}
 
@@ -121,6 +122,26 @@ def test_a_canary_that_is_slower_is_taken_back(
     assert "more than 3 times as slow (new revision " in end["reason"]
     assert_back(operated, deployment, before, load)
     assert SLOW_MARK in {outcome.mark for outcome in load.outcomes}
+
+
+def test_a_canary_that_hangs_is_taken_back_before_its_step_is_over(
+    operated: OperatedServer, deployment: str
+) -> None:
+    before = operated.instances(deployment)
+    # Few clients: those that wait for the hanging one are all answered in the end.
+    with Load(f"{operated.url}/{deployment}", keep_alive=6, short_lived=0) as load:
+        load.wait_for_more()
+        work_request = operated.change(
+            deployment,
+            variables={"MARK": HANGING_MARK},
+            freeformTags={"havre-canary": "15%/2s"},
+        )
+        end = operated.end_of(work_request)
+        assert end["status"] == "FAILED"
+        assert "the canary was stopped: " in end["reason"]
+        assert "in hand" in end["reason"]
+        assert_back(operated, deployment, before, load)
+    assert load.failures == []
 
 
 def test_a_canary_is_called_off(operated: OperatedServer, deployment: str, load: Load) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from email.utils import formatdate
 from pathlib import Path
 
 import oci
@@ -37,13 +38,30 @@ def _refusal(answer: requests.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
+def _told(answer: requests.Response) -> str:
+    assert answer.status_code == 401
+    return str(answer.json()["message"])
+
+
+class Late(requests.auth.AuthBase):
+    """A client whose clock is wrong: signed as it should be, an hour ago."""
+
+    def __init__(self, signer: requests.auth.AuthBase) -> None:
+        self._signer = signer
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["date"] = formatdate(time.time() - 3600, usegmt=True)
+        return self._signer(request)
+
+
 def test_only_signed_requests_are_answered(new_server: NewServer, tmp_path: Path) -> None:
     server = new_server(HAVRE_AUTH="oci")
+    profile = server.profile  # first of all: the load balancer learns of its key a moment later
     server.havre("deploy", str(IRIS), "--name", "iris")  # the commands sign by themselves
     assert json.loads(server.havre("predict", "iris", json.dumps(ROW)).stdout) == {
         "prediction": ["setosa"]
     }
-    config = oci.config.from_file(str(server.home / "oci.config"), "HAVRE")
+    config = oci.config.from_file(profile["file"], profile["profile"])
     science = oci.data_science.DataScienceClient(config, service_endpoint=server.url, **ONCE)
     (deployment,) = science.list_model_deployments(config["tenancy"]).data
     for endpoint in (server.url, f"{server.url}/pre/fix", f"{server.url}/"):
@@ -58,6 +76,11 @@ def test_only_signed_requests_are_answered(new_server: NewServer, tmp_path: Path
     assert _refusal(requests.post(f"{predict}?a=b", json=ROW)) == refused
     assert _refusal(requests.get(models, params={"compartmentId": "c"})) == refused
     assert _refusal(requests.post(models, json={})) == refused
+    assert _told(requests.post(predict, json=ROW)).startswith("Sign the request")
+    for asked in (predict, models):
+        late = Late(_signer(config))
+        told = _told(requests.post(asked, json=ROW, auth=late))
+        assert "date is more than 5 minutes from this server's clock (20" in told
     tampered = Tampered(_signer(config))
     assert _refusal(requests.post(predict, json=ROW, auth=tampered)) == refused
     assert _refusal(requests.post(models, json={"n": 1}, auth=tampered)) == refused
@@ -79,7 +102,7 @@ def test_only_signed_requests_are_answered(new_server: NewServer, tmp_path: Path
 def test_a_key_counts_from_when_it_is_registered(new_server: NewServer) -> None:
     server = new_server(HAVRE_AUTH="oci")
     server.havre("deploy", str(IRIS), "--name", "iris")
-    config = oci.config.from_file(str(server.home / "oci.config"), "HAVRE")
+    config = oci.config.from_file(server.profile["file"], server.profile["profile"])
     second = server.home / "second.config"
     server.havre("oci-config", "--output", str(second))
     other = oci.config.from_file(str(second), "HAVRE")

@@ -1,5 +1,6 @@
 """Two homes on one PostgreSQL: one reconciles, the other stands by; and the database's bad days."""
 
+import json
 import os
 import signal
 import tempfile
@@ -15,11 +16,12 @@ import psutil
 import pytest
 from tests.e2e.load import Load
 from tests.e2e.operated_server import TROUBLED, OperatedServer, configuration, wait_for
-from tests.postgresql_server import PostgresServer
+from tests.support.postgresql_server import PostgresServer
 
-from havre.cli import bringup
 from havre.client import API, ApiError
-from havre.store.postgresql import ANSWER_LIMIT_S, CONNECT_LIMIT_S
+from havre.operate import bringup, diagnosis
+from havre.store import names
+from havre.store.postgresql import CONNECT_LIMIT_S, STATEMENT_LIMIT_S
 from havre.supervisor.protocol import CONTROL_PLANE
 
 SLOW = TROUBLED.replace(
@@ -28,7 +30,7 @@ SLOW = TROUBLED.replace(
 )
 assert SLOW != TROUBLED
 ROLES = ["holder", "standby"]
-REFUSED_WITHIN_S = ANSWER_LIMIT_S + CONNECT_LIMIT_S + 3
+REFUSED_WITHIN_S = STATEMENT_LIMIT_S + CONNECT_LIMIT_S + 3
 
 
 @dataclass(frozen=True)
@@ -191,6 +193,68 @@ def test_a_database_that_is_away_loses_no_prediction_and_no_change(pair: Pair, f
     holder.delete(deployment)
 
 
+def test_a_database_that_is_away_is_the_reason_that_every_command_gives(pair: Pair) -> None:
+    """And predictions go on for who asks by name, whether the control plane is up or not."""
+    holder = pair.holder()
+    deployment, work_request = wish(holder, holder.save(SLOW), "kept")
+    succeeds(holder, work_request)
+    home, havre = holder.home, holder.server.havre
+    wait_for("its name", lambda: names.read(home).get(deployment) == "failing")
+    for is_killed in (False, True):
+        with down(pair.database, pair.database.stop):
+            if is_killed:
+                os.kill(holder.pids()[CONTROL_PLANE], signal.SIGKILL)
+                wait_for("its word", lambda: "the database" in diagnosis.last_refusal(home))
+            for words in (
+                *(("list",), ("top", "--once"), ("logs", "failing"), ("delete", "failing")),
+                *(("cancel", "failing"), ("deploy", "examples/iris"), ("up", "--detach"))[
+                    : 2 if is_killed else 3
+                ],
+            ):
+                refused = havre(*words, check=False)
+                assert refused.returncode == 1, words
+                assert "the database" in refused.stderr, words
+                assert "havre up --detach" not in refused.stderr, words
+            told = holder.server.status()
+            assert told["healthy"] is False
+            assert "the database" in told["reason"]
+            assert "the database" in havre("status").stdout
+            found = {
+                row["check"]: row
+                for row in json.loads(havre("doctor", "--json", check=False).stdout)
+            }
+            assert found["database"]["verdict"] == "missing"
+            assert "the database" in found["database"]["found"]
+            assert "the database" in found["server"]["found"]
+            for name in ("failing", deployment):
+                assert json.loads(havre("predict", name, '{"echo": 1}').stdout)["echo"] == 1
+            unknown = havre("predict", "unknown", "{}", check=False)
+            assert "the database" in unknown.stderr
+            assert "OCID" in unknown.stderr
+        wait_for("the API", holder.is_healthy)
+    holder.delete(deployment)
+    wait_for("its name to go", lambda: deployment not in names.read(home))
+
+
+def test_a_standby_says_what_it_cannot_know(pair: Pair) -> None:
+    holder, standby = pair.holder(), pair.standby()
+    deployment, work_request = wish(standby, standby.save(SLOW), "there")
+    succeeds(standby, work_request)
+    havre = standby.server.havre
+    answered = havre("predict", "failing", '{"echo": 2}')
+    assert json.loads(answered.stdout)["echo"] == 2
+    assert holder.url in answered.stderr
+    for words in (("logs", "failing"), ("top", "--once"), ("captured", "failing")):
+        told = havre(*words)
+        assert "is a standby" in told.stderr
+        assert holder.url in told.stderr
+        assert "standby" not in holder.server.havre(*words).stderr
+    assert holder.url in havre("list").stdout
+    assert f"deployments are served by {holder.url}" in havre("status").stdout
+    assert f"deployments are served by {holder.url}" in havre("doctor", check=False).stdout
+    standby.delete(deployment)
+
+
 def test_connections_that_are_cut_again_and_again_lose_nothing(pair: Pair) -> None:
     holder = pair.holder()
     model = holder.save(SLOW)
@@ -275,7 +339,7 @@ def record(pair: Pair) -> list[list[tuple[Any, ...]]]:
     return [
         ask("SELECT id, lifecycle_state, version, current_instances FROM deployments ORDER BY id"),
         ask("SELECT id, revision FROM instances ORDER BY id"),
-        ask("SELECT deployment_id, artifact_folder FROM revisions ORDER BY id"),
+        ask("SELECT deployment_id, workload FROM revisions ORDER BY id"),
         ask("SELECT id, message FROM work_request_logs ORDER BY id"),
         ask("SELECT holder, token FROM lease"),
     ]

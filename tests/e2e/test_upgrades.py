@@ -135,27 +135,6 @@ def test_keepers_of_another_protocol_are_replaced_without_a_lost_prediction(
     wait_for("no other process", lambda: len(server.pids()) == 4)
 
 
-def test_a_supervisor_that_cannot_hand_over_is_replaced(upgraded: Upgraded) -> None:
-    upgraded.other.forget_how_to_hand_over()
-    upgraded.start()
-    status, before, copies = (
-        upgraded.server.server.status(),
-        upgraded.server.pids(),
-        upgraded.copies(),
-    )
-    with Load(upgraded.url, keep_alive=KEEP_ALIVE, short_lived=SHORT_LIVED) as load:
-        load.wait_for_more()
-        upgraded.up()
-        load.wait_for_more()
-        after = upgraded.server.server.status()
-        assert after["version"] == havre.__version__
-        assert after["supervisor_pid"] != status["supervisor_pid"]
-        assert changed(before, upgraded.server.pids()) == {CONTROL_PLANE, TELEMETRY}
-        assert upgraded.copies() == copies
-        upgraded.assert_serves_as_before()
-    assert load.failures == []
-
-
 def test_what_cannot_be_upgraded_serves_on(upgraded: Upgraded) -> None:
     upgraded.start()
     server = upgraded.server

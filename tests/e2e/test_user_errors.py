@@ -7,12 +7,16 @@ error and exit code 1.
 
 import json
 import socket
+import sys
 from contextlib import closing
 
 import oci
 import pytest
 from tests.e2e.artifacts import DOUBLE, EXAMPLES, UNLOADABLE, folder, scored, zipped
 from tests.e2e.havre_server import HavreServer
+
+HERE = "{}.{}".format(*sys.version_info)
+OTHER = "3.12" if HERE != "3.12" else "3.11"
 
 RUNTIME = """
 MODEL_DEPLOYMENT:
@@ -25,6 +29,22 @@ MODEL_DEPLOYMENT:
 
 def _runtime(slug="", kind="", python=""):
     return RUNTIME.format(slug=slug, kind=kind, python=python)
+
+
+SHORT_LIVED = """
+import os, threading
+
+def begin():
+    timer = threading.Timer(1, os._exit, [7])
+    timer.daemon = True
+    timer.start()
+
+os.register_at_fork(after_in_child=begin)
+
+def predict(data):
+    return data
+"""
+DIES_WHEN_ASKED = "import os\ndef predict(data):\n    os.abort()\n"
 
 
 @pytest.mark.parametrize(
@@ -47,7 +67,10 @@ def _runtime(slug="", kind="", python=""):
         ),
         pytest.param(
             scored("import no_such_package\n"),
-            ["score.py line 1", "No module named 'no_such_package'"],
+            [
+                *("score.py line 1", "No module named 'no_such_package'"),
+                *("names no environment, so this was the default", "deploy FOLDER --environment"),
+            ],
             id="a package is not there",
         ),
         pytest.param(
@@ -76,6 +99,21 @@ def _runtime(slug="", kind="", python=""):
             id="ends without a word",
         ),
         pytest.param(
+            scored(SHORT_LIVED),
+            ["copies keep dying: the last was exited with code 7"],
+            id="copies that live for a second",
+        ),
+        pytest.param(
+            scored(SHORT_LIVED, **{"test_input.json": "[1]"}),
+            ["copies keep dying: the last was exited with code 7"],
+            id="copies that answer the sample and live for a second",
+        ),
+        pytest.param(
+            scored(DIES_WHEN_ASKED, **{"test_input.json": "[1]"}),
+            ["did not answer the artifact's own sample", "killed by SIGABRT"],
+            id="copies that die of the sample",
+        ),
+        pytest.param(
             scored(DOUBLE, **{"runtime.yaml": "MODEL_DEPLOYMENT: [unclosed"}),
             ["runtime.yaml cannot be read", "line 1"],
             id="runtime.yaml is not YAML",
@@ -84,6 +122,16 @@ def _runtime(slug="", kind="", python=""):
             scored(DOUBLE, **{"runtime.yaml": _runtime(kind="conda")}),
             ["INFERENCE_ENV_TYPE", "data_science or published", "conda"],
             id="unknown kind of environment",
+        ),
+        pytest.param(
+            scored(DOUBLE, **{"runtime.yaml": _runtime("notebook", "published").lower()}),
+            ["line 2: model_deployment should be MODEL_DEPLOYMENT"],
+            id="keys of runtime.yaml in other capitals",
+        ),
+        pytest.param(
+            scored(DOUBLE, **{"runtime.yml": _runtime("notebook", "published")}),
+            ["runtime.yml is not read: call it runtime.yaml"],
+            id="runtime.yaml by another name",
         ),
         pytest.param(
             scored(DOUBLE, **{"runtime.yaml": _runtime("not_here_v1", "published")}),
@@ -96,8 +144,8 @@ def _runtime(slug="", kind="", python=""):
             id="unknown service environment",
         ),
         pytest.param(
-            scored(DOUBLE, **{"runtime.yaml": _runtime("notebook", "published", "3.12")}),
-            ["notebook", "3.12", "3.11"],
+            scored(DOUBLE, **{"runtime.yaml": _runtime("notebook", "published", OTHER)}),
+            ["notebook", OTHER, HERE],
             id="another Python than the environment's",
         ),
         pytest.param(
@@ -121,7 +169,7 @@ def test_a_deployment_that_fails_says_why_in_three_places(oracle, archive, told)
     for words in told:
         assert words in reason
     assert len(reason.splitlines()) == 1
-    assert str(oracle.server.home) not in reason.split("The whole story is in")[0]
+    assert str(oracle.server.home) not in reason.split("The full output is in")[0]
     assert oracle.log_lines(request.id)[-1] == reason
     (error,) = oracle.data_science.list_work_request_errors(request.id).data
     assert (error.message, bool(error.code)) == (reason, True)

@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import pytest
 import requests
-from tests.envoy_server import (
+from tests.support.envoy_server import (
     EnvoyServer,
     StartUpstream,
     answer_with,
@@ -22,19 +22,21 @@ from tests.envoy_server import (
     upstreams,  # noqa: F401
     wait_until,
 )
-from tests.small_disk import fill, small_disk
+from tests.support.small_disk import fill, small_disk
 
-from havre.balancer.envoy import EnvoyBalancer
+from havre.balancer.envoy.balancer import EnvoyBalancer
+from havre.domain.address import UnixAddress
 from havre.domain.errors import Unavailable
 from havre.domain.logs import Category
 from havre.domain.ocid import Kind, new_ocid
 from havre.domain.route import Endpoint, Route
 from havre.home import Home
-from havre.telemetry import access_log, layout
-from havre.telemetry.access_log import AccessLog
-from havre.telemetry.collecting import Tally
-from havre.telemetry.conversion import Converter
-from havre.telemetry.store import LogStore
+from havre.telemetry.counters import Counters
+from havre.telemetry.files import layout
+from havre.telemetry.files.converter import Converter
+from havre.telemetry.files.log_store import LogStore
+from havre.telemetry.logs import access_log
+from havre.telemetry.logs.access_log import AccessLog
 
 INSTANCE = "8b1f0c7a55d2"
 
@@ -52,7 +54,9 @@ def deployed(envoy: EnvoyServer, upstreams: StartUpstream) -> Iterator[str]:  # 
     balancer = EnvoyBalancer(envoy.home)
     balancer.start()
     deployment_id = new_ocid(Kind.DEPLOYMENT)
-    balancer.publish(Route(deployment_id, "r1", (Endpoint(INSTANCE, socket),), 8, 1000))
+    balancer.publish(
+        Route(deployment_id, "r1", (Endpoint(INSTANCE, UnixAddress(socket)),), 8, 1000)
+    )
     yield deployment_id
     balancer.stop()
 
@@ -65,13 +69,13 @@ def store(envoy: EnvoyServer) -> Iterator[LogStore]:  # noqa: F811
 
 
 def collector(envoy: EnvoyServer) -> AccessLog:  # noqa: F811
-    tally = Tally()
+    counters = Counters()
     return AccessLog(
         envoy.home,
         envoy.admin,
-        Converter(envoy.home, tally),
-        tally,
-        most_bytes=10**9,
+        Converter(envoy.home, counters),
+        counters,
+        max_bytes=10**9,
         close_after_s=0.0,
     )
 
@@ -208,8 +212,8 @@ def test_a_full_disk_loses_entries_and_says_so_and_no_prediction(
     upstreams: StartUpstream,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(access_log, "LOOK_S", 0.0)
-    monkeypatch.setattr(access_log, "AGAIN_S", 0.1)
+    monkeypatch.setattr(access_log, "INTERVAL_S", 0.0)
+    monkeypatch.setattr(access_log, "RETRY_S", 0.1)
     root = Path(tempfile.mkdtemp(dir="/tmp", prefix="hv"))
     with ExitStack() as stack:
         stack.callback(root.rmdir)

@@ -10,17 +10,17 @@ from typing import Any
 
 import duckdb
 import pytest
-from tests.copy_instance import Instance, wait_until
+from tests.support.copy_instance import Instance, wait_until
 
 from havre.domain.ocid import Kind, new_ocid
 from havre.home import Home
-from havre.telemetry import layout
-from havre.telemetry.captures import Captures
-from havre.telemetry.collecting import Tally
-from havre.telemetry.conversion import Converter
-from havre.telemetry.instance_files import InstanceFiles
-from havre.telemetry.layout import CAPTURE
-from havre.telemetry.upkeep import Upkeep
+from havre.telemetry.counters import Counter, Counters
+from havre.telemetry.files import layout
+from havre.telemetry.files.compaction import Compaction
+from havre.telemetry.files.converter import Converter
+from havre.telemetry.files.layout import CAPTURE
+from havre.telemetry.logs.captures import Captures
+from havre.telemetry.logs.instance_files import InstanceFiles
 
 INSTANCE = "8b1f0c7a55d2"
 NAME = "copy-0.1764100000000.captured"
@@ -48,31 +48,31 @@ class Place:
         about = {"deployment": self.deployment, "revision": "r7", "begins": 0}
         (self.home.instance_logs / f"{INSTANCE}.json").write_text(json.dumps(about))
         (self.home.instance_logs / f"{INSTANCE}.log").touch()
-        self.tally = Tally()
+        self.counters = Counters()
         self.captures = Captures(self.home)
         self.begin()
 
     @property
     def folder(self) -> Path:
-        return layout.folder(self.home, CAPTURE, self.deployment)
+        return layout.segments_folder(self.home, CAPTURE, self.deployment)
 
     def begin(self, **changed: Any) -> None:
-        stated = {"lines_per_second": 1000, "retention_days": 30, "most_bytes": 10**9}
-        self.converter = Converter(self.home, self.tally)
+        stated = {"lines_per_second": 1000, "retention_days": 30, "max_bytes": 10**9}
+        self.converter = Converter(self.home, self.counters)
         self.collector = InstanceFiles(
-            self.home, self.converter, self.tally, look_s=0.0, **{**stated, **changed}
+            self.home, self.converter, self.counters, interval_s=0.0, **{**stated, **changed}
         )
 
     def look(self) -> None:
         self.collector.collect(int(time.time() * 1000))
 
     def rows(self, most: int = 10_000) -> list[dict[str, Any]]:
-        return self.captures.last(self.deployment, from_ms=0, to_ms=2**53, most=most)
+        return self.captures.last(self.deployment, from_ms=0, to_ms=2**53, limit=most)
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    monkeypatch.setattr("havre.telemetry.reading.HOLD_S", 0.0)
+    monkeypatch.setattr("havre.telemetry.logs.tailer.HOLD_S", 0.0)
     place = Place(tmp_path / "h")
     yield place
     place.captures.close()
@@ -80,8 +80,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
 
 def line(number: int, body: str = "{}", **changed: Any) -> bytes:
     told = {
-        "time": int(time.time() * 1000), "id": f"R{number}", "status": 200, "us": 10,
-        "stream": False, "lost": 0, "type": "application/json", "answer_type": "application/json",
+        "time": int(time.time() * 1000), "request_id": f"R{number}", "status": 200, "model_us": 10,
+        "is_stream": False, "lost_before": 0,
+        "request_type": "application/json", "response_type": "application/json",
         "request": {"bytes": len(body), "text": body}, "response": {"bytes": 1, "text": "1"},
     }  # fmt: skip
     return json.dumps({**told, **changed}).encode() + b"\n"
@@ -114,7 +115,7 @@ def test_a_keepers_copies_capture_what_they_are_told_to_and_it_is_collected(
 ) -> None:
     instance = launch(SCORE, copies=1, output="output").ready()
     assert instance.ask("status")["capturing"] == {"percent": 0, "redact": []}
-    instance.post({"name": "before"})
+    instance.post({"name": "Zoe"})
     # It has its answer; whether it is captured is looked up after that.
     wait_until(lambda: instance.ask("status")["busy"] == 0)
     assert not files(instance), "off by default"
@@ -137,7 +138,7 @@ def test_a_keepers_copies_capture_what_they_are_told_to_and_it_is_collected(
     [file] = files(instance)
     told = file.read_text()
     assert len(told.splitlines()) == 7
-    assert not [secret for secret in ("Bob", "Eve", "after", "before") if secret in told]
+    assert not [secret for secret in ("Bob", "Eve", "after", "Zoe") if secret in told]
 
     (place.output / file.name).write_bytes(file.read_bytes())
     place.look()
@@ -159,7 +160,7 @@ def test_a_keepers_copies_capture_what_they_are_told_to_and_it_is_collected(
     assert (streamed["is_stream"], streamed["response_bytes"]) == (True, None)
 
 
-def test_it_goes_into_segments_once_is_exported_and_ends_by_age(place: Place) -> None:
+def test_a_captured_request_is_stored_once_exported_and_expires(place: Place) -> None:
     path = place.output / NAME
     path.write_bytes(b"".join(line(number) for number in range(3)))
     place.look()
@@ -181,7 +182,7 @@ def test_it_goes_into_segments_once_is_exported_and_ends_by_age(place: Place) ->
     assert {row[0] for row in found.fetchall()} == {"R0", "R1", "R2", "R3"}
     assert not list(place.home.root.glob("*.new"))
     later = int(time.time() * 1000) + 3 * 86_400_000
-    Upkeep(place.home, place.converter, retention_days=2, most_bytes=10**9).collect(later)
+    Compaction(place.home, place.converter, retention_days=2, max_bytes=10**9).collect(later)
     assert place.rows() == []
 
 
@@ -193,7 +194,7 @@ def test_many_segments_become_one(place: Place) -> None:
             file.write(line(number, "x" * 60_000))
         place.look()
         wait_until(lambda number=number: len(layout.segments(place.folder)) == number + 1)
-    upkeep = Upkeep(place.home, place.converter, retention_days=2, most_bytes=10**9)
+    upkeep = Compaction(place.home, place.converter, retention_days=2, max_bytes=10**9)
     upkeep.collect(int(time.time() * 1000))
     assert len(layout.segments(place.folder)) == 1
     assert len(place.rows()) == 16
@@ -236,10 +237,20 @@ def test_a_flood_is_bounded_counted_and_its_space_comes_free(
         place.look()
     kept = len(place.rows())
     assert 0 < kept < 200
-    assert place.tally["dropped", CAPTURE] >= 8000 - kept - 1
+    assert place.counters[Counter.DROPPED, CAPTURE] >= 8000 - kept - 1
     assert "lines were dropped" in caplog.text
     assert path.stat().st_blocks * 512 < 3_000_000 < path.stat().st_size
     newer = place.output / "copy-0.1764100000001.captured"
     newer.write_bytes(line(1))
     wait_until(lambda: place.look() or not path.exists())
     assert newer.exists(), "a copy writes there still"
+
+
+def test_those_of_one_millisecond_are_shown_as_they_were_answered(place: Place) -> None:
+    now = int(time.time() * 1000)
+    file = place.output / NAME
+    file.write_bytes(b"".join(line(number, time=now) for number in range(40)))
+    place.look()
+    wanted = [f"R{number}" for number in range(40)]
+    assert [row["request_id"] for row in place.rows()] == wanted
+    assert [row["request_id"] for row in place.rows(5)] == wanted[-5:]

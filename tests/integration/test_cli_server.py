@@ -12,12 +12,12 @@ from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
-from tests.supervisor_bench import SupervisorBench, runs, wait_until
+from tests.support.supervisor_harness import SupervisorHarness, runs, wait_until
 
-from havre.cli.bringup import is_healthy
+from havre.operate.bringup import is_healthy
 
 
-class Havre(SupervisorBench):
+class Havre(SupervisorHarness):
     """The command, on a home of its own."""
 
     def __init__(self) -> None:
@@ -109,6 +109,48 @@ def test_up_status_down(havre: Havre) -> None:
     assert (down.returncode, "not running" in down.stdout) == (3, True)
 
 
+def test_what_a_home_was_begun_with_is_not_lost(havre: Havre, tmp_path: Path) -> None:
+    """The database, where artifacts are, and who may call: in another shell, and while it runs."""
+    other = f"sqlite:///{tmp_path}/other.sqlite3"
+    report = havre.up("--port", "0", "--database-url", other)
+    refused = havre("up", "--auth", "oci", "--capacity", "strict")
+    assert refused.returncode == 1
+    assert "auth was off and is oci now" in refused.stderr
+    assert "capacity was overcommit and is strict now" in refused.stderr
+    assert "havre down" in refused.stderr
+    assert havre("up", "--database-url", other).returncode == 0
+    assert havre.look() == report
+    assert havre("down").returncode == 0
+    refused = havre("up", "--port", "0", "--detach")
+    assert refused.returncode == 1
+    assert f"database_url was {other} and is SQLite in the home" in refused.stderr
+    assert not havre.home.database.exists()
+    havre.up("--port", "0", "--database-url", other, "--auth", "oci", "--change", "auth")
+    assert havre("down").returncode == 0
+    refused = havre("up", "--port", "0", "--detach", "--database-url", other)
+    assert "auth was oci and is off now" in refused.stderr
+
+
+def test_a_control_plane_that_starts_again_goes_on_with_the_same_database(
+    havre: Havre, tmp_path: Path
+) -> None:
+    """Whatever has become of the file of settings meanwhile."""
+    file = havre.home.root / "havre.toml"
+    other = f"sqlite:///{tmp_path}/other.sqlite3"
+    file.write_text(f'database_url = "{other}"\n')
+    before = havre.up()
+    file.write_text("")
+    os.kill(int(str(before["pid"])), signal.SIGKILL)
+    log = havre.home.logs / "control-plane.log"
+    told = f"database_url was {other} and is SQLite in the home"
+    wait_until(lambda: told in log.read_text(), "the refusal")
+    report = havre.look()
+    assert report["healthy"] is False
+    assert told in str(report["reason"])
+    file.write_text(f'database_url = "{other}"\n')
+    wait_until(lambda: is_healthy(str(before["url"])), "health")
+
+
 def test_a_home_that_never_was_is_not_running(havre: Havre) -> None:
     assert havre("status", "--json").returncode == 3
     assert havre("down").returncode == 0
@@ -126,7 +168,7 @@ def test_in_the_foreground_ctrl_c_stops_everything(havre: Havre) -> None:
     assert havre.leftovers() == []
     assert program.stderr is not None
     told = program.stderr.read()
-    assert told.index("control-plane: stopped") < told.index("envoy: stopped")
+    assert told.index("control-plane: stopped") < told.index("load-balancer: stopped")
 
 
 @pytest.mark.parametrize("mode", [("--detach",), ()], ids=["detached", "foreground"])
@@ -161,7 +203,7 @@ def test_after_the_supervisors_death_serving_goes_on(havre: Havre, then: str) ->
     assert is_healthy(str(before["url"]))
     down = havre.look()
     assert down["running"] is False
-    assert down["left_running"] == ["control-plane", "envoy", "telemetry"]
+    assert down["left_running"] == ["control-plane", "load-balancer", "telemetry"]
     if then == "up":
         after = havre.up("--port", "0")
         same = ("pid", "balancer_pid", "telemetry_pid", "url")
@@ -197,7 +239,7 @@ def test_the_api_does_not_hang_up_on_the_balancer(havre: Havre) -> None:
     havre.up()
     with socket.socket(socket.AF_UNIX) as balancer:
         balancer.connect(str(havre.home.api_socket))
-        balancer.sendall(b"GET /healthz HTTP/1.1\r\nhost: havre\r\n\r\n")
+        balancer.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
         answer = HTTPResponse(balancer)
         answer.begin()
         assert answer.status == 200

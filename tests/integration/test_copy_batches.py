@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.copy_instance import Answer, Instance, in_background, wait_until
+from tests.support.copy_instance import Instance, Response, in_background, wait_until
 
 SCORE = """
 import os, signal, sys, time
@@ -55,23 +55,23 @@ def printed(instance: Instance) -> str:
 def closed_gate(instance: Instance) -> Iterator[None]:
     """The only copy is kept busy meanwhile, so that what is sent waits."""
     gate = instance.folder / "gate"
-    answer = in_background(lambda: instance.post("wait"))
+    response = in_background(lambda: instance.post("wait"))
     wait_until(lambda: printed(instance).count("waits") > gate.exists())
     try:
         yield
     finally:
         gate.touch()
-        found = answer()
-        assert isinstance(found, Answer)
-        assert found.json == "opened"
+        opened = response()
+        assert isinstance(opened, Response)
+        assert opened.json == "opened"
 
 
 def all_at_once(instance: Instance, asks: list[Callable[[], Any]]) -> list[Any]:
     """What each ask comes to, all of them having waited for the one copy."""
     with closed_gate(instance):
-        found = [in_background(ask) for ask in asks]
+        results = [in_background(ask) for ask in asks]
         wait_until(lambda: connections(instance) == 1 + len(asks))
-    return [one() for one in found]
+    return [result() for result in results]
 
 
 def connections(instance: Instance) -> int:
@@ -94,10 +94,10 @@ def test_what_waits_is_answered_by_one_call(launch):
     before = len(rows_of_calls(instance))
     instance.ask("record", most=100)
     asks = [lambda n=n: instance.post([[n, 1], [n, 2]][: 1 + n % 2]) for n in range(40)]
-    answers = all_at_once(instance, asks)
-    for n, answer in enumerate(answers):
-        assert answer.json == [n + 1, n + 2][: 1 + n % 2]
-        assert answer.headers["x-havre-copy"].startswith("testinstance/0/r1/")
+    responses = all_at_once(instance, asks)
+    for n, response in enumerate(responses):
+        assert response.json == [n + 1, n + 2][: 1 + n % 2]
+        assert response.headers["x-havre-copy"].startswith("testinstance/0/r1/")
     calls = rows_of_calls(instance)[before:]
     assert sum(calls) == 60
     assert len(calls) < 10
@@ -113,21 +113,21 @@ def test_what_waits_is_answered_by_one_call(launch):
         for record in instance.ask("recorded")["recorded"]
     }
     assert len(recorded) == 41
-    for body, answer in recorded.items():
+    for body, response in recorded.items():
         data = json.loads(body)
-        assert answer == ("opened" if data == "wait" else [sum(row) for row in data])
+        assert response == ("opened" if data == "wait" else [sum(row) for row in data])
 
 
 def test_a_bad_request_fails_alone(launch):
     instance = started(launch, files())
     asks = [lambda n=n: instance.post([["x", None]] if n == 5 else [[n, 1]]) for n in range(12)]
-    answers = all_at_once(instance, asks)
-    for n, answer in enumerate(answers):
+    responses = all_at_once(instance, asks)
+    for n, response in enumerate(responses):
         if n == 5:
-            assert answer.status == 500
-            assert answer.json["code"] == "InternalServerError"
+            assert response.status == 500
+            assert response.json["code"] == "InternalServerError"
         else:
-            assert answer.json == [n + 1]
+            assert response.json == [n + 1]
     assert instance.ask("status")["failed"] == 1
     assert instance.log.count("raised") == 1  # not for the batch
 
@@ -154,9 +154,9 @@ def test_what_is_not_like_the_others_is_answered_in_its_own_way(launch):
     assert other.json == {"prediction": [3]}
     assert wide.json == [6]
     assert (broken.status, streamed.status) == (400, 409)
-    for answer in (array, array_too):
-        assert answer.status == 200, (answer, instance.log)
-        assert np.load(io.BytesIO(answer.body)).tolist() == [3]
+    for response in (array, array_too):
+        assert response.status == 200, (response, instance.log)
+        assert np.load(io.BytesIO(response.body)).tolist() == [3]
     calls = rows_of_calls(instance)[before:]
     assert sum(calls) == 7
     assert len(calls) < 7
@@ -166,12 +166,12 @@ def test_what_is_not_like_the_others_is_answered_in_its_own_way(launch):
 def test_a_copy_that_is_ended_in_a_batch_costs_the_batch_and_no_more(launch, row, cause):
     instance = started(launch, files(), predict_timeout_s=1)
     asks = [lambda n=n: instance.post([[row if n == 3 else n, 1]]) for n in range(30)]
-    answers = all_at_once(instance, asks)
-    failed = [answer for answer in answers if isinstance(answer, Exception)]
+    responses = all_at_once(instance, asks)
+    failed = [response for response in responses if isinstance(response, Exception)]
     assert 1 <= len(failed) <= 16
-    for n, answer in enumerate(answers):
-        assert isinstance(answer, Exception) or answer.json == [n + 1]
-    assert isinstance(answers[3], Exception)
+    for n, response in enumerate(responses):
+        assert isinstance(response, Exception) or response.json == [n + 1]
+    assert isinstance(responses[3], Exception)
     status = instance.ask("status")
     assert status["failed"] == len(failed)
     assert cause in instance.log
@@ -184,11 +184,15 @@ def test_a_copy_that_is_ended_in_a_batch_costs_the_batch_and_no_more(launch, row
         (None, SCORE, "no sample request"),
         ('"text"', "def predict(data): return data", "holds no rows"),
         (SAMPLE, "def predict(data): return {'n': len(data)}", "a dict"),
-        (SAMPLE, "def predict(data): return [len(data)] * len(data)", "otherwise than alone"),
+        (
+            SAMPLE,
+            "def predict(data): return [len(data)] * len(data)",
+            "when requests are batched",
+        ),
         (
             SAMPLE,
             "import random\ndef predict(data): return [random.random()] * len(data)",
-            "otherwise",
+            "different results",
         ),
         (
             SAMPLE,
@@ -213,8 +217,8 @@ def test_a_model_per_copy_is_proved_too(launch):
     status = instance.ask("status")
     assert status["mode"] == "per_copy"
     assert "up to 16 at once" in " ".join(status["notes"])
-    answers = all_at_once(instance, [lambda n=n: instance.post([[n, 1]]) for n in range(12)])
-    assert [answer.json for answer in answers] == [[n + 1] for n in range(12)]
+    responses = all_at_once(instance, [lambda n=n: instance.post([[n, 1]]) for n in range(12)])
+    assert [response.json for response in responses] == [[n + 1] for n in range(12)]
 
 
 def test_a_delay_gathers_what_is_not_there_yet(launch):
@@ -232,12 +236,12 @@ def test_each_request_of_a_batch_is_captured_by_itself(launch):
     instance = started(launch, files(), output="output")
     instance.ask("capture", percent=100)
     asks = [lambda n=n: instance.post([[n, 1]]) for n in range(10)]
-    answers = all_at_once(instance, asks)
-    assert [answer.json for answer in answers] == [[n + 1] for n in range(10)]
+    responses = all_at_once(instance, asks)
+    assert [response.json for response in responses] == [[n + 1] for n in range(10)]
 
     def captured() -> list[dict]:
-        found = (instance.folder / "output").glob("*.captured")
-        return [json.loads(line) for path in found for line in path.read_bytes().splitlines()]
+        paths = (instance.folder / "output").glob("*.captured")
+        return [json.loads(line) for path in paths for line in path.read_bytes().splitlines()]
 
     wait_until(lambda: len(captured()) == 11)  # the one that had closed the gate is another
     pairs = {line["request"]["text"]: line["response"]["text"] for line in captured()}

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.copy_instance import NO_ANSWER, Answer, wait_until
-from tests.framework_environments import ARROW, framework_python
+from tests.support.copy_instance import NO_RESPONSE, Response, wait_until
+from tests.support.framework_environments import ARROW, framework_python
 
 NPY = "application/x-npy"
 ARROWS = ("application/vnd.apache.arrow.stream", "application/vnd.apache.arrow.file")
@@ -83,12 +83,12 @@ def test_an_array_comes_as_its_own_and_goes_back_as_one(launch):
     instance = launch(TOLD, copies=1).ready()
     pid, has_numpy, _ = instance.post(1).json
     assert not has_numpy  # nobody needed it so far
-    answer = instance.post(npy(np.arange(6.0).reshape(2, 3)), headers={"content-type": NPY})
-    assert answer.headers["content-type"] == NPY
-    assert np.load(io.BytesIO(answer.body)).tolist() == [[0, 2, 4], [6, 8, 10]]
+    response = instance.post(npy(np.arange(6.0).reshape(2, 3)), headers={"content-type": NPY})
+    assert response.headers["content-type"] == NPY
+    assert np.load(io.BytesIO(response.body)).tolist() == [[0, 2, 4], [6, 8, 10]]
     large = np.random.default_rng(0).random((400, 400))  # more than the wire takes at once
-    answer = instance.post(npy(large), headers={"content-type": NPY})
-    np.testing.assert_array_equal(np.load(io.BytesIO(answer.body)), large * 2)
+    response = instance.post(npy(large), headers={"content-type": NPY})
+    np.testing.assert_array_equal(np.load(io.BytesIO(response.body)), large * 2)
     headers = {"content-type": NPY, "accept": "application/json"}
     assert instance.post(npy(np.arange(3)), headers=headers).json == [0, 2, 4]
     assert instance.post(b"x", headers={"accept": NPY}).status == 400
@@ -100,16 +100,16 @@ def test_an_inference_request_is_answered_in_its_own_form(launch):
     instance = launch(TOLD, copies=1).ready()
     one = {"name": "x", "shape": [2], "datatype": "FP32"}
     asked = {"inputs": [{**one, "data": [1, 2]}]}
-    answer = instance.post(asked, headers=INFER)
+    response = instance.post(asked, headers=INFER)
     output = {"name": "output-0", "datatype": "FP32", "shape": [2], "data": [2.0, 4.0]}
-    assert answer.json == {"model_name": "m", "outputs": [output]}
+    assert response.json == {"model_name": "m", "outputs": [output]}
     inputs = [{**one, "parameters": {"binary_data_size": 8}}]
     head = json.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}}).encode()
     headers = {**INFER, "inference-header-content-length": str(len(head))}
-    answer = instance.post(head + np.float32([1, 2]).tobytes(), headers=headers)
-    length = int(answer.headers["inference-header-content-length"])
-    assert json.loads(answer.body[:length])["outputs"][0]["parameters"] == {"binary_data_size": 8}
-    assert np.frombuffer(answer.body[length:], "<f4").tolist() == [2, 4]
+    response = instance.post(head + np.float32([1, 2]).tobytes(), headers=headers)
+    length = int(response.headers["inference-header-content-length"])
+    assert json.loads(response.body[:length])["outputs"][0]["parameters"] == {"binary_data_size": 8}
+    assert np.frombuffer(response.body[length:], "<f4").tolist() == [2, 4]
 
 
 HOSTILE = [
@@ -128,17 +128,17 @@ def test_a_hostile_body_gets_a_reason_and_costs_no_copy(launch):
     instance = launch(TOLD, copies=1).ready()
     pid = instance.post(1).json[0]
     for body, kind in HOSTILE:
-        answer = instance.post(body, headers={"content-type": kind})
-        assert answer.status == 400, body
-        assert answer.json["code"] == "CannotParseRequest"
-        assert "no .npy that can be read" in answer.json["message"]
+        response = instance.post(body, headers={"content-type": kind})
+        assert response.status == 400, body
+        assert response.json["code"] == "CannotParseRequest"
+        assert "no .npy that can be read" in response.json["message"]
     for asked in (
         [],
         {"inputs": [{"name": "x", "shape": [2**62, 2**62], "datatype": "FP64", "data": [1]}]},
         {"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": ["a" * 10**6, 1]}]},
     ):
-        answer = instance.post(asked, headers=INFER)
-        assert (answer.status, answer.json["code"]) == (400, "CannotParseRequest")
+        response = instance.post(asked, headers=INFER)
+        assert (response.status, response.json["code"]) == (400, "CannotParseRequest")
     assert instance.post(1).json[0] == pid
     assert instance.ask("status")["restarts"] == 0
 
@@ -147,12 +147,12 @@ def test_a_library_that_the_environment_lacks_is_named(launch, tmp_path):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     instance = launch(TOLD, python=tmp_path / "bare" / "bin" / "python", copies=1).ready()
     for kind, name in ((NPY, "numpy"), (ARROWS[0], "pyarrow"), (ARROWS[1], "pyarrow")):
-        answer = instance.post(b"x", headers={"content-type": kind})
-        assert answer.status == 415
-        assert answer.json["code"] == "UnsupportedMediaType"
-        assert f"{kind} needs {name}, which cannot be imported" in answer.json["message"]
-    answer = instance.post({"inputs": []}, headers=INFER)
-    assert (answer.status, answer.json["code"]) == (415, "UnsupportedMediaType")
+        response = instance.post(b"x", headers={"content-type": kind})
+        assert response.status == 415
+        assert response.json["code"] == "UnsupportedMediaType"
+        assert f"{kind} needs {name}, which cannot be imported" in response.json["message"]
+    response = instance.post({"inputs": []}, headers=INFER)
+    assert (response.status, response.json["code"]) == (415, "UnsupportedMediaType")
     assert instance.post(1).json[1:] == [False, "int"]
     assert instance.ask("status")["restarts"] == 0
 
@@ -164,7 +164,7 @@ def test_a_body_that_takes_too_long_to_read_ends_its_copy(launch, size):
     environment = {"MODEL_BATCH_SIZE": size}
     instance = launch(files, copies=1, predict_timeout_s=1, environment=environment).ready()
     headers = {"content-type": ARROWS[0], "opc-request-id": "whose"}
-    with pytest.raises(NO_ANSWER):
+    with pytest.raises(NO_RESPONSE):
         instance.post(b"x", headers=headers)
     wait_until(lambda: "reading what the request's body says took over 1 s" in instance.log)
     assert "request whose" in instance.log
@@ -183,11 +183,11 @@ def tables(arrow):
     return {name: base64.b64decode(body) for name, body in json.loads(made.stdout).items()}
 
 
-def contents(arrow: Path, answers: list[Answer]) -> list[dict[str, list[Any]]]:
-    """The columns of each answer, as pyarrow reads them."""
+def contents(arrow: Path, responses: list[Response]) -> list[dict[str, list[Any]]]:
+    """The columns of each response, as pyarrow reads them."""
     lines = [
-        f"{answer.headers['content-type']} {base64.b64encode(answer.body).decode()}\n"
-        for answer in answers
+        f"{response.headers['content-type']} {base64.b64encode(response.body).decode()}\n"
+        for response in responses
     ]
     words = [arrow, "-c", READ]
     read = subprocess.run(words, input="".join(lines), check=True, capture_output=True, text=True)
@@ -196,23 +196,24 @@ def contents(arrow: Path, answers: list[Answer]) -> list[dict[str, list[Any]]]:
 
 def test_a_table_comes_as_one_and_goes_back_as_one(launch, arrow, tables):
     instance = launch(TABLES, python=arrow, copies=1).ready()
-    answers, wanted = [], []
+    responses, wanted = [], []
     for kind in ARROWS:
         name = kind.rpartition(".")[2]
         for form in ("whole", "frame"):
-            answers.append(instance.post(tables[f"{name} {form}"], headers={"content-type": kind}))
+            headers = {"content-type": kind}
+            responses.append(instance.post(tables[f"{name} {form}"], headers=headers))
             wanted.append({"a": [1, 2, 3], "b": ["x", None, "z"]})
-        answers.append(instance.post({"a": [1, 2], "b": [0.5, None]}, headers={"accept": kind}))
+        responses.append(instance.post({"a": [1, 2], "b": [0.5, None]}, headers={"accept": kind}))
         wanted.append({"a": [1, 2], "b": [0.5, None]})
-        assert {answer.headers["content-type"] for answer in answers[-3:]} == {kind}
-        answer = instance.post(tables[f"{name} rows"], headers={"content-type": kind})
-        assert answer.json == {"n": 3}
+        assert {response.headers["content-type"] for response in responses[-3:]} == {kind}
+        response = instance.post(tables[f"{name} rows"], headers={"content-type": kind})
+        assert response.json == {"n": 3}
         headers = {"content-type": kind, "accept": "application/json"}
-        answer = instance.post(tables[f"{name} whole"], headers=headers)
-        assert answer.json[1] == {"a": 2, "b": None}
+        response = instance.post(tables[f"{name} whole"], headers=headers)
+        assert response.json[1] == {"a": 2, "b": None}
         assert instance.post([1], headers={"accept": kind}).status == 406
         assert instance.post({"a": [1], "b": [1, 2]}, headers={"accept": kind}).status == 500
-    assert contents(arrow, answers) == wanted
+    assert contents(arrow, responses) == wanted
 
 
 def test_a_hostile_table_gets_a_reason_and_costs_no_copy(launch, arrow, tables):
@@ -222,9 +223,9 @@ def test_a_hostile_table_gets_a_reason_and_costs_no_copy(launch, arrow, tables):
         whole = tables[f"{name} whole"]
         bodies = [b"", b"x", whole[: len(whole) // 2], whole[:-20][::-1], tables[f"{name} hostile"]]
         bodies += [whole[:at] + b"\xff" * 8 + whole[at + 8 :] for at in range(0, 200, 8)]
-        answers = [instance.post(body, headers={"content-type": kind}) for body in bodies]
-        assert {answer.status for answer in answers[:5]} == {400}
-        assert f"no {kind} that can be read" in answers[0].json["message"]
-        assert {answer.status for answer in answers} <= {200, 400, 500}
+        responses = [instance.post(body, headers={"content-type": kind}) for body in bodies]
+        assert {response.status for response in responses[:5]} == {400}
+        assert f"no {kind} that can be read" in responses[0].json["message"]
+        assert {response.status for response in responses} <= {200, 400, 500}
     assert instance.post([1]).json == [1]
     assert instance.ask("status")["restarts"] == 0

@@ -11,9 +11,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.copy_instance import STREAM, in_background, wait_until
+from tests.support.copy_instance import STREAM, in_background, wait_until
 
-NO_ANSWER = (OSError, http.client.HTTPException)
+NO_RESPONSE = (OSError, http.client.HTTPException)
 SCORE = """
 import os, time
 print("loading", os.getpid())
@@ -41,8 +41,8 @@ def asked(*values: object) -> list[bytes]:
     return [json.dumps(value).encode() for value in values]
 
 
-def body(answer: dict) -> object:
-    return json.loads(base64.b64decode(answer["body_base64"]))
+def body(response: dict) -> object:
+    return json.loads(base64.b64decode(response["body_base64"]))
 
 
 @pytest.mark.parametrize("mode", ["forked", "per_copy"])
@@ -51,43 +51,43 @@ def test_one_child_answers_them_all(launch, mode):
     assert instance.ask("status")["mode"] == mode
     loads = instance.log.count("\nloading ")
     copies = set(instance.copies())
-    answers = instance.check_all(*asked(1, "nap", "raise", [2]), b"{")
-    assert [answer["status"] for answer in answers] == [200, 200, 500, 200, 400]
-    pids = {body(answers[number])["pid"] for number in (0, 1, 3)}
+    responses = instance.check_all(*asked(1, "nap", "raise", [2]), b"{")
+    assert [response["status"] for response in responses] == [200, 200, 500, 200, 400]
+    pids = {body(responses[number])["pid"] for number in (0, 1, 3)}
     assert len(pids) == 1
     assert not pids & copies, "no live copy is asked"
-    took = [answer["took_s"] for answer in answers]
+    took = [response["took_s"] for response in responses]
     assert 0 < took[0] < 0.1 <= took[1] < 5
     assert 0.05 <= took[2] < 5, "what raised took its time, too"
     assert took[4] == 0, "predict() was not called"
     assert instance.log.count("\nloading ") == loads + (mode == "per_copy")
-    said = instance.ask("status")
-    assert (said["answered"], said["failed"], sum(said["latency"]["counts"])) == (0, 0, 0)
+    status = instance.ask("status")
+    assert (status["answered"], status["failed"], sum(status["latency"]["counts"])) == (0, 0, 0)
 
 
 def test_what_a_request_of_a_check_breaks_is_its_own_answer(launch):
     instance = launch(SCORE, predict_timeout_s=0.5).ready()
-    answers = instance.check_all(*asked(1, "die", 2, "hang", 3, "long", 4))
-    assert [answer["status"] for answer in answers] == [200, 0, 200, 0, 200, 200, 200]
-    assert "died" in answers[1]["error"]
-    assert "in time" in answers[3]["error"]
-    assert "11534338 bytes" in answers[5]["error"]
-    assert len({body(answers[number])["pid"] for number in (0, 2, 4)}) == 3
-    assert body(answers[4])["pid"] == body(answers[6])["pid"]
-    answers = instance.check_all(*asked("die", "die", "die", "die", 1, 2))
-    assert [answer["status"] for answer in answers] == [0] * 6
-    assert ["not asked" in answer["error"] for answer in answers] == [False] * 4 + [True] * 2
+    responses = instance.check_all(*asked(1, "die", 2, "hang", 3, "long", 4))
+    assert [response["status"] for response in responses] == [200, 0, 200, 0, 200, 200, 200]
+    assert "died (killed by SIG" in responses[1]["error"]
+    assert "in time" in responses[3]["error"]
+    assert "11534338 bytes" in responses[5]["error"]
+    assert len({body(responses[number])["pid"] for number in (0, 2, 4)}) == 3
+    assert body(responses[4])["pid"] == body(responses[6])["pid"]
+    responses = instance.check_all(*asked("die", "die", "die", "die", 1, 2))
+    assert [response["status"] for response in responses] == [0] * 6
+    assert ["not tried" in response["error"] for response in responses] == [False] * 4 + [True] * 2
     assert instance.ask("status")["restarts"] == 0
     instance.process.terminate()
     assert instance.process.wait(20) == 0
 
 
-def test_a_model_that_does_not_load_again_is_told(launch):
+def test_a_model_that_does_not_load_again_is_reported(launch):
     score = "import os\nif os.path.exists('no'): raise KeyError('later')\n" + PER_COPY + SCORE
     instance = launch(score).ready()
     (instance.folder / "no").touch()
-    (answer,) = instance.check_all(b"1")
-    assert answer["status"] == 0
+    (response,) = instance.check_all(b"1")
+    assert response["status"] == 0
     assert "[check] loading failed: " in instance.log
 
 
@@ -105,7 +105,7 @@ def test_large_checks_do_not_hold_up_the_keeper(launch):
     assert slowest < 1, "an engine waits a second for a keeper"
 
 
-def test_a_check_ends_with_whoever_asked_for_it(launch):
+def test_a_check_ends_when_its_client_disconnects(launch):
     instance = launch(SCORE).ready()
     copies = set(instance.copies())
     requests = [{"body_base64": base64.b64encode(one).decode()} for one in asked(*["nap"] * 100)]
@@ -123,10 +123,10 @@ def test_a_check_ends_with_whoever_asked_for_it(launch):
         ({"input_schema.json": json.dumps({"examples": [{"a": 1}]})}, b'{"a": 1}'),
     ],
 )
-def test_the_sample_is_tried_and_told(launch, files, sample):
+def test_the_sample_is_tried_and_reported(launch, files, sample):
     instance = launch({"score.py": SCORE, **files}).ready()
-    told = instance.ask("sample")["sample"]
-    assert (told and base64.b64decode(told["body_base64"])) == sample
+    reported = instance.ask("sample")["sample"]
+    assert (reported and base64.b64decode(reported["body_base64"])) == sample
     tried = any("answered the artifact's sample" in note for note in instance.state["notes"])
     assert tried == (sample is not None)
 
@@ -136,12 +136,12 @@ def test_what_a_keeper_counts(launch):
     for value in (1, "nap", "raise"):
         instance.post(value)
     assert instance.post(b"{").status == 400
-    with pytest.raises(NO_ANSWER):
+    with pytest.raises(NO_RESPONSE):
         instance.post("die")
-    said = wait_until(lambda: (s := instance.ask("status"))["restarts"] == 1 and s)
-    assert (said["answered"], said["failed"]) == (4, 2)
-    assert sum(said["latency"]["counts"]) == 2
-    assert 0.1 <= said["latency"]["total_s"] < 5
+    status = wait_until(lambda: (s := instance.ask("status"))["restarts"] == 1 and s)
+    assert (status["answered"], status["failed"]) == (4, 2)
+    assert sum(status["latency"]["counts"]) == 2
+    assert 0.1 <= status["latency"]["total_s"] < 5
     # The counts of the copy that died are still there, and its successor adds to them.
     for _ in range(20):
         instance.post(1)
@@ -152,28 +152,28 @@ def test_copies_in_a_stream_are_counted(launch):
     score = "import time\ndef predict(data):\n    yield 1\n    time.sleep(data)\n    yield 2"
     instance = launch(score).ready()
     held = in_background(lambda: instance.post(1.0, STREAM))
-    said = wait_until(lambda: (s := instance.ask("status"))["streaming"] and s)
-    assert (said["streaming"], said["busy"]) == (1, 1)
+    status = wait_until(lambda: (s := instance.ask("status"))["streaming"] and s)
+    assert (status["streaming"], status["busy"]) == (1, 1)
     assert held().status == 200
     wait_until(lambda: instance.ask("status")["streaming"] == 0)
 
 
 def recorded(instance) -> list[tuple[object, int]]:
     """Body and status of all that is kept, oldest first."""
-    found, before = [], None
+    records, before = [], None
     while True:
         page = instance.ask("recorded", before=before)
-        found += page["recorded"]
+        records += page["recorded"]
         before = page["before"]
         if before is None:
             break
-    for record in found:
+    for record in records:
         if record["status"] == 200:
-            answer = json.loads(base64.b64decode(record["answer_base64"]))
-            assert answer["got"] == json.loads(base64.b64decode(record["body_base64"]))
+            response = json.loads(base64.b64decode(record["answer_base64"]))
+            assert response["got"] == json.loads(base64.b64decode(record["body_base64"]))
     return [
         (json.loads(base64.b64decode(record["body_base64"])), record["status"])
-        for record in reversed(found)
+        for record in reversed(records)
     ]
 
 
@@ -189,7 +189,7 @@ def test_the_last_requests_are_kept_while_they_are_wanted(launch, mode):
     instance.post("stream", STREAM)
     instance.post(b"{")
     instance.check(b"77")
-    # An answer is told before it is kept.
+    # A response is sent before the request is recorded.
     wait_until(lambda: recorded(instance)[-1] == ("raise", 500), "the last record")
     assert recorded(instance) == [(value, 200) for value in range(11, 20)] + [("raise", 500)]
     (last,) = instance.ask("recorded")["recorded"][:1]
@@ -223,7 +223,7 @@ def test_records_under_load_and_kills_are_whole_and_in_order(launch):
             try:
                 if instance.post(value).status == 200:
                     sent[caller].append(number)
-            except NO_ANSWER:
+            except NO_RESPONSE:
                 pass
 
     callers = [threading.Thread(target=call, args=(caller,)) for caller in range(4)]

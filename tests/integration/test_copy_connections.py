@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.copy_instance import (
+from tests.support.copy_instance import (
     DEADLINE_S,
     ECHO,
-    NO_ANSWER,
+    NO_RESPONSE,
     Instance,
     in_background,
     wait_until,
@@ -35,11 +35,11 @@ class Kept:
     def ask(self, body: object, path: str = "/predict") -> object:
         """What predict() returned; the connection must stay usable."""
         self.connection.request("POST", path, json.dumps(body), {"content-type": JSON})
-        answer = self.connection.getresponse()
-        told = answer.read()
-        assert answer.status == 200, told
+        response = self.connection.getresponse()
+        body = response.read()
+        assert response.status == 200, body
         assert self.connection.sock is not None, "the connection was closed"
-        return json.loads(told)
+        return json.loads(body)
 
     def is_closed(self) -> bool:
         return self.connection.sock.recv(1) == b""
@@ -111,8 +111,8 @@ def test_a_request_is_served_in_the_order_of_its_arrival(launch, keep):
                                                {"content-type": JSON})  # fmt: skip
         time.sleep(0.01)  # the order of arrival is what is asked about
     held()
-    answers = [json.loads(connections[n].connection.getresponse().read()) for n in order]
-    assert answers[-1] == ["first", *order]
+    responses = [json.loads(connections[n].connection.getresponse().read()) for n in order]
+    assert responses[-1] == ["first", *order]
 
 
 def test_kills_at_any_moment_cost_a_request_each_and_leave_no_connection_behind(launch, keep):
@@ -131,7 +131,7 @@ def test_kills_at_any_moment_cost_a_request_each_and_leave_no_connection_behind(
             try:
                 connection.ask(own.choice([0, 0, 0, 0.001]))
                 answered.append(1)
-            except NO_ANSWER as error:
+            except NO_RESPONSE as error:
                 lost.append(error)
                 connection.close()
                 connection = Kept(instance)
@@ -181,9 +181,9 @@ def test_what_follows_a_request_too_early_ends_the_connection(launch):
     """Nothing pipelines to a copy: the bytes would belong to nobody."""
     instance = launch(ECHO).ready()
     one = b"POST /predict HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 1\r\n\r\n7"
-    answer = instance.raw(one + one)
-    assert answer.count(b"HTTP/1.1 200 OK") == 1
-    assert b"\r\nconnection: close\r\n" in answer
+    response = instance.raw(one + one)
+    assert response.count(b"HTTP/1.1 200 OK") == 1
+    assert b"\r\nconnection: close\r\n" in response
 
 
 def test_connections_come_and_go_and_nothing_piles_up(launch, keep):
@@ -224,9 +224,9 @@ def test_copies_serve_on_without_their_keeper_old_connections_and_new(launch, ke
     for each in old:
         each.ask(0)
     had = descriptors(instance.process.pid)
-    fresh = [keep(instance) for _ in range(3)]  # told of, but no copy has used them
+    fresh = [keep(instance) for _ in range(3)]  # sent to the copies, but not used yet
     wait_until(lambda: descriptors(instance.process.pid) == had + 3)
-    instance.ask("status")  # by now it has told them, too
+    instance.ask("status")  # by now it has sent them, too
     os.kill(instance.process.pid, signal.SIGKILL)
     instance.process.wait()
     for _ in range(5):
@@ -264,7 +264,7 @@ def test_more_connections_than_numbers_wait_until_one_is_closed(launch, keep):
 
 
 def test_a_model_that_uses_up_the_descriptors_gets_a_new_copy(launch, keep):
-    """Its files are not replaced by connections, and the request that found out is served."""
+    """Its files are not replaced by connections, and the request at which that shows is served."""
     score = (
         "import os\nkept = []\ndef predict(data):\n    try:\n        while data == 'leak':\n"
         "            kept.append(open('/dev/null'))\n    except OSError:\n        pass\n"
@@ -280,14 +280,14 @@ def test_a_model_that_uses_up_the_descriptors_gets_a_new_copy(launch, keep):
     assert "no file descriptors left" in instance.log
 
 
-def test_a_keeper_that_starts_anew_keeps_its_connections(launch, keep):
+def test_a_keeper_that_re_execs_itself_keeps_its_connections(launch, keep):
     score = (
         "import os, time\nkeeper = os.getpid()\ndef predict(data):\n"
         "    if os.getppid() == keeper: time.sleep(99)\n    return 1"
     )
     instance = launch(score, copies=1, predict_timeout_s=0.5).ready()
     waiting, idle = keep(instance), keep(instance)
-    with pytest.raises(NO_ANSWER):
+    with pytest.raises(NO_RESPONSE):
         keep(instance).ask(1)
     waiting.connection.request("POST", "/predict", b"1", {"content-type": JSON})
     wait_until(lambda: instance.state["mode"] == "per_copy", "a keeper that starts anew")
@@ -308,14 +308,14 @@ def test_a_drain_ends_kept_connections_and_loses_nothing(launch, keep):
     instance.process.terminate()
     wait_until(lambda: instance.state["phase"] == "draining")
     idle.connection.request("POST", "/predict", b"0", {"content-type": JSON})
-    answer = idle.connection.getresponse()
-    assert answer.getheader("connection") == "close"
-    assert json.loads(answer.read())[0] == 0
+    response = idle.connection.getresponse()
+    assert response.getheader("connection") == "close"
+    assert json.loads(response.read())[0] == 0
     assert held().getheader("connection") == "close"
     assert instance.process.wait(20) == 0
 
 
-def test_a_connection_that_nobody_uses_does_not_hold_up_a_drain(launch, keep):
+def test_an_unused_connection_does_not_hold_up_a_drain(launch, keep):
     instance = launch(ECHO).ready()
     idle = keep(instance)
     idle.ask(1)

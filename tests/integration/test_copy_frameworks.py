@@ -1,11 +1,14 @@
 """None of the usual frameworks may ever hang in a copy, whatever it did while loading."""
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
-from tests.copy_instance import PREDICT
-from tests.framework_environments import framework_python
+from tests.support.copy_instance import PREDICT
+from tests.support.framework_environments import framework_python
+
+from havre.environments.libraries import lent_variables
 
 TREES = (
     "scikit-learn==1.7.2",
@@ -88,7 +91,8 @@ def trained(tmp_path_factory):
             python = framework_python(*requirements)
             folder = tmp_path_factory.mktemp("models")
             kind = "torch" if framework == "torch" else "trees"
-            subprocess.run([python, "-W", "ignore", "-c", TRAIN, folder, kind], check=True)
+            command = [python, "-W", "ignore", "-c", TRAIN, folder, kind]
+            subprocess.run(command, check=True, env={**os.environ, **lent_variables(python)})
             made[requirements] = python, folder
         return made[requirements]
 
@@ -104,14 +108,14 @@ def trained(tmp_path_factory):
 def test_never_hangs(launch, trained, framework, warm, threads):
     python, folder = trained(framework)
     score = SCORE.format(framework=framework, folder=str(folder), warm=warm)
-    variables = {"OMP_NUM_THREADS": threads}
+    variables = {"OMP_NUM_THREADS": threads, **lent_variables(python)}
     instance = launch(score, python=python, environment=variables, predict_timeout_s=25).ready()
     seen = set()
     for _ in range(40):
-        answer = instance.post(1500, PREDICT, timeout=20)
-        assert answer.status == 200, instance.log
-        assert len(answer.json["prediction"]) == 1500
-        seen.add(answer.headers["x-havre-copy"].split("/")[1])
+        response = instance.post(1500, PREDICT, timeout=20)
+        assert response.status == 200, instance.log
+        assert len(response.json["prediction"]) == 1500
+        seen.add(response.headers["x-havre-copy"].split("/")[1])
         if len(seen) == 2:
             break
     state = instance.ask("status")
@@ -126,7 +130,8 @@ def test_a_sample_lets_the_model_be_shared(launch, trained, framework):
     python, folder = trained(framework)
     score = SCORE.format(framework=framework, folder=str(folder), warm=True)
     files = {"score.py": score, "test_input.json": "100"}
-    instance = launch(files, python=python, environment={"OMP_NUM_THREADS": "4"}).ready()
+    variables = {"OMP_NUM_THREADS": "4", **lent_variables(python)}
+    instance = launch(files, python=python, environment=variables).ready()
     assert instance.post(1500).status == 200
     state = instance.ask("status")
     assert state["mode"] == "forked"

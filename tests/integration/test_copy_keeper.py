@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.copy_instance import ECHO, NO_ANSWER, STREAM, in_background, wait_until
+from tests.support.copy_instance import ECHO, NO_RESPONSE, STREAM, in_background, wait_until
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_model_bound_behind_decorators_is_not_loaded_again(launch):
     assert not any("memory is not shared" in note for note in instance.ask("status")["notes"])
 
 
-def test_a_lazy_model_is_told(launch):
+def test_a_lazy_model_is_reported(launch):
     lazy = "def load_model(): return [1]\ndef predict(data): return load_model()"
     notes = launch(lazy).ready().ask("status")["notes"]
     assert any("memory is not shared" in note for note in notes)
@@ -167,7 +167,7 @@ def test_forked_copies_that_never_answer_are_replaced_by_loading_ones(launch):
         "    if os.getppid() == keeper: time.sleep(99)\n    return 1"
     )
     instance = launch(score, predict_timeout_s=0.5).ready()
-    with pytest.raises(NO_ANSWER):
+    with pytest.raises(NO_RESPONSE):
         instance.post(1)
     wait_until(lambda: instance.state["mode"] == "per_copy", "a keeper that starts anew")
     assert instance.post(1).json == 1  # it waits in the queue until a copy has loaded
@@ -189,7 +189,7 @@ def test_a_killed_copy_fails_the_one_request_it_was_serving(launch):
         while not stop.is_set():
             try:
                 answered.append(instance.post(1).json)
-            except NO_ANSWER as error:
+            except NO_RESPONSE as error:
                 lost.append(error)
 
     callers = [threading.Thread(target=call) for _ in range(4)]
@@ -207,7 +207,7 @@ def test_a_killed_copy_fails_the_one_request_it_was_serving(launch):
             victims = copies - set(answered[since + 20 :])
             assert len(victims) == 1, (number, copies)
             os.kill(victims.pop(), signal.SIGKILL)
-            assert isinstance(held(), NO_ANSWER)
+            assert isinstance(held(), NO_RESPONSE)
             count = len(answered)
             wait_until(lambda count=count: len(answered) > count + 10)
     finally:
@@ -235,7 +235,7 @@ def test_the_time_limit_ends_even_what_holds_the_interpreter(launch, work):
     instance = launch(score, predict_timeout_s=1).ready()
     assert instance.post(0).json == "fine"
     began = time.monotonic()
-    with pytest.raises(NO_ANSWER):
+    with pytest.raises(NO_RESPONSE):
         instance.post(1, headers={"opc-request-id": "SLOW"})
     assert 0.9 < time.monotonic() - began < 8
     assert instance.post(0).json == "fine"
@@ -257,7 +257,7 @@ def test_limits_of_streams(launch, score, why):
     instance = launch(
         f"import time\ndef predict(data):\n    {score}", stream_idle_s=0.5, stream_total_s=1.5
     ).ready()
-    with pytest.raises(NO_ANSWER):
+    with pytest.raises(NO_RESPONSE):
         instance.post(1, STREAM)
     wait_until(lambda: why in instance.log, why)
 
@@ -335,9 +335,9 @@ def asking(instance, number):
 
 def all_are_answered(connections):
     for number, connection in enumerate(connections):
-        answer = connection.makefile("rb").read()
+        response = connection.makefile("rb").read()
         connection.close()
-        assert answer.endswith(b"\r\n\r\n%d" % number), number
+        assert response.endswith(b"\r\n\r\n%d" % number), number
 
 
 def test_a_model_that_dies_while_loading_in_copies_fails(launch):
@@ -352,13 +352,74 @@ def test_a_copy_that_keeps_dying_is_forked_ever_more_slowly(launch):
         "import os\ndef predict(data): os.abort() if data else None", copies=1
     ).ready()
     for _ in range(7):
-        with pytest.raises(NO_ANSWER):
+        with pytest.raises(NO_RESPONSE):
             instance.post(1)
     state = wait_until(lambda: (s := instance.ask("status"))["restarts"] == 7 and s)
     assert "killed by SIGABRT" in state["reason"]
     assert instance.post(0).status == 200
     wait_until(lambda: instance.ask("status")["reason"] == "", "an answer ends the row")
     assert "another follows in " in instance.log
+
+
+AFTER = """
+import os, signal, threading
+
+def die():
+    {who}
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+def begin():
+    timer = threading.Timer({after_s}, die)
+    timer.daemon = True
+    timer.start()
+
+os.register_at_fork(after_in_child=begin)
+
+def predict(data):
+    return data
+"""
+
+
+@pytest.mark.parametrize(("copies", "after_s"), [(1, 0), (2, 0.3), (1, 1)])
+def test_copies_that_die_young_are_never_ready(launch, copies, after_s):
+    score = AFTER.format(after_s=after_s, who="pass")
+    instance = launch(score, copies=copies, min_ready_s=1.5)
+    assert instance.failed() == "copies keep dying: the last was killed by SIGSEGV"
+    assert "[keeper] ready" not in instance.log
+
+
+def test_one_copy_of_several_that_dies_young_is_enough(launch):
+    # The keeper names the file that a copy prints into.
+    who = """if "copy-0" not in os.readlink("/proc/self/fd/1"):
+        return"""
+    score = AFTER.format(after_s=0.3, who=who)
+    instance = launch(score, copies=3, min_ready_s=1.0, output="output")
+    assert "killed by SIGSEGV" in instance.failed()
+    assert "copy 0 (pid" in instance.log
+    assert "copy 1 (pid" not in instance.log
+
+
+def test_an_instance_whose_copies_live_is_ready_after_that_time(launch):
+    began = time.monotonic()
+    instance = launch(ECHO, min_ready_s=1.0).ready()
+    assert time.monotonic() - began >= 1.0
+    assert instance.post(1).status == 200
+    # From then on a death is repaired, and no change of phase.
+    for pid in instance.copies():
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: instance.ask("status")["restarts"] == 2)
+    assert instance.state["phase"] == "ready"
+    assert instance.log.count("[keeper] ready") == 1
+
+
+def test_a_death_meanwhile_is_reported_and_restarts_the_time(launch):
+    instance = launch(ECHO, copies=1, min_ready_s=1.5)
+    [victim] = wait_until(instance.copies)
+    wait_until(lambda: instance.ask("status")["ready"] == 1)
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: "a copy has died: killed by SIGKILL" in instance.state["reason"])
+    assert instance.state["phase"] == "starting"
+    assert instance.ready().state["reason"] == ""
 
 
 def test_control_socket_bears_hostile_peers(launch):

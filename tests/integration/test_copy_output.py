@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.copy_instance import NO_ANSWER, Instance, in_background, interpreter, wait_until
+from tests.support.copy_instance import (
+    NO_RESPONSE,
+    Instance,
+    in_background,
+    interpreter,
+    wait_until,
+)
 
 PRINTS = """
 import ctypes, logging, os, subprocess, sys, threading, time
@@ -68,13 +74,13 @@ def predict(data):
 
 
 @dataclass
-class Told:
+class CopyOutput:
     """One copy's file: its lines with the requests that printed each, or None."""
 
     lines: list[tuple[str, list[str] | None]]
 
     @classmethod
-    def of(cls, path: Path) -> "Told":
+    def of(cls, path: Path) -> "CopyOutput":
         data = path.read_bytes()
         marks, lines, at = [], [], 0
         for line in data.splitlines(keepends=True):
@@ -94,13 +100,13 @@ class Told:
         return cls([(text, whose(at)) for at, text in lines])
 
     def whose(self, text: str) -> list[str] | None:
-        [found] = [requests for line, requests in self.lines if text in line]
-        return found
+        [requests] = [requests for line, requests in self.lines if text in line]
+        return requests
 
 
-def told(instance: Instance) -> list[Told]:
+def outputs(instance: Instance) -> list[CopyOutput]:
     folder = instance.folder / "output"
-    return [Told.of(path) for path in sorted(folder.glob("copy-*.log"))]
+    return [CopyOutput.of(path) for path in sorted(folder.glob("copy-*.log"))]
 
 
 def ask(instance: Instance, identity: str, **data: str) -> object:
@@ -120,8 +126,8 @@ def test_every_line_is_known_to_be_of_a_request_or_of_none(launch, version):
     failed = ask(instance, "A4", do="raise")
     assert failed["message"] == "ValueError: failed on purpose"
     ask(instance, "A5", do="threads")
-    wait_until(lambda: told(instance)[0].lines[-1][1] == ["A5"], "the last mark")
-    [output] = told(instance)
+    wait_until(lambda: outputs(instance)[0].lines[-1][1] == ["A5"], "the last mark")
+    [output] = outputs(instance)
     assert output.whose("printed first") == output.whose("logged first") == ["A1"]
     assert output.whose("one line second") == ["A2"]
     assert output.whose("written") == ["A3"]
@@ -140,25 +146,25 @@ def test_every_line_is_known_to_be_of_a_request_or_of_none(launch, version):
 def test_a_thread_that_prints_between_requests_prints_for_none_of_them(launch):
     instance = launch(PRINTS, copies=1, output="output").ready()
     ask(instance, "BEFORE", do="later")
-    wait_until(lambda: "between requests" in str(told(instance)), "the thread's line")
+    wait_until(lambda: "between requests" in str(outputs(instance)), "the thread's line")
     ask(instance, "AFTER", do="print", word="it goes on")
-    wait_until(lambda: told(instance)[0].lines[-1][1] == ["AFTER"], "the mark")
-    assert told(instance)[0].whose("between requests") is None
+    wait_until(lambda: outputs(instance)[0].lines[-1][1] == ["AFTER"], "the mark")
+    assert outputs(instance)[0].whose("between requests") is None
 
 
 def test_the_output_of_a_long_request_and_of_one_that_kills_its_copy_is_theirs(launch):
     instance = launch(PRINTS, copies=2, output="output").ready()
     waiting = in_background(lambda: ask(instance, "LONG" + "x" * 150, do="long"))
-    with pytest.raises(NO_ANSWER):
+    with pytest.raises(NO_RESPONSE):
         ask(instance, "DEADLY", do="die")
     marked = wait_until(
-        lambda: [each for each in told(instance) if each.lines and each.lines[-1][1]] or None,
+        lambda: [each for each in outputs(instance) if each.lines and each.lines[-1][1]] or None,
         "the mark of the dead copy",
     )
     assert [each.whose("last words") for each in marked] == [["DEADLY"]]
     wait_until(lambda: "LONG" in _all(instance), "a mark before the request is over", within=2.3)
     waiting()
-    [long] = [each for each in told(instance) if "it begins" in str(each.lines)]
+    [long] = [each for each in outputs(instance) if "it begins" in str(each.lines)]
     assert long.whose("it begins") == ["LONG" + "x" * 150]
     names = sorted(path.name for path in (instance.folder / "output").iterdir())
     assert len(names) == 3, "a copy that follows another has a file of its own"
@@ -177,10 +183,10 @@ def test_what_requests_print_together_is_of_all_of_them(launch):
     def one(number):
         return instance.post({"data": [[number]]}, headers={"opc-request-id": f"T{number}"}).json
 
-    answers = [in_background(lambda number=number: one(number)) for number in range(3)]
-    assert [answer()["prediction"] for answer in answers] == [[0], [1], [2]]
+    responses = [in_background(lambda number=number: one(number)) for number in range(3)]
+    assert [response()["prediction"] for response in responses] == [[0], [1], [2]]
     wait_until(lambda: "T2" in _all(instance), "the marks")
-    [output] = told(instance)
+    [output] = outputs(instance)
     batches = [(line, requests) for line, requests in output.lines if line.startswith("rows")]
     assert any(len(requests) > 1 for _, requests in batches)
     for line, requests in batches:
@@ -204,4 +210,4 @@ def test_user_code_spoils_at_most_its_own_output(launch):
 
 
 def _all(instance: Instance) -> str:
-    return str([each.lines for each in told(instance)])
+    return str([each.lines for each in outputs(instance)])

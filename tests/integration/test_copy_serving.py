@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from tests.copy_instance import (
+from tests.support.copy_instance import (
     ECHO,
     PREDICT,
     STREAM,
@@ -85,14 +85,14 @@ def test_every_python_serves(launch, version):
     if python is None:
         pytest.skip(f"no CPython {version} on PATH or under pyenv")
     instance = launch(MANY_ANSWERS + "\nCASES['echo'] = lambda: 1\n", python=python).ready()
-    answer = instance.post("str", headers={"opc-request-id": "ABC"})
-    assert (answer.status, answer.json) == (200, "text")
-    assert answer.headers["opc-request-id"] == "ABC"
-    name, number, revision, took_us = answer.headers["x-havre-copy"].split("/")
+    response = instance.post("str", headers={"opc-request-id": "ABC"})
+    assert (response.status, response.json) == (200, "text")
+    assert response.headers["opc-request-id"] == "ABC"
+    name, number, revision, took_us = response.headers["x-havre-copy"].split("/")
     assert (name, revision) == ("testinstance", "r1")
     assert number in ("0", "1")
     assert 0 <= int(took_us) < 10_000_000
-    assert answer.headers["content-type"] == "application/json"
+    assert response.headers["content-type"] == "application/json"
     assert instance.post("awaited").json == {"a": 1}
     assert instance.post("async_parts", STREAM).body == b"data: a\n\ndata: b\n\n"
     failed, refused = instance.post("raises"), instance.post(b"{")
@@ -114,7 +114,7 @@ def test_every_python_serves(launch, version):
 @pytest.fixture(scope="module")
 def many():
     """One instance for all questions that leave it as it was."""
-    from tests.copy_instance import Launch
+    from tests.support.copy_instance import Launch
 
     launcher = Launch()
     yield launcher(MANY_ANSWERS).ready()
@@ -143,9 +143,9 @@ def many():
     ],
 )
 def test_results(many, case, kind, body):
-    answer = many.post(case)
-    assert (answer.status, answer.headers["content-type"]) == (200, kind)
-    assert answer.body == body
+    response = many.post(case)
+    assert (response.status, response.headers["content-type"]) == (200, kind)
+    assert response.body == body
 
 
 @pytest.mark.parametrize(
@@ -169,10 +169,10 @@ def test_results(many, case, kind, body):
     ],
 )
 def test_streams(many, case, body, agent, kind):
-    answer = many.post(case, STREAM + "/v1/chat?x=1", headers={"user-agent": agent})
-    assert (answer.status, answer.headers["content-type"]) == (200, kind)
-    assert answer.headers["transfer-encoding"] == "chunked"
-    assert answer.body == body
+    response = many.post(case, STREAM + "/v1/chat?x=1", headers={"user-agent": agent})
+    assert (response.status, response.headers["content-type"]) == (200, kind)
+    assert response.headers["transfer-encoding"] == "chunked"
+    assert response.body == body
 
 
 @pytest.mark.parametrize(
@@ -191,10 +191,10 @@ def test_a_failing_predict_is_a_500_and_the_copy_goes_on(many, case, message):
     copies = set(many.copies())
     identity = f"ID{case}"
     for path in (PREDICT, STREAM) if case == "fails_first" else (PREDICT,):
-        answer = many.post(case, path, headers={"opc-request-id": identity})
-        assert answer.status == 500
-        assert answer.json["code"] == "InternalServerError"
-        assert answer.json["message"].startswith(message)
+        response = many.post(case, path, headers={"opc-request-id": identity})
+        assert response.status == 500
+        assert response.json["code"] == "InternalServerError"
+        assert response.json["message"].startswith(message)
     assert set(many.copies()) == copies
     assert f"request {identity}: predict()" in many.log
     if case == "raises":
@@ -202,20 +202,20 @@ def test_a_failing_predict_is_a_500_and_the_copy_goes_on(many, case, message):
         assert "serving.py" not in many.log.partition(identity)[2].partition("Error: ")[0]
 
 
-def test_a_stream_that_fails_says_so_in_its_trailer(many):
+def test_a_stream_that_fails_reports_it_in_its_trailer(many):
     body = b'"fails_late"'
     head = (
         f"POST {STREAM} HTTP/1.1\r\ncontent-type: application/json\r\n"
         f"connection: close\r\ncontent-length: {len(body)}"
     )
-    answer = many.raw(head.encode() + b"\r\n\r\n" + body)
-    assert b"\r\ntrailer: StreamFailure\r\n" in answer
-    assert answer.endswith(b"0\r\nStreamFailure: ValueError: late\r\n\r\n")
+    response = many.raw(head.encode() + b"\r\n\r\n" + body)
+    assert b"\r\ntrailer: StreamFailure\r\n" in response
+    assert response.endswith(b"0\r\nStreamFailure: ValueError: late\r\n\r\n")
 
 
 def test_a_whole_answer_is_no_stream(many):
-    answer = many.post("str", STREAM)
-    assert (answer.status, answer.json["code"]) == (409, "ExternalServerIncorrectState")
+    response = many.post("str", STREAM)
+    assert (response.status, response.json["code"]) == (409, "ExternalServerIncorrectState")
 
 
 def test_a_forked_child_of_predict_does_not_answer_a_second_time(many):
@@ -252,7 +252,7 @@ DATA = "def predict(data): return [type(data).__name__, str(data)]"
 
 @pytest.fixture(scope="module")
 def typed():
-    from tests.copy_instance import Launch
+    from tests.support.copy_instance import Launch
 
     launcher = Launch()
     yield launcher(DATA, max_body=1000).ready()
@@ -293,9 +293,9 @@ def test_what_predict_gets(typed, kind, body, seen):
     ],
 )
 def test_what_the_caller_got_wrong(typed, kind, body, status, code):
-    answer = typed.post(body, headers={"content-type": kind, "opc-request-id": "R"})
-    assert (answer.status, answer.json["code"]) == (status, code)
-    assert answer.headers["opc-request-id"] == "R"
+    response = typed.post(body, headers={"content-type": kind, "opc-request-id": "R"})
+    assert (response.status, response.json["code"]) == (status, code)
+    assert response.headers["opc-request-id"] == "R"
 
 
 def test_a_stalled_peer_does_not_hold_a_copy(launch):

@@ -4,16 +4,20 @@ Where no package index answers, the tests that need one are skipped and say so.
 """
 
 import base64
+import errno
 import hashlib
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +29,19 @@ from havre.catalog.manifest import read_manifest
 from havre.cli.environments import environments_app
 from havre.domain.errors import Conflict, EnvironmentFault, InvalidParameter, NotFound
 from havre.domain.manifest import RuntimeManifest
-from havre.durable import remove_tree
-from havre.environments import Environments
+from havre.durable import remove_tree, try_lock
+from havre.environments import Environments, build_lock
 from havre.environments.builder import EnvironmentBuilder
+from havre.environments.confinement import Enclosure
 from havre.environments.definition import EnvironmentDefinition
 from havre.environments.interpreters import Interpreters
+from havre.environments.libraries import lent_variables
+from havre.environments.reachable import ReachableInterpreters
 from havre.environments.resolve import Resolution
 from havre.home import Home
 from havre.quickstart import TRAIN
 from havre.settings import load_settings
+from havre.supervisor.identity import identify
 
 HERE = "{}.{}".format(*sys.version_info[:2])
 SMALL = EnvironmentDefinition("small", HERE, ("six==1.17.0", "attrs==25.3.0"))
@@ -64,7 +72,9 @@ def environments(home: Home) -> Environments:
 
 
 def says(interpreter: Path, code: str) -> str:
-    return subprocess.check_output([interpreter, "-I", "-c", code], text=True).strip()
+    variables = {**os.environ, **lent_variables(interpreter)}
+    command = [interpreter, "-I", "-c", code]
+    return subprocess.check_output(command, text=True, env=variables).strip()
 
 
 class TestBuilding:
@@ -147,10 +157,27 @@ class TestBuilding:
         def refuse(root: Path) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("havre.environments.builder.sync_tree", refuse)
-        with pytest.raises(EnvironmentFault, match="disk is full"):
+        monkeypatch.setattr("havre.environments.built_prefix.sync_tree", refuse)
+        with pytest.raises(
+            EnvironmentFault, match=r"is full, or a quota used up: .* free, about 1,000 MB needed"
+        ):
             environments.ensure(Resolution(SMALL), print)
         assert list((home.environments / "built").iterdir()) == []
+
+    def test_a_tree_that_does_not_fit_is_a_sentence_however_many_files_it_has(
+        self, environments: Environments, home: Home, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            problem = f"[Errno {errno.ENOSPC}] {os.strerror(errno.ENOSPC)}: '/there/x.py'"
+            raise shutil.Error([("/here/x.py", "/there/x.py", problem)] * 1319)
+
+        monkeypatch.setattr(ReachableInterpreters, "reachable", refuse)
+        with pytest.raises(EnvironmentFault) as refused:
+            environments.ensure(Resolution(SMALL), print)
+        told = refused.value.message
+        assert len(told) < 600
+        assert f"the disk that holds {home.environments} is full" in told
+        assert "free, about 1,000 MB needed" in told
 
     def test_code_that_comes_with_a_package_does_not_run_while_building(
         self, index: None, environments: Environments, tmp_path: Path
@@ -172,10 +199,12 @@ ENSURE = """
 import json, sys
 from pathlib import Path
 from havre.environments.builder import EnvironmentBuilder
+from havre.environments.confinement import Enclosure
 from havre.environments.definition import EnvironmentDefinition
 from havre.environments.interpreters import Interpreters
-root, definition = Path(sys.argv[1]), EnvironmentDefinition.from_json(json.loads(sys.argv[2]))
-builder = EnvironmentBuilder(root / "environments", root / "logs", Interpreters([]))
+from havre.home import Home
+home, definition = Home(Path(sys.argv[1])), EnvironmentDefinition.from_json(json.loads(sys.argv[2]))
+builder = EnvironmentBuilder(home, Enclosure(home), Interpreters([]))
 print("go", flush=True)
 print(builder.ensure(definition, lambda line: print(line, flush=True)).digest, flush=True)
 """
@@ -191,7 +220,7 @@ class TestTrouble:
         self, index: None, tmp_path: Path
     ) -> None:
         chance = random.Random(3)
-        builder = EnvironmentBuilder(tmp_path / "environments", tmp_path / "logs", Interpreters([]))
+        builder = EnvironmentBuilder(Home(tmp_path), Enclosure(Home(tmp_path)), Interpreters([]))
         digest = builder.ensure(SMALL, print).digest
         builder.remove(digest)
         halves = 0
@@ -219,17 +248,72 @@ class TestTrouble:
         assert said[0][-1] == said[1][-1]
         starts = [line for lines in said for line in lines if line.startswith("building")]
         assert len(starts) == 1
-        assert "waiting: small is being built already" in said[0] + said[1]
+        [waiting] = [line for line in said[0] + said[1] if line.startswith("waiting")]
+        assert re.fullmatch(
+            r"waiting: small is being built by process (\d+), for \d s; `kill \1` ends it", waiting
+        )
+        assert str(one.pid) in waiting or str(other.pid) in waiting
+
+    def test_an_interrupted_build_leaves_nothing_that_holds_its_lock(
+        self, index: None, tmp_path: Path
+    ) -> None:
+        """SIGINT to the command alone, as an editor's stop button sends it; any moment will do, but
+        nothing that is built with has the lock at any.
+        """
+        builder = EnvironmentBuilder(Home(tmp_path), Enclosure(Home(tmp_path)), Interpreters([]))
+        definition = replace(SMALL, requirements=("numpy",))
+        for step in ("building", "resolved", "installed"):
+            with start_ensure(tmp_path, definition) as process:
+                assert process.stdout is not None
+                while process.poll() is None:
+                    if process.stdout.readline().startswith(step):
+                        break
+                [lock] = (tmp_path / "environments/locks").glob("*.lock")
+                for owner in build_lock._who_has_open(lock):
+                    command = build_lock._command_of(owner.pid)
+                    assert owner.pid == process.pid or "supervisor.guard" in command
+                process.send_signal(signal.SIGINT)
+            descriptor = try_lock(lock)
+            assert descriptor is not None, "it was free when the command had ended"
+            os.close(descriptor)
+            assert build_lock._who_has_open(lock) == []
+        assert builder.ensure(definition, print).slug == "small"
+
+    def test_what_a_dead_build_has_left_is_ended_and_no_living_one_is(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(build_lock, "STALE_AFTER_S", 0.3)
+        path, said = tmp_path / "lock", list[str]()
+        code = "import sys, time; print('up', flush=True); time.sleep(600)"
+        with build_lock.held(path, "small", said.append) as lock:
+            record = path.read_text()
+            left = subprocess.Popen(
+                [sys.executable, "-c", code], pass_fds=[lock], stdout=subprocess.PIPE
+            )
+            assert left.stdout is not None
+            assert left.stdout.readline() == b"up\n"
+        died = subprocess.Popen([sys.executable, "-c", ""])
+        identity = identify(died.pid)
+        assert identity is not None
+        died.wait()
+        dead = json.loads(record)
+        dead["process"] = asdict(identity)
+        path.write_text(json.dumps(dead))
+        with left, build_lock.held(path, "small", said.append):
+            assert left.wait() == -signal.SIGKILL
+        assert "waiting: small is being built by process" in said[0]
+        assert said[1].startswith("ending what is left")
+        assert str(left.pid) in said[1]
 
     def test_a_missing_python_says_what_there_is_and_how_to_get_it(self, home: Home) -> None:
         nowhere = Interpreters([], environ={"PATH": "", "HOME": str(home.root)})
-        builder = EnvironmentBuilder(home.environments, home.logs, nowhere)
+        builder = EnvironmentBuilder(home, Enclosure(home), nowhere)
         with pytest.raises(EnvironmentFault, match=r"Python 3\.8 .*no Python was found.*pyenv"):
             builder.ensure(EnvironmentDefinition("x", "3.8", ()), print)
         only = Interpreters([str(Path(sys.executable).parent)], environ={"PATH": ""})
         version = ".".join(map(str, sys.version_info[:3]))
         with pytest.raises(EnvironmentFault, match=rf"found here: .*{version}.*python_paths"):
-            EnvironmentBuilder(home.environments, home.logs, only).ensure(
+            EnvironmentBuilder(home, Enclosure(home), only).ensure(
                 EnvironmentDefinition("x", "3.5", ()), print
             )
 
@@ -249,6 +333,16 @@ class TestInterpreters:
         interpreters = Interpreters([], environ=environ)
         assert [(one.version, one.path) for one in interpreters.found()] == [(version, real)]
         assert interpreters.has(HERE)
+
+    def test_folders_that_cannot_be_read_are_passed_by(self, tmp_path: Path) -> None:
+        (tmp_path / "file").touch()
+        environ = {
+            "PATH": str(Path(sys.executable).parent),
+            "PYENV_ROOT": str(tmp_path / "file" / "beneath"),
+            "UV_PYTHON_INSTALL_DIR": str(tmp_path / "file"),
+            "HOME": str(tmp_path),
+        }
+        assert Interpreters([], environ=environ).has(HERE)
 
     def test_a_python_that_came_later_is_found_without_a_restart(self, tmp_path: Path) -> None:
         interpreters = Interpreters([str(tmp_path)], environ={"PATH": "", "HOME": str(tmp_path)})
@@ -375,15 +469,15 @@ class TestPublishing:
             [find_uv_bin(), "venv", "-q", "--python", sys.executable, prefix], check=True
         )
         with pytest.raises(InvalidParameter, match=r"not 3\.6"):
-            environments.publish_prefix("theirs", prefix, python="3.6")
-        built = environments.publish_prefix("theirs", prefix, python=HERE)
+            environments.publish_prefix("theirs", prefix, python="3.6", progress=print)
+        built = environments.publish_prefix("theirs", prefix, python=HERE, progress=print)
         chosen = environments.resolve(RuntimeManifest("theirs"), tmp_path)
         assert environments.ensure(chosen, print) == built
         assert environments.get(built.digest) == built
         environments.remove("theirs")
         assert built.interpreter.exists()
         with pytest.raises(InvalidParameter, match="is not an environment"):
-            environments.publish_prefix("theirs", tmp_path / "nothing")
+            environments.publish_prefix("theirs", tmp_path / "nothing", progress=print)
 
 
 def test_the_command_publishes_lists_and_removes(index: None, home: Home, tmp_path: Path) -> None:
@@ -419,7 +513,7 @@ def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environments]:
     remove_tree(home.root)  # some 700 MB
 
 
-@pytest.mark.parametrize("python", ["", "3.13"])
+@pytest.mark.parametrize("python", ["", "3.13", "3.14"])
 def test_the_quickstarts_model_trains_and_answers_in_the_general_environment(
     index: None,
     lasting: Environments,

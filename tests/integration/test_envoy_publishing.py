@@ -14,8 +14,10 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from tests.envoy_server import (
+from tests.support.envoy_server import (
+    Answer,
     EnvoyServer,
+    PortUpstream,
     StartUpstream,
     answer_with,
     envoy,  # noqa: F401
@@ -23,7 +25,8 @@ from tests.envoy_server import (
     wait_until,
 )
 
-from havre.balancer.envoy import EnvoyBalancer
+from havre.balancer.envoy.balancer import EnvoyBalancer
+from havre.domain.address import TcpAddress, UnixAddress
 from havre.domain.errors import Unavailable
 from havre.domain.ocid import Kind, new_ocid, new_short_id
 from havre.domain.route import Endpoint, Route
@@ -44,7 +47,7 @@ def new_socket(server: EnvoyServer) -> Path:
 
 
 def new_route(*sockets: Path) -> Route:
-    endpoints = tuple(Endpoint(socket.stem, socket) for socket in sockets)
+    endpoints = tuple(Endpoint(socket.stem, UnixAddress(socket)) for socket in sockets)
     return Route(new_ocid(Kind.DEPLOYMENT), "r1", endpoints, max_requests=64, bandwidth_mbps=1000)
 
 
@@ -88,19 +91,61 @@ def test_no_request_fails_while_routes_change(
                 after = new_socket(envoy)
                 server = upstreams(after, answer_with(b"{}"))
                 route = replace(
-                    route, revision=f"r{number}", endpoints=(Endpoint(after.stem, after),)
+                    route,
+                    revision=f"r{number}",
+                    endpoints=(Endpoint(after.stem, UnixAddress(after)),),
                 )
                 balancer.publish(route)
                 wait_until(lambda: bool(server.requests))  # noqa: B023
-                wait_until(lambda: balancer.active_requests(before.instance_id) == 0)  # noqa: B023
+                wait_until(lambda: not any(balancer.active_requests([before.instance_id]).values()))  # noqa: B023
                 balancer.retire(route.deployment_id, alive=())
-                before.socket.unlink()
+                assert isinstance(before.address, UnixAddress)
+                before.address.path.unlink()
         finally:
             done.set()
             for thread in threads:
                 thread.join()
     assert set(seen) == {200}
     assert seen[200] > 100
+
+
+def test_an_instance_may_take_requests_at_a_port(
+    envoy: EnvoyServer,  # noqa: F811
+    upstreams: StartUpstream,  # noqa: F811
+) -> None:
+    """Beside one that has a socket: each gets its share, and what it has in flight is known."""
+    free, served = threading.Event(), Counter[str]()
+
+    def wait_as(name: str) -> Answer:
+        def answer(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+            served[name] += 1
+            free.wait(10)
+            answer_with(b"{}")(handler, body)
+
+        return answer
+
+    near = new_socket(envoy)
+    upstreams(near, wait_as("socket"))
+    far = PortUpstream(wait_as("port"))
+    threading.Thread(target=far.serve_forever, daemon=True).start()
+    route = new_route(near)
+    address = TcpAddress("127.0.0.1", far.server_address[1])
+    route = replace(route, endpoints=(*route.endpoints, Endpoint("port", address)))
+    with running(envoy) as balancer, ThreadPoolExecutor(4) as pool:
+        balancer.publish(route)
+        asked = []
+        for number in range(1, 5):
+            asked.append(pool.submit(status, envoy, route.deployment_id))
+            wait_until(lambda number=number: served.total() == number)
+        names = [endpoint.instance_id for endpoint in route.endpoints]
+        in_flight = [balancer.active_requests(names)[name] for name in names]
+        free.set()
+        assert [each.result() for each in asked] == [200] * 4
+        wait_until(lambda: balancer.active_requests(["port"]) == {"port": 0})
+    far.shutdown()
+    far.server_close()
+    assert in_flight == [served["socket"], served["port"]]
+    assert min(in_flight) > 0
 
 
 def test_envoy_killed_comes_back_with_the_same_routes(
@@ -148,18 +193,18 @@ def test_a_second_control_plane_takes_over(
 ) -> None:
     old, new = (upstreams(new_socket(envoy), answer_with(b"{}")).socket_path for _ in range(2))
     route = new_route(old)
-    changed = replace(route, endpoints=(Endpoint(new.stem, new),))
+    changed = replace(route, endpoints=(Endpoint(new.stem, UnixAddress(new)),))
     with running(envoy) as balancer:
         balancer.publish(route)
         balancer.publish(changed)
     heir = EnvoyBalancer(envoy.home)
     assert heir.current(route.deployment_id) == changed
     assert heir.deployments() == {route.deployment_id}
-    assert heir.active_requests(old.stem) == 0
+    assert heir.active_requests([old.stem]) == {old.stem: 0}
     with running(envoy) as heir:
         heir.retire(route.deployment_id, alive=())
         assert status(envoy, route.deployment_id) == 200
-        assert f"{old}" not in (envoy.home.envoy / "clusters.json").read_text()
+        assert f"{old}" not in (envoy.home.balancer / "clusters.json").read_text()
 
 
 def test_what_the_files_do_not_have_is_published_again(
@@ -172,8 +217,8 @@ def test_what_the_files_do_not_have_is_published_again(
     with running(envoy) as balancer:
         balancer.publish(route)
     envoy.kill()
-    (envoy.home.envoy / "route_table.json").unlink()
-    (envoy.home.envoy / "clusters.json").unlink()
+    (envoy.home.balancer / "route_table.json").unlink()
+    (envoy.home.balancer / "clusters.json").unlink()
     envoy.start()
     assert status(envoy, route.deployment_id) == 404
     with running(envoy):
@@ -181,7 +226,7 @@ def test_what_the_files_do_not_have_is_published_again(
 
 
 def test_a_table_that_cannot_be_read_withdraws_nothing(envoy: EnvoyServer) -> None:  # noqa: F811
-    (envoy.home.envoy / "routes.json").write_text("{")
+    (envoy.home.balancer / "routes.json").write_text("{")
     with pytest.raises(Unavailable, match=r"routes\.json"):
         EnvoyBalancer(envoy.home)
 
@@ -200,7 +245,7 @@ def test_a_full_disk_refuses_the_change_and_keeps_the_rest(
     with running(envoy) as balancer:
         balancer.publish(route)
         with monkeypatch.context() as patch:
-            patch.setattr("havre.balancer.files.write_file", full)
+            patch.setattr("havre.balancer.envoy.files.write_file", full)
             with pytest.raises(Unavailable, match="No space left"):
                 balancer.publish(other)
         assert status(envoy, route.deployment_id) == 200
@@ -251,7 +296,7 @@ def test_an_api_that_is_away_or_breaks_off_is_not_called_a_model(
     upstreams(envoy.home.api_socket, lambda handler, body: None)
     status, code, message = ask()
     assert (status, code) == (503, "ServiceUnavailable")
-    assert message.startswith("The API broke off before it answered")
+    assert message.startswith("The API ended before it responded")
 
 
 def test_a_request_in_flight_outlives_the_cluster_it_came_through(
@@ -260,7 +305,7 @@ def test_a_request_in_flight_outlives_the_cluster_it_came_through(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its instance is routed on, together with another one."""
-    monkeypatch.setattr("havre.balancer.table.STAND_IN_S", 0.0)
+    monkeypatch.setattr("havre.balancer.envoy.table.ALIAS_S", 0.0)
     release = threading.Event()
 
     def wait(handler: BaseHTTPRequestHandler, body: bytes) -> None:
@@ -270,7 +315,7 @@ def test_a_request_in_flight_outlives_the_cluster_it_came_through(
     first = upstreams(new_socket(envoy), wait)
     second = upstreams(new_socket(envoy), answer_with(b"{}"))
     route = new_route(first.socket_path)
-    endpoint = Endpoint(second.socket_path.stem, second.socket_path)
+    endpoint = Endpoint(second.socket_path.stem, UnixAddress(second.socket_path))
     both = replace(route, endpoints=(*route.endpoints, endpoint))
     with running(envoy) as balancer, ThreadPoolExecutor(1) as pool:
         balancer.publish(route)
@@ -278,7 +323,7 @@ def test_a_request_in_flight_outlives_the_cluster_it_came_through(
         wait_until(lambda: len(first.requests) == 1)
         balancer.publish(both)
         balancer.retire(route.deployment_id, alive={each.instance_id for each in both.endpoints})
-        clusters = (envoy.home.envoy / "clusters.json").read_text()
+        clusters = (envoy.home.balancer / "clusters.json").read_text()
         assert both.cluster in clusters
         assert route.cluster not in clusters
         balancer.publish(new_route(second.socket_path))  # and Envoy serves on
@@ -298,10 +343,10 @@ def test_a_body_that_arrives_during_a_change_is_served_by_the_new_endpoints(
     with running(envoy) as balancer:
         balancer.publish(route)
         with socket.create_connection(("127.0.0.1", envoy.port), timeout=20) as client:
-            head = f"POST /{route.deployment_id}/predict HTTP/1.1\r\nhost: a\r\n"
+            head = f"POST /{route.deployment_id}/predict HTTP/1.1\r\nhost: localhost\r\n"
             client.sendall(head.encode() + b"content-length: 4\r\n\r\n[1")
             assert status(envoy, route.deployment_id) == 200
-            endpoint = Endpoint(new.socket_path.stem, new.socket_path)
+            endpoint = Endpoint(new.socket_path.stem, UnixAddress(new.socket_path))
             balancer.publish(replace(route, revision="r2", endpoints=(endpoint,)))
             balancer.retire(route.deployment_id, alive=())
             old.socket_path.unlink()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.envoy_server import (
+from tests.support.envoy_server import (
     EnvoyServer,
     StartUpstream,
     answer_with,
@@ -18,9 +18,10 @@ from tests.envoy_server import (
     wait_until,
 )
 
-from havre.balancer.envoy import EnvoyBalancer
+from havre.balancer.envoy.balancer import EnvoyBalancer
+from havre.domain.address import UnixAddress
 from havre.domain.ocid import Kind, new_ocid, new_short_id
-from havre.domain.route import Canary, Endpoint, Route
+from havre.domain.route import CanaryShare, Endpoint, Route
 
 ASKED = 600
 
@@ -38,7 +39,7 @@ def new_socket(server: EnvoyServer) -> Path:
 
 
 def endpoints(*sockets: Path) -> tuple[Endpoint, ...]:
-    return tuple(Endpoint(socket.stem, socket) for socket in sockets)
+    return tuple(Endpoint(socket.stem, UnixAddress(socket)) for socket in sockets)
 
 
 def new_route(*sockets: Path) -> Route:
@@ -64,7 +65,7 @@ def test_a_canary_gets_its_share_and_no_request_fails_while_it_changes(
     route = new_route(old.socket_path)
 
     def shared(percent: int) -> Route:
-        return replace(route, canary=Canary("r2", endpoints(new.socket_path), 64, percent))
+        return replace(route, canary=CanaryShare("r2", endpoints(new.socket_path), 64, percent))
 
     switched = replace(route, revision="r2", endpoints=endpoints(new.socket_path))
     shares: dict[int, Counter[bytes]] = {}
@@ -84,9 +85,9 @@ def test_a_canary_gets_its_share_and_no_request_fails_while_it_changes(
     assert EnvoyBalancer(envoy.home).current(route.deployment_id) == shared(60)
     balancer.publish(route)
     assert {ask(envoy, route) for _ in range(50)} == {(200, b"old")}
-    assert balancer.active_requests(new.socket_path.stem) == 0
+    assert balancer.active_requests([new.socket_path.stem]) == {new.socket_path.stem: 0}
     balancer.retire(route.deployment_id, alive={old.socket_path.stem})
-    assert str(new.socket_path) not in (envoy.home.envoy / "clusters.json").read_text()
+    assert str(new.socket_path) not in (envoy.home.balancer / "clusters.json").read_text()
 
 
 @pytest.mark.parametrize("is_idempotent", [True, False])
@@ -146,10 +147,12 @@ def test_a_stream_goes_on_when_its_cluster_is_retired(
     assert answer.read(5) == b"first"
     balancer.publish(replace(route, revision="r2", endpoints=endpoints(new.socket_path)))
     assert ask(envoy, route) == (200, b"new")
-    assert balancer.active_requests(old.socket_path.stem) == 1
+    assert balancer.active_requests([old.socket_path.stem]) == {old.socket_path.stem: 1}
     # Never done while the instance lives; even so, what Envoy has begun it finishes.
     balancer.retire(route.deployment_id, alive=())
-    wait_until(lambda: str(old.socket_path) not in (envoy.home.envoy / "clusters.json").read_text())
+    wait_until(
+        lambda: str(old.socket_path) not in (envoy.home.balancer / "clusters.json").read_text()
+    )
     go_on.set()
     assert answer.read() == b"last"
     client.close()

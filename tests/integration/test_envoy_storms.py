@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from tests.copy_instance import Instance, in_background
-from tests.envoy_server import EnvoyServer, envoy, wait_until  # noqa: F401
+from tests.support.copy_instance import Instance, in_background
+from tests.support.envoy_server import EnvoyServer, envoy, wait_until  # noqa: F401
 
-from havre.balancer.clusters import COPY_CONNECTION_IDLE_S
-from havre.balancer.envoy import EnvoyBalancer
+from havre.balancer.envoy.balancer import EnvoyBalancer
+from havre.balancer.envoy.clusters import COPY_CONNECTION_IDLE_S
+from havre.domain.address import UnixAddress
 from havre.domain.ocid import Kind, new_ocid
 from havre.domain.route import Endpoint, Route
 
@@ -49,7 +50,7 @@ def balancer(envoy: EnvoyServer) -> Iterator[EnvoyBalancer]:  # noqa: F811
 
 def publish(balancer: EnvoyBalancer, instance: Instance, *, most: int = MOST) -> str:
     deployment_id = new_ocid(Kind.DEPLOYMENT)
-    endpoints = (Endpoint("instance", Path(instance.socket_path)),)
+    endpoints = (Endpoint("instance", UnixAddress(Path(instance.socket_path))),)
     balancer.publish(Route(deployment_id, "r1", endpoints, most, 1000))
     return f"/{deployment_id}/predict"
 
@@ -76,7 +77,7 @@ def test_a_storm_leaves_the_copies_free(
     """Each refused request has had a connection made for it, which nothing is sent on."""
     instance = launch(SCORE, copies=1).ready()
     target = publish(balancer, instance)
-    head = f"POST {target} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
+    head = f"POST {target} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     request = f"{head}content-length: 4\r\n\r\n0.01".encode()
     clients = [socket.create_connection(("127.0.0.1", envoy.port)) for _ in range(64)]
     for client in clients:
@@ -174,7 +175,7 @@ def test_the_trailer_of_a_broken_stream_reaches_the_client(
     instance = launch(BREAKS_OFF).ready()
     target = publish(balancer, instance) + "WithResponseStream"
     with socket.create_connection(("127.0.0.1", envoy.port), timeout=30) as client:
-        head = f"POST {target} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n"
+        head = f"POST {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
         client.sendall(head.encode() + b"content-length: 2\r\n\r\n{}")
         answer = b"".join(iter(lambda: client.recv(65536), b""))
     assert b"streamfailure: ValueError: boom" in answer

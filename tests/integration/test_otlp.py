@@ -18,21 +18,21 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
-from tests.copy_instance import wait_until
+from tests.support.copy_instance import wait_until
 
 from havre.domain.errors import InvalidParameter, SettingInvalid
 from havre.domain.latency import BUCKETS, Latency
 from havre.domain.logs import Category
 from havre.domain.ocid import Kind, new_ocid
-from havre.domain.otlp import check_collector
 from havre.home import Home
-from havre.telemetry import layout
-from havre.telemetry.collecting import Tally
-from havre.telemetry.conversion import Converter
+from havre.settings_table import check_collector
+from havre.telemetry.counters import Counter, Counters
+from havre.telemetry.files import layout
+from havre.telemetry.files.converter import Converter
 from havre.telemetry.metrics.figures import DeploymentFigures, Figures, state_file
-from havre.telemetry.otlp_export import LogExport
-from havre.telemetry.otlp_metrics import MetricExport
-from havre.telemetry.otlp_sender import TIMEOUT_S, OtlpSender, read_headers
+from havre.telemetry.otlp.logs import LogExport
+from havre.telemetry.otlp.metrics import MetricExport
+from havre.telemetry.otlp.sender import TIMEOUT_S, OtlpSender, read_headers
 
 SECRET = "Bearer not-to-be-told"
 
@@ -97,8 +97,8 @@ def attributes(of: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    monkeypatch.setattr("havre.telemetry.otlp_sender.FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr("havre.telemetry.otlp_sender.LONGEST_PAUSE_S", 0.05)
+    monkeypatch.setattr("havre.telemetry.otlp.sender.INITIAL_PAUSE_S", 0.01)
+    monkeypatch.setattr("havre.telemetry.otlp.sender.MAX_PAUSE_S", 0.05)
     receiver = Receiver()
     yield receiver
     receiver.close()
@@ -112,10 +112,10 @@ class Place:
         self.home.make()
         self.home.telemetry.mkdir(exist_ok=True)
         self.deployment = new_ocid(Kind.DEPLOYMENT)
-        self.converter = Converter(self.home, Tally())
+        self.converter = Converter(self.home, Counters())
         self.headers = root / "headers"
         self.headers.write_text(f"# for the collector\nAuthorization: {SECRET}\n")
-        self.tally = Tally()
+        self.counters = Counters()
         self._number = int(time.time() * 1000) + 10**6
         self._receiver = receiver
 
@@ -124,13 +124,13 @@ class Place:
 
     def export(self) -> Callable[[], None]:
         exporter = LogExport(
-            self.home, self.sender(), self.tally, is_stopping=lambda: False, look_s=0.0
+            self.home, self.sender(), self.counters, is_stopping=lambda: False, interval_s=0.0
         )
         exporter.collect(int(time.time() * 1000))
         return lambda: exporter.collect(int(time.time() * 1000))
 
-    def segment(self, *messages: str, request: str = "R1") -> int:
-        folder = layout.folder(self.home, Category.PREDICT, self.deployment)
+    def segment(self, *messages: str, request: str = "R1", at_once: bool = False) -> int:
+        folder = layout.segments_folder(self.home, Category.PREDICT, self.deployment)
         folder.mkdir(parents=True, exist_ok=True)
         self._number += 10_000
         lines = [
@@ -138,7 +138,8 @@ class Place:
                 "deployment": self.deployment,
                 "id": f"{message}-id",
                 "message": message,
-                "time": self._number - 9000 + place,
+                "time": self._number - 9000 + (0 if at_once else place),
+                **({"position": (self._number - 9000) * 1000 + place} if at_once else {}),
                 "ingested": self._number - 5000,
                 "request": request,
                 "instance": "8b1f0c7a55d2",
@@ -208,6 +209,21 @@ def test_entries_of_both_logs_arrive_as_the_protocol_has_them(
     assert {each["authorization"] for each in receiver.headers} == {SECRET}
 
 
+def test_lines_of_one_millisecond_are_sent_as_they_were_printed(
+    place: Place, receiver: Receiver
+) -> None:
+    look = place.export()
+    wanted = [f"line {number}" for number in range(20)]
+    place.segment(*wanted, at_once=True)
+    wait_until(lambda: look() or len(receiver.logs) == 20)
+    assert receiver.messages() == wanted
+    records = [record for _, _, record in receiver.logs]
+    times = [record.time_unix_nano for record in records]
+    assert times == sorted(set(times)), "collectors sort by it"
+    positions = [attributes(record.attributes)["havre.position"] for record in records]
+    assert [position * 1000 for position in positions] == times
+
+
 def test_a_collector_that_is_away_gets_everything_once_it_is_back(
     place: Place, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -226,7 +242,7 @@ def test_a_collector_that_is_away_gets_everything_once_it_is_back(
     place.segment("two")
     wait_until(lambda: look() or receiver.messages() == ["one", "two"])
     assert receiver.asked == 6
-    assert place.tally["export_failures", "logs"] == 3
+    assert place.counters[Counter.EXPORT_FAILED, "logs"] == 3
     # Another process goes on where this one was.
     look = place.export()
     place.segment("three")
@@ -234,7 +250,7 @@ def test_a_collector_that_is_away_gets_everything_once_it_is_back(
     look()
     assert receiver.messages() == ["one", "two", "three"]
     assert SECRET not in caplog.text + progress.read_text()
-    assert "it answered 503" in caplog.text
+    assert "it responded with 503" in caplog.text
 
 
 def test_what_is_refused_is_counted_and_holds_nothing_up(place: Place, receiver: Receiver) -> None:
@@ -247,8 +263,8 @@ def test_what_is_refused_is_counted_and_holds_nothing_up(place: Place, receiver:
     place.segment("half", "good")
     place.segment("good")
     wait_until(lambda: look() or receiver.messages() == ["half", "good", "good"])
-    assert place.tally["export_refused", "logs"] == 3
-    assert place.tally["exported", "logs"] == 2
+    assert place.counters[Counter.EXPORT_REJECTED, "logs"] == 3
+    assert place.counters[Counter.EXPORTED, "logs"] == 2
 
 
 def test_segments_that_were_merged_meanwhile_are_not_sent_again(
@@ -258,7 +274,7 @@ def test_segments_that_were_merged_meanwhile_are_not_sent_again(
     place.segment("one")
     wait_until(lambda: look() or receiver.messages() == ["one"])
     place.segment("two")
-    folder = layout.folder(place.home, Category.PREDICT, place.deployment)
+    folder = layout.segments_folder(place.home, Category.PREDICT, place.deployment)
     parts = layout.segments(folder)
     place.converter.merge(Category.PREDICT, parts)
     for part in parts:
@@ -270,7 +286,7 @@ def test_segments_that_were_merged_meanwhile_are_not_sent_again(
 def test_metrics_arrive_by_the_names_that_prometheus_sees(place: Place, receiver: Receiver) -> None:
     latency = Latency((3, *[0] * (BUCKETS - 2), 2), 1.5)
     figures = Figures(
-        looked_ms=1_764_100_000_000,
+        collected_ms=1_764_100_000_000,
         unrouted=4,
         deployments={
             place.deployment: DeploymentFigures(
@@ -280,7 +296,7 @@ def test_metrics_arrive_by_the_names_that_prometheus_sees(place: Place, receiver
     )
     state_file(place.home).parent.mkdir(parents=True)
     state_file(place.home).write_text(json.dumps({"figures": figures.to_json()}))
-    exporter = MetricExport(place.home, place.sender(), place.tally, every_s=0.0)
+    exporter = MetricExport(place.home, place.sender(), place.counters, interval_s=0.0)
     exporter.collect(0)
     exporter.collect(0)
     [request] = receiver.metrics

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from tests.packs import make_pack, movable
+from tests.support.packs import make_pack, movable
 
 from havre.domain.errors import Conflict, EnvironmentFault, InvalidParameter
 from havre.domain.manifest import RuntimeManifest
@@ -101,6 +102,38 @@ class TestPublishing:
             environments.publish_pack("mine", tmp_path / "broken", progress=print)
         assert list((home.environments / "built").iterdir()) == []
 
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            pytest.param(lambda stage: shutil.rmtree(stage / "bin"), "so it is no environment"),
+            pytest.param(
+                lambda stage: shutil.rmtree(stage / "lib"), "its Python does not start", id="no lib"
+            ),
+            pytest.param(
+                lambda stage: (stage / "bin/conda-unpack").write_text("import sys; sys.exit(1)"),
+                "its bin/conda-unpack failed",
+            ),
+        ],
+    )
+    def test_a_pack_that_cannot_serve_says_what_is_wrong_with_it(
+        self,
+        environments: Environments,
+        pack: Pack,
+        tmp_path: Path,
+        change: Callable[[Path], object],
+        told: str,
+    ) -> None:
+        stage = tmp_path / "stage"
+        with tarfile.open(pack.path) as archive:
+            archive.extractall(stage, filter="fully_trusted")
+        change(stage)
+        with tarfile.open(tmp_path / "changed", "w:gz", compresslevel=1) as archive:
+            for path in sorted(stage.iterdir()):
+                archive.add(path, arcname=path.name)
+        with pytest.raises(EnvironmentFault) as raised:
+            environments.publish_pack("mine", tmp_path / "changed", progress=print)
+        assert told in raised.value.message, raised.value.message
+
     def test_it_is_unpacked_again_from_the_same_archive_only(
         self, environments: Environments, pack: Pack, tmp_path: Path
     ) -> None:
@@ -153,7 +186,7 @@ class TestObjectStore:
                 monkeypatch.setenv(name, "of-a-test")
         content = os.urandom(3_000_000)
         with s3({"/ns/bucket/conda_environments/cpu/My%20env/1.0/my_env_v1": content}) as service:
-            store = ObjectStore(service.url + "/{namespace}")
+            store = ObjectStore(service.url + "/{namespace}", ["ns/*"])
             found = store.find(ADDRESS)
             assert found is not None
             assert found.size == len(content)
@@ -283,7 +316,8 @@ class TestTrouble:
         with start_unpacking(home, pack, "1000000") as process:
             _, errors = process.communicate(timeout=120)
         assert "could not be unpacked" in errors
-        assert "the disk is full" in errors
+        assert "is full, or a quota used up" in errors
+        assert "MB needed" in errors
         assert list((home.environments / "built").iterdir()) == []
 
     def test_clean_keeps_what_is_used_or_published(

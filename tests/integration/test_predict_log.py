@@ -14,16 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.copy_instance import wait_until
+from tests.support.copy_instance import wait_until
 
 from havre.domain.logs import Category
 from havre.domain.ocid import Kind, new_ocid
 from havre.home import Home
-from havre.telemetry import layout, output_files
-from havre.telemetry.collecting import Tally
-from havre.telemetry.conversion import Converter
-from havre.telemetry.instance_files import InstanceFiles
-from havre.telemetry.store import LogStore
+from havre.telemetry.counters import Counter, Counters
+from havre.telemetry.files import layout
+from havre.telemetry.files.converter import Converter
+from havre.telemetry.files.listing import Listing
+from havre.telemetry.files.log_store import LogStore
+from havre.telemetry.logs import output_files
+from havre.telemetry.logs.instance_files import InstanceFiles
 
 INSTANCE = "8b1f0c7a55d2"
 TRACEBACK = 'Traceback (most recent call last):\n  File "score.py", line 1\nValueError: x\n'
@@ -68,18 +70,18 @@ class Place:
         self.keepers = self.home.instance_logs / f"{INSTANCE}.log"
         self.keepers.touch()
         self.store = LogStore(self.home)
-        self.tally = Tally()
+        self.counters = Counters()
         self.collector = self.begin()
 
     @property
     def log(self) -> Path:
-        return layout.folder(self.home, Category.PREDICT, self.deployment)
+        return layout.segments_folder(self.home, Category.PREDICT, self.deployment)
 
     def begin(self, **changed: Any) -> InstanceFiles:
-        stated = {"lines_per_second": 1000, "retention_days": 30, "most_bytes": 10**9}
-        converter = Converter(self.home, self.tally)
+        stated = {"lines_per_second": 1000, "retention_days": 30, "max_bytes": 10**9}
+        converter = Converter(self.home, self.counters)
         self.collector = InstanceFiles(
-            self.home, converter, self.tally, look_s=0.0, **{**stated, **changed}
+            self.home, converter, self.counters, interval_s=0.0, **{**stated, **changed}
         )
         return self.collector
 
@@ -91,7 +93,7 @@ class Place:
 
     def entries(self) -> list[dict[str, Any]]:
         answer = self.store.query(
-            "SELECT * FROM entries ORDER BY time, message",
+            "SELECT * FROM entries ORDER BY time, position",
             category=Category.PREDICT,
             deployments=[self.deployment],
             time_from_ms=0,
@@ -109,7 +111,7 @@ class Place:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     # Nobody is to be waited for here: what no mark has followed at the second look is no request's.
     for name in ("HOLD_S", "KEEPER_HOLD_S"):
-        monkeypatch.setattr(f"havre.telemetry.reading.{name}", 0.0)
+        monkeypatch.setattr(f"havre.telemetry.logs.tailer.{name}", 0.0)
     place = Place(tmp_path / "h")
     yield place
     place.store.close()
@@ -150,7 +152,7 @@ def test_an_entry_says_what_was_printed_by_whom_for_which_request(place: Place) 
 def test_what_is_left_of_an_instance_is_read_and_removed(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("havre.telemetry.instance_files.GONE_FOR_S", 0.0)
+    monkeypatch.setattr("havre.telemetry.logs.instance_files.FORGET_AFTER_S", 0.0)
     died, lives = place.copy(0, since=1764100000000), place.copy(0, since=1764100000001)
     died.prints("last words without an end")
     lives.prints("first\n")
@@ -191,7 +193,7 @@ def test_a_flood_is_bounded_counted_and_fills_no_disk(place: Place) -> None:
     counted = sum(int(message.split()[0]) for message in told)
     untold = json.loads((place.log / "positions.json").read_text())["dropped_lines"]
     assert len(kept) + counted + untold == 60 * 10_000
-    assert place.tally["dropped", "predict"] == counted + untold
+    assert place.counters[Counter.DROPPED, "predict"] == counted + untold
     used = copy.path.stat().st_blocks * 512
     assert used < 4 * 2**20, "what was read has been given back to the disk"
     assert copy.path.stat().st_size > 60 * 10**6
@@ -250,10 +252,10 @@ def test_a_full_disk_loses_nothing_but_a_flood_and_says_so(
     few.ends_request("R1")
     many.prints("many\n" * 5000 + ("y" * 999 + "\n") * 7000)
     many.ends_request("R2")
-    monkeypatch.setattr("havre.telemetry.live_file.os.fdatasync", full)
+    monkeypatch.setattr("havre.telemetry.files.live_file.os.fdatasync", full)
     wait_until(lambda: place.look() or many.path.stat().st_blocks * 512 < 3.2 * 2**20)
     assert place.messages() == []
-    lost = place.tally["lost", "predict"]
+    lost = place.counters[Counter.LOST, "predict"]
     assert lost >= 5000
     monkeypatch.undo()
     wait_until(lambda: place.look(after_s=60) or "a few" in place.messages())
@@ -264,8 +266,57 @@ def test_a_full_disk_loses_nothing_but_a_flood_and_says_so(
     assert f"{lost} lines were lost: the disk was full" in told[0]
 
 
+def test_lines_come_as_they_were_printed_over_looks_restarts_and_segments(place: Place) -> None:
+    printed = [f"loaded {number}" for number in range(200)]
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
+    said = f"{stamp} [keeper] score.py loaded in 0.01 s"
+    place.keepers.write_text("\n".join([*printed, said]) + "\n")
+    place.look()
+    place.look()
+    assert place.messages() == [*printed, said]
+    place.keepers.write_text("")
+    begun = time.time()
+    copy = place.copy()
+    wanted = []
+    for number in range(40):
+        lines = [f"{number}.{each}" for each in range(30)]
+        copy.prints("\n".join(lines) + "\n")
+        copy.ends_request(f"R{number}")
+        wanted += lines
+        if number % 10 == 3:
+            place.look()
+        if number % 10 == 6:
+            place.begin(close_after_s=0.0)
+    place.begin(close_after_s=0.0)
+    place.look()
+    place.look()
+    assert layout.segments(place.log)
+    found = [each for each in place.entries() if each["copy"] == 0]
+    assert [each["message"] for each in found] == wanted
+    positions = [each["position"] for each in found]
+    assert positions == sorted(set(positions))
+    assert all(each["position"] // 1000 == each["time"] for each in found)
+    assert found[-1]["time"] < (begun + 60) * 1000
+
+
+def test_lines_of_a_file_read_in_parts_are_no_later_than_what_follows_them(place: Place) -> None:
+    """What no mark tells of is as old as the file; a part's end is followed by what is older."""
+    copy = place.copy()
+    text = "".join(f"{number} {'x' * 90}\n" for number in range(9000))
+    copy.prints(text)
+    began = int(time.time() * 1000) - 60_000
+    mark = {"requests": ["R1"], "from": len(text), "to": len(text) + 5, "began": began}
+    copy.prints("last\n\x1e" + json.dumps({**mark, "ended": began + 1}) + "\n")
+    place.begin(lines_per_second=10**6)
+    place.look()
+    place.look()
+    found = place.entries()
+    assert [each["message"].split()[0] for each in found] == [*map(str, range(9000)), "last"]
+    assert found[-1]["time"] < began + 100
+
+
 def test_killed_at_any_moment_it_loses_and_doubles_no_line(place: Place) -> None:
-    settings = {"HAVRE_LOG_LINES_PER_SECOND": "1000000"}
+    settings = {"HAVRE_LOG_RATE_LIMIT": "1000000"}
     command = [sys.executable, "-c", _COLLECT_FAST, str(place.home.root)]
     ending = threading.Event()
     printed = 0
@@ -302,19 +353,19 @@ def test_killed_at_any_moment_it_loses_and_doubles_no_line(place: Place) -> None
     assert len({entry["id"] for entry in entries}) == len(entries)
     assert all(entry["request"] for entry in entries)
     assert layout.segments(place.log), "some of it was converted meanwhile"
-    assert output_files.find(place.home)[0].lives
+    assert output_files.find(place.home, Listing(place.home.instance_logs))[0].is_alive
 
 
 _COLLECT_FAST = """
 import sys, time
 from pathlib import Path
 from havre.home import Home
-from havre.telemetry.collecting import Tally
-from havre.telemetry.conversion import Converter
-from havre.telemetry.instance_files import InstanceFiles
-home, tally = Home(Path(sys.argv[1])), Tally()
-log = InstanceFiles(home, Converter(home, tally), tally, lines_per_second=10**6, retention_days=30,
-                 most_bytes=10**9, look_s=0.0, close_after_s=0.05)
+from havre.telemetry.counters import Counter, Counters
+from havre.telemetry.files.converter import Converter
+from havre.telemetry.logs.instance_files import InstanceFiles
+home, counters = Home(Path(sys.argv[1])), Counters()
+log = InstanceFiles(home, Converter(home, counters), counters, lines_per_second=10**6,
+                    retention_days=30, max_bytes=10**9, interval_s=0.0, close_after_s=0.05)
 while True:
     log.collect(time.time_ns() // 10**6)
     time.sleep(0.001)

@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import stat
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,17 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.supervisor_bench import SupervisorBench, runs, wait_until
+from tests.support.copy_instance import in_background
+from tests.support.supervisor_harness import SupervisorHarness, model_interpreter, runs, wait_until
 
 from havre.domain.errors import EngineFault
 from havre.domain.instance import InstanceSpec, InstanceStatus
 from havre.domain.logs import Category
 from havre.domain.states import InstancePhase
+from havre.domain.workload import PythonWorkload
 from havre.engines.process import ProcessEngine
-from havre.telemetry.collecting import Tally
-from havre.telemetry.conversion import Converter
-from havre.telemetry.instance_files import InstanceFiles
-from havre.telemetry.store import LogStore
+from havre.telemetry.counters import Counters
+from havre.telemetry.files.converter import Converter
+from havre.telemetry.files.log_store import LogStore
+from havre.telemetry.logs.instance_files import InstanceFiles
 
 ECHO = """
 import os
@@ -37,12 +38,12 @@ def predict(data, model=load_model()):
 """
 
 
-class EngineBench:
-    def __init__(self, bench: SupervisorBench) -> None:
-        bench.launch()
-        self.supervised = bench
-        self.home = bench.home
-        self.engine = ProcessEngine(bench.home, bench.client)
+class EngineHarness:
+    def __init__(self, harness: SupervisorHarness) -> None:
+        harness.launch()
+        self.supervised = harness
+        self.home = harness.home
+        self.engine = ProcessEngine(harness.home, harness.client)
 
     def spec(self, score: str = ECHO, instance_id: str = "aaaaaaaaaaaa") -> InstanceSpec:
         artifact = self.home.root / f"model-{instance_id}"
@@ -52,8 +53,7 @@ class EngineBench:
             id=instance_id,
             deployment_id="ocid1.datasciencemodeldeployment.oc1.iad.x",
             revision="r1",
-            artifact=artifact,
-            interpreter=Path(sys.executable),
+            workload=PythonWorkload(model_interpreter(), "3.11.7", artifact),
             copies=2,
             cpus=2.0,
             memory_bytes=1 << 30,
@@ -75,9 +75,14 @@ class EngineBench:
         return self.until(instance_id, lambda status: status.phase is phase)
 
 
+def supervisor_pid(engines: EngineHarness) -> int:
+    pid: int = engines.supervised.server()["supervisor"]["pid"]  # type: ignore[index]
+    return pid
+
+
 @pytest.fixture
-def engines(bench: SupervisorBench) -> EngineBench:
-    return EngineBench(bench)
+def engines(harness: SupervisorHarness) -> EngineHarness:
+    return EngineHarness(harness)
 
 
 def predict(path: Path, body: bytes = b'{"x": 1}') -> dict[str, object]:
@@ -95,10 +100,10 @@ def predict(path: Path, body: bytes = b'{"x": 1}') -> dict[str, object]:
     return found
 
 
-def test_an_instance_answers_with_its_own_temporary_folder(engines: EngineBench) -> None:
+def test_an_instance_answers_with_its_own_temporary_folder(engines: EngineHarness) -> None:
     spec = engines.spec()
     status = engines.ready(spec)
-    answer = predict(status.socket)
+    answer = predict(status.address.path)
     assert answer["prediction"] == {"x": 1}
     folder = Path(str(answer["folder"]))
     assert folder == engines.home.instances / spec.id / "tmp"
@@ -109,11 +114,10 @@ def test_an_instance_answers_with_its_own_temporary_folder(engines: EngineBench)
     assert not (engines.home.instances / spec.id).exists()
     assert list(engines.home.instance_sockets.iterdir()) == []
     assert (engines.home.logs / "instances" / f"{spec.id}.log").stat().st_size > 0
-    supervisor = engines.supervised.server()["supervisor"]["pid"]  # type: ignore[index]
-    assert engines.supervised.leftovers() == [supervisor]
+    assert engines.supervised.leftovers() == [supervisor_pid(engines)]
 
 
-def test_what_an_instance_printed_is_collected_when_it_is_gone(engines: EngineBench) -> None:
+def test_what_an_instance_printed_is_collected_when_it_is_gone(engines: EngineHarness) -> None:
     score = (
         ECHO
         + """
@@ -127,7 +131,7 @@ def predict(data):
     )
     home = engines.home
     spec = engines.spec(score)
-    assert predict(engines.ready(spec).socket)["prediction"] == {"x": 1}
+    assert predict(engines.ready(spec).address.path)["prediction"] == {"x": 1}
     outside = home.root / "outside"
     outside.write_text("not to be moved")
     output = home.instances / spec.id / "output"
@@ -136,15 +140,15 @@ def predict(data):
     assert not (home.instances / spec.id).exists()
     assert outside.exists()
     home.telemetry.mkdir(exist_ok=True)
-    tally = Tally()
+    counters = Counters()
     collector = InstanceFiles(
         home,
-        Converter(home, tally),
-        tally,
+        Converter(home, counters),
+        counters,
         lines_per_second=1000,
         retention_days=1,
-        most_bytes=10**9,
-        look_s=0.0,
+        max_bytes=10**9,
+        interval_s=0.0,
     )
 
     def entries() -> list[tuple[Any, ...]]:
@@ -169,7 +173,7 @@ def predict(data):
 
 
 def test_copies_serve_on_without_their_keeper_and_are_ended_by_a_stop(
-    engines: EngineBench,
+    engines: EngineHarness,
 ) -> None:
     spec = engines.spec()
     status = engines.ready(spec)
@@ -177,7 +181,7 @@ def test_copies_serve_on_without_their_keeper_and_are_ended_by_a_stop(
     degraded = engines.phase(spec.id, InstancePhase.DEGRADED)
     assert degraded.copies_ready == 2
     assert "signal 9" in degraded.reason
-    assert predict(degraded.socket)["prediction"] == {"x": 1}
+    assert predict(degraded.address.path)["prediction"] == {"x": 1}
     engines.engine.start(spec)
     assert engines.engine.inspect(spec.id).phase is InstancePhase.DEGRADED, "it still serves"
     engines.engine.stop(spec.id)
@@ -185,7 +189,7 @@ def test_copies_serve_on_without_their_keeper_and_are_ended_by_a_stop(
     assert len(engines.supervised.leftovers()) == 1
 
 
-def test_a_keeper_of_another_protocol_serves_until_it_is_replaced(engines: EngineBench) -> None:
+def test_a_keeper_of_another_protocol_serves_until_it_is_replaced(engines: EngineHarness) -> None:
     spec = engines.spec()
     ready = engines.ready(spec)
     places = engines.home.instances / spec.id
@@ -193,7 +197,7 @@ def test_a_keeper_of_another_protocol_serves_until_it_is_replaced(engines: Engin
     serving = engines.engine.inspect(spec.id)
     assert (serving.phase, serving.copies_ready) == (InstancePhase.DEGRADED, 2)
     assert "earlier version" in serving.reason
-    assert predict(serving.socket)["prediction"] == {"x": 1}
+    assert predict(serving.address.path)["prediction"] == {"x": 1}
     os.kill(ready.pid, signal.SIGKILL)
     wait_until(lambda: not runs(ready.pid))
     orphaned = engines.engine.inspect(spec.id)
@@ -214,13 +218,13 @@ def speak_another_protocol(file: Path) -> None:
     beside.rename(file)
 
 
-def test_instances_serve_and_are_known_after_the_supervisors_death(engines: EngineBench) -> None:
+def test_instances_serve_and_are_known_after_the_supervisors_death(engines: EngineHarness) -> None:
     spec = engines.spec()
     before = engines.ready(spec)
     engines.supervised.crash()
     with pytest.raises(EngineFault, match="havre up"):
         engines.engine.inspect(spec.id)
-    assert predict(before.socket)["prediction"] == {"x": 1}
+    assert predict(before.address.path)["prediction"] == {"x": 1}
     engines.supervised.launch()
     after = engines.engine.inspect(spec.id)
     assert (after.phase, after.pid, after.copies_ready) == (InstancePhase.READY, before.pid, 2)
@@ -232,7 +236,7 @@ def test_instances_serve_and_are_known_after_the_supervisors_death(engines: Engi
     "score", [ECHO, "import time\ntime.sleep(600)\n"], ids=["ready", "loading"]
 )
 def test_what_ended_while_nobody_watched_is_gone_and_not_failed(
-    engines: EngineBench, score: str
+    engines: EngineHarness, score: str
 ) -> None:
     """As when the machine goes down: a change that was under way must not fail for it."""
     spec = engines.spec(score)
@@ -264,14 +268,14 @@ def test_what_ended_while_nobody_watched_is_gone_and_not_failed(
     ids=["import", "killed", "segfault", "exit", "silent"],
 )
 def test_a_keeper_that_dies_while_loading_says_why(
-    engines: EngineBench, score: str, reason: str
+    engines: EngineHarness, score: str, reason: str
 ) -> None:
     spec = engines.spec(score + ECHO)
     engines.engine.start(spec)
     assert re.search(reason, engines.phase(spec.id, InstancePhase.FAILED).reason)
 
 
-def test_a_model_that_hangs_in_c_is_ended_and_its_reason_kept(engines: EngineBench) -> None:
+def test_a_model_that_hangs_in_c_is_ended_and_its_reason_kept(engines: EngineHarness) -> None:
     # With the signal blocked, the keeper's own alarm never comes: as in a loop of C code.
     score = (
         "import signal, time\n"
@@ -280,28 +284,109 @@ def test_a_model_that_hangs_in_c_is_ended_and_its_reason_kept(engines: EngineBen
     )
     spec = replace(engines.spec(score + ECHO), start_timeout_s=0.2)
     engines.engine.start(spec)
-    assert "0.2 s" in engines.phase(spec.id, InstancePhase.FAILED).reason
-    assert len(engines.supervised.leftovers()) == 1
-    assert "0.2 s" in engines.engine.inspect(spec.id).reason
-    assert [row.phase for row in engines.engine.instances()] == [InstancePhase.FAILED]
+    failed = engines.phase(spec.id, InstancePhase.FAILED)
+    assert failed.reason == "the model was not loaded within 0.2 s"
+    assert len(engines.supervised.leftovers()) == 2, "looking ends nothing"
+    assert engines.engine.inspect(spec.id) == failed
+    assert engines.engine.instances() == [failed]
     engines.engine.stop(spec.id)
+    assert len(engines.supervised.leftovers()) == 1
     assert engines.engine.instances() == []
+    log = (engines.home.instance_logs / f"{spec.id}.log").read_text()
+    assert f"Z [keeper] ended: {failed.reason}\n" in log
 
 
-def test_a_keeper_that_does_not_answer_is_judged_by_its_last_word(engines: EngineBench) -> None:
+def test_one_that_hangs_while_it_loads_can_be_started_again(engines: EngineHarness) -> None:
+    hangs = "import signal, time\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})\n"
+    spec = replace(engines.spec(f"{hangs}time.sleep(600)\n{ECHO}"), start_timeout_s=0.2)
+    engines.engine.start(spec)
+    engines.phase(spec.id, InstancePhase.FAILED)
+    [hung] = [pid for pid in engines.supervised.leftovers() if pid != supervisor_pid(engines)]
+    assert engines.ready(engines.spec()).phase is InstancePhase.READY
+    assert not runs(hung)
+
+
+def test_a_keeper_that_does_not_answer_is_judged_by_its_last_word(engines: EngineHarness) -> None:
     spec = engines.spec()
     status = engines.ready(spec)
     os.kill(status.pid, signal.SIGSTOP)
     try:
         seen = engines.engine.inspect(spec.id)
         assert (seen.phase, seen.is_silent) == (InstancePhase.READY, True)
+        assert not seen.is_held_up, "stopped: no busy machine is to blame"
     finally:
         os.kill(status.pid, signal.SIGCONT)
     assert not engines.engine.inspect(spec.id).is_silent
 
 
+def test_what_waits_at_a_keeper_that_stands_still_is_answered_without_it(
+    engines: EngineHarness,
+) -> None:
+    spec = engines.spec()
+    status = engines.ready(spec)
+    os.kill(status.pid, signal.SIGSTOP)
+    waiting = in_background(lambda: predict(status.address.path))
+    engines.engine.channel(spec.id).release()
+    answer = waiting()
+    assert isinstance(answer, dict), answer
+    assert answer["prediction"] == {"x": 1}
+    degraded = engines.phase(spec.id, InstancePhase.DEGRADED)
+    assert degraded.reason == "its keeper was killed by signal 9; its copies serve on"
+    assert degraded.copies_ready == 2
+    engines.engine.channel(spec.id).release()  # nothing more to end
+    engines.engine.channel("nobodynobody").release()
+    assert predict(status.address.path)["prediction"] == {"x": 1}
+
+
+def test_a_keeper_that_waits_for_ever_or_runs_for_ever_is_no_victim_of_the_machine(
+    engines: EngineHarness,
+) -> None:
+    """Code of the model's can bring that about: what it has run before each fork, say."""
+    for waits, code in ((True, "time.sleep(600)"), (False, "while True: pass")):
+        score = (
+            "import os, time\n"
+            f"def before():\n    if os.path.exists(MARK):\n        {code}\n"
+            "MARK = os.path.join(os.environ['TMPDIR'], 'mark')\n"
+            "os.register_at_fork(before=before)\n"
+            "def predict(data):\n    open(MARK, 'w').close()\n    os._exit(1)\n"
+        )
+        spec = engines.spec(score)
+        status = engines.ready(spec)
+        with contextlib.suppress(AssertionError):
+            predict(status.address.path)
+        first = wait_until(lambda spec=spec: silent_status(engines, spec.id))
+        second = wait_until(lambda spec=spec: silent_status(engines, spec.id))
+        ran_s = second.keeper_cpu_s - first.keeper_cpu_s
+        assert (not second.is_held_up and ran_s == 0) if waits else ran_s > 0
+        engines.engine.stop(spec.id)
+
+
+def silent_status(engines: EngineHarness, instance_id: str) -> InstanceStatus | None:
+    seen = engines.engine.inspect(instance_id)
+    return seen if seen.is_silent else None
+
+
+def test_copies_that_never_stay_up_are_given_up_in_time_and_their_death_is_named(
+    engines: EngineHarness,
+) -> None:
+    # A death in every two seconds or so: never so many in a row that the keeper gives up.
+    score = (
+        "import os, threading\n"
+        "def die():\n    os._exit(7)\n"
+        "def begin():\n"
+        "    timer = threading.Timer(1, die)\n    timer.daemon = True\n    timer.start()\n"
+        "os.register_at_fork(after_in_child=begin)\n"
+    )
+    spec = replace(engines.spec(score + ECHO), copies=1, start_timeout_s=0.2, min_ready_s=1.5)
+    engines.engine.start(spec)
+    failed = engines.phase(spec.id, InstancePhase.FAILED)
+    assert failed.reason == (
+        "the instance was not ready within 0.2 s: a copy has died: exited with code 7"
+    )
+
+
 def test_what_a_crash_between_folder_and_process_left_is_listed_and_removed(
-    engines: EngineBench,
+    engines: EngineHarness,
 ) -> None:
     folder = engines.home.instances / "leftleftleft"
     (folder / "tmp").mkdir(parents=True)
@@ -312,7 +397,7 @@ def test_what_a_crash_between_folder_and_process_left_is_listed_and_removed(
     assert engines.engine.instances() == []
 
 
-def test_a_disk_that_takes_nothing_is_an_engine_fault(engines: EngineBench) -> None:
+def test_a_disk_that_takes_nothing_is_an_engine_fault(engines: EngineHarness) -> None:
     spec = engines.spec()
     (engines.home.logs / "instances").write_text("a file where the folder should be")
     with pytest.raises(EngineFault, match="cannot be prepared"):
@@ -320,13 +405,15 @@ def test_a_disk_that_takes_nothing_is_an_engine_fault(engines: EngineBench) -> N
     assert engines.engine.inspect(spec.id).phase is InstancePhase.GONE
 
 
-def test_an_interpreter_that_is_not_there_is_named(engines: EngineBench) -> None:
-    spec = replace(engines.spec(), interpreter=Path("/no/such/python"))
+def test_an_interpreter_that_is_not_there_is_named(engines: EngineHarness) -> None:
+    spec = engines.spec()
+    absent = replace(spec.workload, interpreter=Path("/no/such/python"))
+    spec = replace(spec, workload=absent)
     with pytest.raises(EngineFault, match="/no/such/python"):
         engines.engine.start(spec)
 
 
-def test_changes_name_the_instance_that_died(engines: EngineBench) -> None:
+def test_changes_name_the_instance_that_died(engines: EngineHarness) -> None:
     spec = engines.spec()
     status = engines.ready(spec)
     changes = engines.engine.changes()

@@ -13,16 +13,14 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from oci.data_science import DataScienceClient
 from oci.data_science import models as wire
-from tests.api_server import Clock, make_services, serving
-
-from havre.store.database import Database, sqlite_url
+from tests.support.api_server import Clock, make_services, serving
+from tests.support.databases import migrated_sqlite
 
 
 @pytest.fixture(scope="module")
 def services(tmp_path_factory):
     root = tmp_path_factory.mktemp("home")
-    database = Database(sqlite_url(root / "havre.sqlite3"))
-    database.migrate()
+    database = migrated_sqlite(root / "havre.sqlite3")
     yield make_services(database, root, clock=Clock(), woken=[])
     database.close()
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import oci
@@ -10,51 +10,14 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from oci.data_science import models as sdk
-from tests.api_server import Clock, make_services, serving
-from tests.deployment_world import add_log, add_model, settle
+from tests.support.api_server import Clock, make_services, serving
+from tests.support.databases import migrated_sqlite
+from tests.support.deployment_world import StandIn, add_log, add_model
 
 from havre.api.services import Services
 from havre.domain.ocid import Kind, new_ocid
-from havre.domain.states import DeploymentState, WorkRequestState
-from havre.store import work_requests
-from havre.store.database import Database, sqlite_url
-from havre.store.schema import Deployment, WorkRequest
 
 WAIT = {"max_interval_seconds": 1, "max_wait_seconds": 60}
-
-
-@dataclass
-class StandIn:
-    """Makes wishes true the moment it is woken, or when it is told to while ``is_paused``."""
-
-    services: Services | None = None
-    is_paused: bool = False
-    woken: list[str] = field(default_factory=list)
-
-    def wake(self, deployment_id: str) -> None:
-        self.woken.append(deployment_id)
-        if not self.is_paused:
-            self.reconcile(deployment_id)
-
-    def reconcile(self, deployment_id: str) -> None:
-        assert self.services is not None
-        with self.services.database.write() as session:
-            row = session.get_one(Deployment, deployment_id)
-            request = session.get_one(WorkRequest, row.work_request_id)
-            if request.status == WorkRequestState.CANCELING:
-                row.lifecycle_state = DeploymentState.FAILED
-                now = self.services.clock()
-                work_requests.end_canceled(session, request.id, "Canceled.", now=now)
-                return
-        settle(self.services, deployment_id)
-
-    def fail(self, deployment_id: str, reason: str) -> None:
-        assert self.services is not None
-        with self.services.database.write() as session:
-            row = session.get_one(Deployment, deployment_id)
-            row.lifecycle_state, row.lifecycle_details = DeploymentState.FAILED, reason
-            now = self.services.clock()
-            work_requests.fail(session, row.work_request_id, "ModelLoadFailed", reason, now=now)
 
 
 @dataclass
@@ -123,8 +86,7 @@ def configuration(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture
 def world(configuration: dict[str, str], tmp_path: Path) -> Iterator[World]:
-    database = Database(sqlite_url(tmp_path / "havre.sqlite3"))
-    database.migrate()
+    database = migrated_sqlite(tmp_path / "havre.sqlite3")
     reconciler = StandIn()
     made = make_services(database, tmp_path / "home", clock=Clock(), woken=[])
     services = reconciler.services = replace(made, wake=reconciler.wake)

@@ -12,10 +12,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
-from tests.supervisor_bench import SupervisorBench, runs, wait_until
+from tests.support.supervisor_harness import SupervisorHarness, runs, wait_until
 
 from havre.domain.errors import EngineFault
-from havre.supervisor.protocol import Phase, ProcessStatus, Restart
+from havre.supervisor.protocol import BALANCER, Phase, ProcessStatus, Restart
 
 SLEEPS = ("/bin/sleep", "600")
 FORKS_AND_DIES = """
@@ -56,23 +56,23 @@ supervised.Supervised._signal = lambda *_: None
 """
 
 
-def test_a_process_gets_what_it_was_promised_and_nothing_else(bench: SupervisorBench) -> None:
-    paths = tuple(str(bench.home.instance_sockets / name) for name in ("a.sock", "a.ctl"))
+def test_a_process_gets_what_it_was_promised_and_nothing_else(harness: SupervisorHarness) -> None:
+    paths = tuple(str(harness.home.instance_sockets / name) for name in ("a.sock", "a.ctl"))
     with open(os.devnull) as leaked:
         os.set_inheritable(leaked.fileno(), True)
-        bench.launch()
+        harness.launch()
     # A socket left by an earlier life is in the way.
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(paths[0])
-    started = bench.client.start(bench.python("a", TELLS_ITS_WORLD, listen=paths))
+    started = harness.client.start(harness.python("a", TELLS_ITS_WORLD, listen=paths))
     assert started.phase is Phase.RUNNING
     for path in paths:
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     with socket.socket(socket.AF_UNIX) as caller:
         caller.connect(paths[0])
         assert caller.recv(5) == b"hello"
-    world = json.loads(bench.log("a"))
-    log = str(bench.home.logs / "a.log")
+    world = json.loads(harness.log("a"))
+    log = str(harness.home.logs / "a.log")
     assert {fd: world["fds"].pop(fd) for fd in ("0", "1", "2")} == {
         "0": "/dev/null",
         "1": log,
@@ -82,34 +82,34 @@ def test_a_process_gets_what_it_was_promised_and_nothing_else(bench: SupervisorB
     assert set(world["fds"]) == {"3", "4"}
     # The interpreter itself may add one name for its locale.
     assert set(world["environment"]) - {"LC_CTYPE"} == {"HAVRE_TEST_HOME", "PATH"}
-    assert world["folder"] == str(bench.home.root)
+    assert world["folder"] == str(harness.home.root)
     assert world["session"]
     assert world["group"]
     assert world["blocked"] == []
-    bench.client.stop("a")
+    harness.client.stop("a")
     assert not any(os.path.exists(path) for path in paths)
 
 
-@pytest.mark.parametrize("gives_way", [True, False])
+@pytest.mark.parametrize("batch_scheduling", [True, False])
 def test_a_process_that_gives_way_does_so_with_all_it_starts(
-    bench: SupervisorBench, *, gives_way: bool
+    harness: SupervisorHarness, *, batch_scheduling: bool
 ) -> None:
-    bench.launch()
+    harness.launch()
     tells = "import os, time; os.fork(); print(os.sched_getscheduler(0), flush=True); time.sleep(9)"
-    bench.client.start(replace(bench.python("a", tells), gives_way=gives_way))
-    policy = os.SCHED_BATCH if gives_way else os.SCHED_OTHER
-    wait_until(lambda: bench.log("a").split() == [str(policy)] * 2)
-    bench.client.stop("a")
+    harness.client.start(replace(harness.python("a", tells), batch_scheduling=batch_scheduling))
+    policy = os.SCHED_BATCH if batch_scheduling else os.SCHED_OTHER
+    wait_until(lambda: harness.log("a").split() == [str(policy)] * 2)
+    harness.client.stop("a")
 
 
-def test_starting_is_idempotent_by_name(bench: SupervisorBench) -> None:
-    bench.launch()
-    spec = bench.spec("one", *SLEEPS)
-    first = bench.client.start(spec)
-    assert bench.client.start(spec) == first
+def test_starting_is_idempotent_by_name(harness: SupervisorHarness) -> None:
+    harness.launch()
+    spec = harness.spec("one", *SLEEPS)
+    first = harness.client.start(spec)
+    assert harness.client.start(spec) == first
     with pytest.raises(EngineFault, match="another specification"):
-        bench.client.start(bench.spec("one", "/bin/sleep", "601"))
-    assert [status.pid for status in bench.client.list()] == [first.pid]
+        harness.client.start(harness.spec("one", "/bin/sleep", "601"))
+    assert [status.pid for status in harness.client.list()] == [first.pid]
 
 
 @pytest.mark.parametrize(
@@ -127,129 +127,129 @@ def test_starting_is_idempotent_by_name(bench: SupervisorBench) -> None:
     ],
 )
 def test_what_cannot_start_says_why_and_leaves_nothing(
-    bench: SupervisorBench, broken: dict[str, object], text: str
+    harness: SupervisorHarness, broken: dict[str, object], text: str
 ) -> None:
-    bench.launch()
-    run = bench.home.run
+    harness.launch()
+    run = harness.home.run
     precious = run / "precious"
     precious.write_text("not yours")
     if "listen" in broken:
         paths = tuple(path.replace("RUN", str(run)) for path in broken["listen"])  # type: ignore[attr-defined]
         broken = {"listen": paths}
     with pytest.raises(EngineFault, match=text):
-        bench.client.start(replace(bench.spec("bad", *SLEEPS), **broken))  # type: ignore[arg-type]
+        harness.client.start(replace(harness.spec("bad", *SLEEPS), **broken))  # type: ignore[arg-type]
     assert precious.read_text() == "not yours"
     assert not (run / "fine.sock").exists()
-    assert bench.client.list() == []
-    assert list(bench.home.processes.iterdir()) == []
-    assert bench.client.start(bench.spec("good", *SLEEPS)).phase is Phase.RUNNING
+    assert harness.client.list() == []
+    assert list(harness.home.processes.iterdir()) == []
+    assert harness.client.start(harness.spec("good", *SLEEPS)).phase is Phase.RUNNING
 
 
 @pytest.mark.parametrize(("code", "exit_code"), [("exit 3", 3), ("kill -9 $$", -9)])
 def test_the_end_of_a_process_is_kept_until_it_is_forgotten(
-    bench: SupervisorBench, code: str, exit_code: int
+    harness: SupervisorHarness, code: str, exit_code: int
 ) -> None:
-    bench.launch()
-    bench.client.start(bench.spec("once", "/bin/sh", "-c", code))
-    assert bench.wait_for("once", Phase.EXITED).exit_code == exit_code
-    bench.client.stop("once")
-    assert bench.client.inspect("once") is None
-    assert bench.client.start(bench.spec("once", *SLEEPS)).phase is Phase.RUNNING
+    harness.launch()
+    harness.client.start(harness.spec("once", "/bin/sh", "-c", code))
+    assert harness.wait_for("once", Phase.EXITED).exit_code == exit_code
+    harness.client.stop("once")
+    assert harness.client.inspect("once") is None
+    assert harness.client.start(harness.spec("once", *SLEEPS)).phase is Phase.RUNNING
 
 
 def test_a_process_that_must_run_is_restarted_at_once_then_more_and_more_slowly(
-    bench: SupervisorBench,
+    harness: SupervisorHarness,
 ) -> None:
-    bench.launch()
-    first = bench.client.start(bench.spec("steady", *SLEEPS, restart=Restart.ALWAYS))
+    harness.launch()
+    first = harness.client.start(harness.spec("steady", *SLEEPS, restart=Restart.ALWAYS))
     died_at = time.monotonic()
     os.kill(first.pid, signal.SIGKILL)
     second = wait_until(
-        lambda: status if (status := bench.status("steady")).pid != first.pid else None
+        lambda: status if (status := harness.status("steady")).pid != first.pid else None
     )
     assert second.phase is Phase.RUNNING
     assert second.restarts == 1
     assert time.monotonic() - died_at < 2.0
 
-    bench.client.start(bench.spec("quick", "/bin/false", restart=Restart.ALWAYS))
+    harness.client.start(harness.spec("quick", "/bin/false", restart=Restart.ALWAYS))
     began = time.monotonic()
-    wait_until(lambda: bench.status("quick").restarts >= 5)
+    wait_until(lambda: harness.status("quick").restarts >= 5)
     # 0 + 0.1 + 0.2 + 0.4 + 0.8: the fifth restart cannot come earlier.
     assert time.monotonic() - began >= 1.4
-    bench.wait_for("quick", Phase.BACKOFF)
-    bench.client.stop("quick")
-    assert bench.client.inspect("quick") is None
-    assert "exited too quickly" in (bench.home.logs / "supervisor.log").read_text()
+    harness.wait_for("quick", Phase.BACKOFF)
+    harness.client.stop("quick")
+    assert harness.client.inspect("quick") is None
+    assert "exited too quickly" in (harness.home.logs / "supervisor.log").read_text()
 
 
-def test_what_a_restarted_process_left_is_ended_first(bench: SupervisorBench) -> None:
-    bench.launch()
+def test_what_a_restarted_process_left_is_ended_first(harness: SupervisorHarness) -> None:
+    harness.launch()
     code = "import os, time\npid = os.fork()\nprint(os.getpid(), flush=True)\ntime.sleep(600)"
-    first = bench.client.start(bench.python("steady", code, restart=Restart.ALWAYS))
-    pids = wait_until(lambda: found if len(found := bench.log("steady").split()) == 2 else None)
+    first = harness.client.start(harness.python("steady", code, restart=Restart.ALWAYS))
+    pids = wait_until(lambda: found if len(found := harness.log("steady").split()) == 2 else None)
     (child,) = {int(pid) for pid in pids} - {first.pid}
     os.kill(first.pid, signal.SIGKILL)
     wait_until(lambda: not runs(child), "the child to end")
-    wait_until(lambda: bench.status("steady").restarts == 1)
+    wait_until(lambda: harness.status("steady").restarts == 1)
 
 
-def test_orphans_are_counted_and_ended(bench: SupervisorBench) -> None:
-    bench.launch()
-    started = bench.client.start(bench.python("parent", FORKS_AND_DIES))
-    status = bench.wait_for("parent", Phase.EXITED)
+def test_orphans_are_counted_and_ended(harness: SupervisorHarness) -> None:
+    harness.launch()
+    started = harness.client.start(harness.python("parent", FORKS_AND_DIES))
+    status = harness.wait_for("parent", Phase.EXITED)
     assert (status.exit_code, status.orphans, status.pid) == (7, 3, started.pid)
     with pytest.raises(EngineFault, match="stop it first"):
-        bench.client.start(bench.python("parent", FORKS_AND_DIES))
-    bench.client.stop("parent")
-    assert bench.client.inspect("parent") is None
-    assert bench.leftovers() == [bench.server()["supervisor"]["pid"]]  # type: ignore[index]
+        harness.client.start(harness.python("parent", FORKS_AND_DIES))
+    harness.client.stop("parent")
+    assert harness.client.inspect("parent") is None
+    assert harness.leftovers() == [harness.server()["supervisor"]["pid"]]  # type: ignore[index]
 
 
-def test_an_orphan_that_ends_by_itself_is_no_longer_counted(bench: SupervisorBench) -> None:
-    bench.launch()
-    bench.client.start(bench.spec("parent", "/bin/sh", "-c", "sleep 600 & echo $!"))
-    assert bench.wait_for("parent", Phase.EXITED).orphans == 1
-    os.kill(int(bench.log("parent")), signal.SIGKILL)
-    wait_until(lambda: bench.status("parent").orphans == 0)
+def test_an_orphan_that_ends_by_itself_is_no_longer_counted(harness: SupervisorHarness) -> None:
+    harness.launch()
+    harness.client.start(harness.spec("parent", "/bin/sh", "-c", "sleep 600 & echo $!"))
+    assert harness.wait_for("parent", Phase.EXITED).orphans == 1
+    os.kill(int(harness.log("parent")), signal.SIGKILL)
+    wait_until(lambda: harness.status("parent").orphans == 0)
 
 
 def test_a_deaf_process_is_killed_after_its_grace_while_others_are_served(
-    bench: SupervisorBench,
+    harness: SupervisorHarness,
 ) -> None:
-    bench.launch()
-    bench.client.start(bench.python("deaf", IGNORES_TERM))
-    wait_until(lambda: bench.log("deaf"))
+    harness.launch()
+    harness.client.start(harness.python("deaf", IGNORES_TERM))
+    wait_until(lambda: harness.log("deaf"))
     began = time.monotonic()
-    stopping = threading.Thread(target=bench.client.stop, args=("deaf",), kwargs={"grace_s": 1.0})
+    stopping = threading.Thread(target=harness.client.stop, args=("deaf",), kwargs={"grace_s": 1.0})
     stopping.start()
-    bench.client.start(bench.spec("other", *SLEEPS))
+    harness.client.start(harness.spec("other", *SLEEPS))
     assert time.monotonic() - began < 0.9, "the loop waits for the deaf process"
     with pytest.raises(EngineFault, match="being stopped"):
-        wait_until(lambda: bench.client.start(bench.spec("deaf", *SLEEPS)))
+        wait_until(lambda: harness.client.start(harness.spec("deaf", *SLEEPS)))
     stopping.join()
     assert time.monotonic() - began >= 1.0
-    assert bench.client.inspect("deaf") is None
-    assert bench.status("other").phase is Phase.RUNNING
+    assert harness.client.inspect("deaf") is None
+    assert harness.status("other").phase is Phase.RUNNING
 
 
-def test_a_stopped_process_does_not_come_back(bench: SupervisorBench) -> None:
-    bench.launch()
-    bench.client.start(bench.spec("steady", *SLEEPS, restart=Restart.ALWAYS))
-    bench.client.stop("steady")
-    bench.client.stop("steady")
-    assert bench.client.list() == []
+def test_a_stopped_process_does_not_come_back(harness: SupervisorHarness) -> None:
+    harness.launch()
+    harness.client.start(harness.spec("steady", *SLEEPS, restart=Restart.ALWAYS))
+    harness.client.stop("steady")
+    harness.client.stop("steady")
+    assert harness.client.list() == []
 
 
-def test_watching_tells_what_is_and_every_change(bench: SupervisorBench) -> None:
-    bench.launch()
-    bench.client.start(bench.spec("first", *SLEEPS))
+def test_watching_tells_what_is_and_every_change(harness: SupervisorHarness) -> None:
+    harness.launch()
+    harness.client.start(harness.spec("first", *SLEEPS))
     seen: list[ProcessStatus] = []
 
     ended = threading.Event()
 
     def follow() -> None:
         try:
-            for status in bench.client.watch():
+            for status in harness.client.watch():
                 seen.append(status)
         except EngineFault:
             ended.set()
@@ -257,9 +257,9 @@ def test_watching_tells_what_is_and_every_change(bench: SupervisorBench) -> None
     thread = threading.Thread(target=follow)
     thread.start()
     wait_until(lambda: seen)
-    bench.client.start(bench.spec("second", "/bin/sh", "-c", "exit 5"))
+    harness.client.start(harness.spec("second", "/bin/sh", "-c", "exit 5"))
     wait_until(lambda: len(seen) >= 3)
-    bench.client.stop("first")
+    harness.client.stop("first")
     wait_until(lambda: len(seen) >= 4)
     assert [(status.name, status.phase, status.exit_code) for status in seen[:4]] == [
         ("first", Phase.RUNNING, None),
@@ -267,57 +267,57 @@ def test_watching_tells_what_is_and_every_change(bench: SupervisorBench) -> None
         ("second", Phase.EXITED, 5),
         ("first", Phase.EXITED, -15),
     ]
-    bench.client.shutdown()
+    harness.client.shutdown()
     assert ended.wait(10)
     thread.join()
 
 
 @pytest.mark.parametrize("how", ["request", "SIGTERM", "SIGINT"])
-def test_shutting_down_stops_everything_in_order(bench: SupervisorBench, how: str) -> None:
-    program = bench.launch("--port", "0", "--foreground")
-    for name in ("i-one", "envoy", "i-two", "control-plane"):
-        bench.client.start(bench.spec(name, *SLEEPS, restart=Restart.ALWAYS))
+def test_shutting_down_stops_everything_in_order(harness: SupervisorHarness, how: str) -> None:
+    program = harness.launch("--port", "0", "--foreground")
+    for name in ("i-one", BALANCER, "i-two", "control-plane"):
+        harness.client.start(harness.spec(name, *SLEEPS, restart=Restart.ALWAYS))
     told: list[str] = []
     if how == "request":
-        bench.client.shutdown(told.append)
+        harness.client.shutdown(told.append)
     else:
         program.send_signal(signal.Signals[how])
     error_output = program.communicate(timeout=20)[1]
     assert program.returncode == 0
     stopped = [line for line in error_output.splitlines() if line.endswith("stopped")]
     names = [line.split()[1].rstrip(":") for line in stopped]
-    assert names[:2] == ["control-plane", "envoy"]
+    assert names[:2] == ["control-plane", BALANCER]
     assert set(names[2:]) == {"i-one", "i-two"}
     if how == "request":
-        assert told[:2] == ["control-plane stopped", "envoy stopped"]
-    assert bench.leftovers() == []
-    assert list(bench.home.processes.iterdir()) == []
-    assert not bench.home.server_file.exists()
-    assert not bench.home.supervisor_socket.exists()
+        assert told[:2] == ["control-plane stopped", "load-balancer stopped"]
+    assert harness.leftovers() == []
+    assert list(harness.home.processes.iterdir()) == []
+    assert not harness.home.server_file.exists()
+    assert not harness.home.supervisor_socket.exists()
 
 
 def test_a_process_that_fled_its_group_does_not_outlive_the_shutdown(
-    bench: SupervisorBench,
+    harness: SupervisorHarness,
 ) -> None:
-    program = bench.launch()
-    bench.client.start(bench.spec("daemon", "/bin/sh", "-c", "setsid sleep 600 & echo $!"))
-    wait_until(lambda: bench.log("daemon"))
-    bench.client.shutdown()
+    program = harness.launch()
+    harness.client.start(harness.spec("daemon", "/bin/sh", "-c", "setsid sleep 600 & echo $!"))
+    wait_until(lambda: harness.log("daemon"))
+    harness.client.shutdown()
     program.wait(timeout=20)
-    assert bench.leftovers() == []
+    assert harness.leftovers() == []
 
 
 @pytest.mark.parametrize("line", [b"not json\n", b"[]\n", b"\x00" * 70000, b"[" * 100000 + b"\n"])
 def test_nonsense_on_the_socket_costs_only_its_own_connection(
-    bench: SupervisorBench, line: bytes
+    harness: SupervisorHarness, line: bytes
 ) -> None:
-    bench.launch()
+    harness.launch()
     with socket.socket(socket.AF_UNIX) as caller:
-        caller.connect(str(bench.home.supervisor_socket))
+        caller.connect(str(harness.home.supervisor_socket))
         caller.sendall(line)
         caller.shutdown(socket.SHUT_WR)
         assert caller.recv(1) == b""
-    assert bench.client.list() == []
+    assert harness.client.list() == []
 
 
 @pytest.mark.parametrize(
@@ -331,50 +331,70 @@ def test_nonsense_on_the_socket_costs_only_its_own_connection(
     ],
 )
 def test_a_request_that_makes_no_sense_is_refused(
-    bench: SupervisorBench, request_: dict[str, object]
+    harness: SupervisorHarness, request_: dict[str, object]
 ) -> None:
-    bench.launch()
+    harness.launch()
     with socket.socket(socket.AF_UNIX) as caller, caller.makefile("rwb") as stream:
-        caller.connect(str(bench.home.supervisor_socket))
+        caller.connect(str(harness.home.supervisor_socket))
         stream.write(json.dumps(request_).encode() + b"\n")
         stream.flush()
         assert json.loads(stream.readline())["ok"] is False
-    assert bench.client.list() == []
+    assert harness.client.list() == []
 
 
-def test_clients_that_stay_leave_descriptors_for_processes(bench: SupervisorBench) -> None:
-    supervisor = bench.launch()
+def test_clients_that_stay_leave_descriptors_for_processes(harness: SupervisorHarness) -> None:
+    supervisor = harness.launch()
     resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, (256, 256))
     with ExitStack() as kept:
         for _ in range(300):
             caller = kept.enter_context(socket.socket(socket.AF_UNIX))
-            caller.connect(str(bench.home.supervisor_socket))
-        assert bench.client.start(bench.spec("a", *SLEEPS)).phase is Phase.RUNNING
-        bench.client.stop("a")
-        assert bench.client.list() == []
+            caller.connect(str(harness.home.supervisor_socket))
+        assert harness.client.start(harness.spec("a", *SLEEPS)).phase is Phase.RUNNING
+        harness.client.stop("a")
+        assert harness.client.list() == []
 
 
-def test_what_cannot_be_forgotten_has_stopped_nevertheless(bench: SupervisorBench) -> None:
-    bench.launch()
-    pid = bench.client.start(bench.spec("a", *SLEEPS)).pid
-    record = bench.home.processes / "a.json"
+def test_what_cannot_be_forgotten_has_stopped_nevertheless(harness: SupervisorHarness) -> None:
+    harness.launch()
+    pid = harness.client.start(harness.spec("a", *SLEEPS)).pid
+    record = harness.home.processes / "a.json"
     record.unlink()
     record.mkdir()  # no user, not even root, can remove it as a file: as on a read-only disk
-    bench.client.stop("a")
+    harness.client.stop("a")
     assert not runs(pid)
-    assert bench.client.list() == []
-    assert "not removed" in (bench.home.logs / "supervisor.log").read_text()
+    assert harness.client.list() == []
+    assert "not removed" in (harness.home.logs / "supervisor.log").read_text()
 
 
-def test_a_shutdown_tells_what_does_not_end(bench: SupervisorBench) -> None:
-    bench.launch(before=NOBODY_IS_KILLED)
-    bench.client.start(bench.spec("a", "/bin/sleep", "3", stop_grace_s=0.1))
+def test_a_shutdown_tells_what_does_not_end(harness: SupervisorHarness) -> None:
+    harness.launch(before=NOBODY_IS_KILLED)
+    harness.client.start(harness.spec("a", "/bin/sleep", "3", stop_grace_s=0.1))
     told: list[str] = []
-    bench.client.shutdown(told.append)
+    harness.client.shutdown(told.append)
     assert told[0] == "a does not end, 0.5 s after SIGKILL"
     assert told[-1] == "a stopped"
 
 
-def test_an_unreachable_supervisor_is_an_engine_fault(bench: SupervisorBench) -> None:
+def test_an_unreachable_supervisor_is_an_engine_fault(harness: SupervisorHarness) -> None:
     with pytest.raises(EngineFault, match="havre up"):
-        bench.client.list()
+        harness.client.list()
+
+
+def test_limits_that_somebody_lowers_stop_nothing_and_are_told(harness: SupervisorHarness) -> None:
+    supervisor = harness.launch()
+    resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, (60, 60))
+    spec = harness.python(
+        "a", "import time; time.sleep(60)", listen=(str(harness.home.run / "a.sock"),)
+    )
+    harness.client.start(spec)
+    assert harness.status("a").phase is Phase.RUNNING
+    assert "limit of open files" in (harness.home.logs / "supervisor.log").read_text()
+
+
+def test_few_descriptors_are_enough(harness: SupervisorHarness) -> None:
+    harness.launch(before="import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))")
+    spec = harness.python(
+        "a", "import time; time.sleep(60)", listen=(str(harness.home.run / "a.sock"),)
+    )
+    harness.client.start(spec)
+    assert harness.status("a").phase is Phase.RUNNING

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from tests.supervisor_bench import SupervisorBench, wait_until
+from tests.support.supervisor_harness import SupervisorHarness, wait_until
 
 from havre.domain.errors import SettingInvalid
 from havre.supervisor import port
@@ -29,15 +29,15 @@ while True:
 
 
 @pytest.fixture
-def second_bench() -> Iterator[SupervisorBench]:
-    second = SupervisorBench()
+def second_bench() -> Iterator[SupervisorHarness]:
+    second = SupervisorHarness()
     yield second
     second.close()
 
 
-def start_balancer(bench: SupervisorBench) -> int:
-    number = int(str(bench.server()["port"]))
-    spec = bench.spec(
+def start_balancer(harness: SupervisorHarness) -> int:
+    number = int(str(harness.server()["port"]))
+    spec = harness.spec(
         BALANCER,
         sys.executable,
         "-S",
@@ -46,8 +46,8 @@ def start_balancer(bench: SupervisorBench) -> int:
         str(number),
         restart=Restart.ALWAYS,
     )
-    bench.client.start(spec)
-    wait_until(lambda: bench.log(BALANCER))
+    harness.client.start(spec)
+    wait_until(lambda: harness.log(BALANCER))
     return number
 
 
@@ -66,13 +66,13 @@ def test_a_reserved_port_is_refused_to_other_programs(options: list[int]) -> Non
 
 
 def test_a_reserved_port_answers_nobody_until_the_balancer_listens(
-    bench: SupervisorBench,
+    harness: SupervisorHarness,
 ) -> None:
-    bench.launch()
-    number = int(str(bench.server()["port"]))
+    harness.launch()
+    number = int(str(harness.server()["port"]))
     with pytest.raises(ConnectionRefusedError):
         ask(number)
-    start_balancer(bench)
+    start_balancer(harness)
     assert {ask(number) for _ in range(50)} == {b"balancer"}
 
 
@@ -87,7 +87,9 @@ def test_a_port_in_time_wait_can_be_reserved() -> None:
 
 
 @pytest.mark.parametrize("other_listens", [True, False])
-def test_a_taken_port_is_refused_with_a_remedy(bench: SupervisorBench, other_listens: bool) -> None:
+def test_a_taken_port_is_refused_with_a_remedy(
+    harness: SupervisorHarness, other_listens: bool
+) -> None:
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", 0))
@@ -96,59 +98,59 @@ def test_a_taken_port_is_refused_with_a_remedy(bench: SupervisorBench, other_lis
         else:
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         number = other.getsockname()[1]
-        program = bench.launch("--port", str(number), wait=False)
+        program = harness.launch("--port", str(number), wait=False)
         assert program.wait(timeout=20) == 1
         assert program.stderr is not None
         message = program.stderr.read()
     assert f"port {number} on 127.0.0.1 is taken" in message
     assert "--port 0" in message
     assert "Traceback" not in message
-    assert not bench.home.server_file.exists()
+    assert not harness.home.server_file.exists()
 
 
 def test_two_homes_run_side_by_side_but_not_on_one_port(
-    bench: SupervisorBench, second_bench: SupervisorBench
+    harness: SupervisorHarness, second_bench: SupervisorHarness
 ) -> None:
-    bench.launch()
-    number = str(bench.server()["port"])
+    harness.launch()
+    number = str(harness.server()["port"])
     assert second_bench.launch("--port", number, wait=False).wait(timeout=20) == 1
     second_bench.launch()
-    bench.client.start(bench.spec("i-a", "/bin/sleep", "600"))
+    harness.client.start(harness.spec("i-a", "/bin/sleep", "600"))
     second_bench.client.start(second_bench.spec("i-a", "/bin/sleep", "601"))
-    first, second = bench.status("i-a"), second_bench.status("i-a")
+    first, second = harness.status("i-a"), second_bench.status("i-a")
     assert first.pid != second.pid
-    bench.client.shutdown()
+    harness.client.shutdown()
     assert second_bench.status("i-a") == second
 
 
 def test_the_next_supervisor_keeps_the_port_of_a_balancer_that_serves_on(
-    bench: SupervisorBench, second_bench: SupervisorBench
+    harness: SupervisorHarness, second_bench: SupervisorHarness
 ) -> None:
-    bench.launch()
-    number = start_balancer(bench)
-    bench.crash()
+    harness.launch()
+    number = start_balancer(harness)
+    harness.crash()
     assert ask(number) == b"balancer"
-    refused = bench.launch("--port", "1", wait=False)
+    refused = harness.launch("--port", "1", wait=False)
     assert refused.wait(timeout=20) == 1
     assert refused.stderr is not None
     assert "havre down" in refused.stderr.read()
     assert second_bench.launch("--port", str(number), wait=False).wait(timeout=20) == 1
-    bench.launch("--port", "0")
-    assert bench.server()["port"] == number
-    assert bench.status(BALANCER).adopted
+    harness.launch("--port", "0")
+    assert harness.server()["port"] == number
+    assert harness.status(BALANCER).adopted
     assert ask(number) == b"balancer"
 
 
-def test_a_dead_balancer_is_not_revived_on_another_port(bench: SupervisorBench) -> None:
+def test_a_dead_balancer_is_not_revived_on_another_port(harness: SupervisorHarness) -> None:
     """Its files still name the old one; whoever asked for the new port writes new ones first."""
-    bench.launch()
-    start_balancer(bench)
-    bench.crash()
-    for pid in bench.leftovers():
+    harness.launch()
+    start_balancer(harness)
+    harness.crash()
+    for pid in harness.leftovers():
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not bench.leftovers())
-    bench.launch("--port", "0")
-    assert bench.status(BALANCER).phase is Phase.EXITED
+    wait_until(lambda: not harness.leftovers())
+    harness.launch("--port", "0")
+    assert harness.status(BALANCER).phase is Phase.EXITED
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-DRIVER = Path(__file__).parents[1] / "crashing_collector.py"
+DRIVER = Path(__file__).parents[1] / "support" / "crashing_collector.py"
 EVERY = int(os.environ.get("CRASH_AT_EVERY", "7"))
 """Of the instants to be killed at, one in so many is tried: `make chaos` tries all."""
 

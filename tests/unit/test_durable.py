@@ -5,6 +5,7 @@ the calls is looked at, where no test can cut the power.
 """
 
 import os
+import sys
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +16,12 @@ import pytest
 from havre import durable
 from havre.auth import keys
 from havre.auth.identity import load_or_create
-from havre.balancer.files import Files
-from havre.balancer.resources import response
+from havre.balancer.envoy.files import Files
+from havre.balancer.envoy.resources import response
 from havre.catalog.artifacts import ArtifactStore
 from havre.catalog.unpacked import Unpacker
 from havre.engines import launcher
+from havre.environments.confinement import Enclosure
 from havre.environments.definition import EnvironmentDefinition
 from havre.environments.published import Published, PublishedEnvironments
 from havre.home import Home
@@ -55,8 +57,11 @@ class Disk:
                 self._contents[path.stat().st_ino] = path.read_bytes()
         return 0
 
-    def rename(self, before: str | Path, after: str | Path) -> None:
+    def rename(self, before: str | Path, after: str | Path, **folders: int) -> None:
         """The new name may reach the disk at once, the content only if it was synchronised."""
+        for descriptor in set(folders.values()):
+            folder = os.readlink(f"/proc/self/fd/{descriptor}")
+            before, after = os.path.join(folder, before), os.path.join(folder, after)
         torn = [path for path in files_of(Path(before)) if not self._has_content(path)]
         assert torn == [], f"{after} is named before its content is safe"
         self._rename(before, after)
@@ -148,7 +153,7 @@ def write_the_table(home: Home) -> Path:
 
 
 def publish_an_environment(home: Home) -> Path:
-    published = PublishedEnvironments(home.environments, home.logs)
+    published = PublishedEnvironments(home, Enclosure(home))
     definition = EnvironmentDefinition("mine", "3.11", (), "of this test", False)
     published.put(Published(definition, (), 0.0))
     return home.environments / "published" / "mine.json"
@@ -183,7 +188,9 @@ def test_written_once_more_it_is_safe_still(
 
 
 def test_the_program_of_keepers_is_whole_or_absent(home: Home, disk: Disk) -> None:
-    program = launcher.install(home)  # its renaming is looked at; without a name it is made anew
+    program = launcher.install(
+        home, Path(sys.executable)
+    )  # its renaming is looked at; without a name it is made anew
     assert program.is_file()
 
 
@@ -211,7 +218,7 @@ def test_what_a_killed_writer_leaves_goes_with_the_next_write(tmp_path: Path, in
     durable.write_file(place, b"old")
     # Killed at this instant: nothing of it is tidied up.
     if (pid := os.fork()) == 0:
-        setattr(os, instant, lambda *_: os._exit(1))
+        setattr(os, instant, lambda *_, **__: os._exit(1))
         durable.write_file(place, b"new")
     os.waitpid(pid, 0)
     assert place.read_bytes() == b"old"
@@ -255,3 +262,27 @@ def test_writers_at_once_lose_nothing(tmp_path: Path) -> None:
             done.result()
     assert place.read_bytes() in [b"%d" % number * 1000 for number in range(4)]
     assert os.listdir(tmp_path) == ["file.json"]
+
+
+def test_what_has_been_closed_to_changes_can_be_locked(tmp_path: Path) -> None:
+    """A finished upload whose program was killed before it was put into its place."""
+    file = tmp_path / "upload"
+    file.touch(mode=0o400)
+    held = durable.try_lock(file)
+    assert held is not None
+    assert durable.try_lock(file) is None
+    os.close(held)
+
+
+def test_a_pipe_by_the_name_of_what_a_killed_writer_leaves_holds_up_nobody(tmp_path: Path) -> None:
+    place = tmp_path / "state.json"
+    pipes = [tmp_path / f".state.json.{number:012x}" for number in range(3)]
+    for pipe in pipes:
+        os.mkfifo(pipe)
+    reader = os.open(pipes[0], os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        durable.write_file(place, b"ours")
+    finally:
+        os.close(reader)
+    assert place.read_bytes() == b"ours"
+    assert sorted(tmp_path.iterdir()) == sorted([place, *pipes])

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 import havre
-from havre.release import Release, current
+from havre.release import PACKAGES, Release, code_digest, current
 
 
 def test_this_one_is_told_by_its_version_and_its_code() -> None:
@@ -29,5 +29,18 @@ def test_a_change_is_put_into_words(before: Release, after: Release, words: str)
     assert before.change_to(after) == words
 
 
-def test_a_server_too_old_to_tell_its_code_is_another_one() -> None:
-    assert Release.of({"version": havre.__version__}) != current()
+def test_a_server_of_other_code_is_another_one() -> None:
+    assert Release.of({"version": havre.__version__, "code": "another"}) != current()
+
+
+def test_the_code_of_copies_counts(tmp_path: Path) -> None:
+    folders = [tmp_path / "havre", tmp_path / "havre_copy"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "__init__.py").write_text("")
+    before = code_digest(folders)
+    (folders[1] / "__init__.py").write_text("changed = True")
+    assert code_digest(folders) != before
+    assert current().code == code_digest(
+        Path(havre.__file__).parents[1] / name for name in PACKAGES
+    )

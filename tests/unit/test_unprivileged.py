@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from havre import unprivileged
 from havre.unprivileged import group_of, reachable, unreachable_part, user_of
 
 
@@ -72,3 +73,18 @@ def test_a_folder_may_be_passed_without_being_listed(open_place: Path) -> None:
     open_place.chmod(0o711)
     assert unreachable_part(open_place) == open_place
     assert unreachable_part(open_place, is_read=False) is None
+
+
+MACHINE = "22 1 254:1 / / rw,relatime shared:1 - ext4 /dev/x rw\n"
+CHROOT = "23 22 0:5 / /proc rw - proc x rw\n"
+
+
+@pytest.mark.parametrize(
+    ("mounts", "is_mounted"),
+    [(MACHINE + CHROOT, True), (CHROOT, False), ("what is this\n", True)],
+    ids=["a machine", "a chroot", "unknown"],
+)
+def test_a_chroot_has_no_mounted_root(tmp_path: Path, mounts: str, is_mounted: bool) -> None:
+    (tmp_path / "mountinfo").write_text(mounts)
+    assert unprivileged._has_mounted_root(tmp_path / "mountinfo") is is_mounted
+    assert unprivileged._has_mounted_root(tmp_path / "none")

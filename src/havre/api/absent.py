@@ -9,7 +9,9 @@ from collections.abc import Awaitable, Callable
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
+from havre.api.services import Deps
 from havre.domain.errors import NotImplementedHere
+from havre.store.deployments import find
 
 ARRAYS = frozenset(
     {
@@ -54,6 +56,16 @@ async def _refuse_for_models() -> Response:
     raise NotImplementedHere(
         "this server keeps artifacts itself: export, import, references, restoring from an archive "
         "and signatures are not available; use POST and GET /20190101/models/{id}/artifact"
+    )
+
+
+@router.get("/20190101/modelDeployments/{deployment_id}/models/modelState")
+def _refuse_model_states(deployment_id: str, here: Deps) -> Response:
+    with here.database.read() as session:
+        find(session, deployment_id)
+    raise NotImplementedHere(
+        "model groups are not available on this server yet: a deployment has one model, "
+        "and its lifecycleState is the model's"
     )
 
 

@@ -1,4 +1,4 @@
-"""The API, put together: routers, error answers and the edge around them."""
+"""The API, put together: routers, error responses and the edge around them."""
 
 from fastapi import FastAPI
 
@@ -21,7 +21,6 @@ from havre.api import (
 )
 from havre.api.edge import Edge
 from havre.api.errors import install_error_handlers
-from havre.api.refusals import refusals
 from havre.api.services import Services
 from havre.api.signatures import Signatures
 from havre.auth import metrics_token
@@ -42,7 +41,7 @@ ROUTERS = (
     log_groups.router,
     log_search.router,
     work_requests.of_logging,
-    absent.router,  # last: only what nobody else answers
+    absent.router,  # last: only what no other router serves
 )
 
 
@@ -67,7 +66,6 @@ def create_app(services: Services) -> FastAPI:
             tokens={metrics.PATH: metrics_token.load_or_create(services.home)},
         )
     app.add_middleware(Edge)
-    app.mount("/_refused", refusals)
     for router in ROUTERS:
         app.include_router(router)
     return app

@@ -1,16 +1,25 @@
-"""Headers by which a client says under what conditions a call should act: if-match, retry token."""
+"""Headers by which a client says under what conditions a call should act: if-match, if-none-match,
+retry token."""
 
 import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Header
+from sqlalchemy.orm import Session
 
+from havre.api.services import Services
 from havre.contract.base import RequestModel
 from havre.domain.errors import EtagMismatch, InvalidParameter
+from havre.store.retry_tokens import Receipt, run_once
 
-LONGEST_TOKEN = 64
+MAX_TOKEN_LENGTH = 64
 
 IfMatch = Annotated[str | None, Header(alias="if-match")]
+
+IfNoneMatch = Annotated[str | None, Header(alias="if-none-match")]
 
 
 class Versioned(Protocol):
@@ -43,19 +52,57 @@ def require_match(if_match: str | None, row: Versioned) -> None:
         )
 
 
+def claims_name(if_none_match: str | None) -> bool:
+    """Whether a create is for a name that nothing has: ``if-none-match: *``.
+
+    Raises InvalidParameter for anything but the asterisk: what does not exist has no etag.
+    """
+    if if_none_match is None:
+        return False
+    if if_none_match.strip() != "*":
+        raise InvalidParameter("if-none-match must be * where something is created")
+    return True
+
+
 async def _retry_token(
     token: Annotated[str | None, Header(alias="opc-retry-token")] = None,
 ) -> str | None:
     if token is None or not token:
         return None
-    if len(token) > LONGEST_TOKEN or not token.isascii() or not token.isprintable():
-        raise InvalidParameter(f"opc-retry-token must be at most {LONGEST_TOKEN} ASCII characters")
+    if len(token) > MAX_TOKEN_LENGTH or not token.isascii() or not token.isprintable():
+        raise InvalidParameter(
+            f"opc-retry-token must be at most {MAX_TOKEN_LENGTH} ASCII characters"
+        )
     return token
 
 
 RetryToken = Annotated[str | None, Depends(_retry_token)]
 
 
-def digest_of(body: RequestModel, *path: str) -> str:
-    """Names a request for the comparison of retry tokens."""
-    return hashlib.sha256("\n".join([*path, body.digest_text()]).encode()).hexdigest()
+@contextmanager
+def created(
+    here: Services,
+    token: str | None,
+    body: RequestModel | str,
+    operation: str,
+    act: Callable[[Session, datetime], Receipt],
+    *path: str,
+) -> Iterator[tuple[Session, Receipt]]:
+    """The one transaction of a create: what ``act`` has made, or what it made for this retry token
+    before. It is committed when the block is left.
+
+    ``body`` (or a text that stands for it) and the ids in its ``path`` are the request: raises
+    RetryTokenInvalid if the token was used for another one.
+    """
+    now = here.clock()
+    text = body if isinstance(body, str) else body.digest_text()
+    with here.database.write() as session:
+        receipt = run_once(
+            session,
+            token,
+            operation=operation,
+            request_digest=hashlib.sha256("\n".join([*path, text]).encode()).hexdigest(),
+            now=now,
+            act=lambda: act(session, now),
+        )
+        yield session, receipt

@@ -1,4 +1,4 @@
-"""Model deployments over HTTP: read the request, check it, write the wish, answer at once."""
+"""Model deployments over HTTP: read the request, check it, write the intent, respond at once."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -9,10 +9,18 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from havre.api.answers import answer
-from havre.api.conditions import IfMatch, RetryToken, digest_of, require_match
-from havre.api.listing import CompartmentId, Pages, answer_page, matching
-from havre.api.services import Here, Services
+from havre.api.conditions import (
+    IfMatch,
+    IfNoneMatch,
+    RetryToken,
+    claims_name,
+    created,
+    require_match,
+)
+from havre.api.listing import CompartmentId, Pages, apply_filters, page_response
+from havre.api.responses import make_response
+from havre.api.room import with_room
+from havre.api.services import Deps, Services
 from havre.contract.base import ChangeCompartment
 from havre.contract.deployments import (
     CreateModelDeploymentDetails,
@@ -24,13 +32,14 @@ from havre.contract.deployments import (
 )
 from havre.domain.capacity import admit, demand_of
 from havre.domain.deployment import DeploymentSpec
-from havre.domain.errors import Conflict, NotImplementedHere
+from havre.domain.errors import Conflict
 from havre.domain.logs import all_categories
 from havre.domain.ocid import Kind, new_ocid
 from havre.domain.states import DeploymentState
 from havre.store import intents, logs
 from havre.store.catalog import generated_name
 from havre.store.deployments import (
+    claim_name,
     find,
     find_for_change,
     listed,
@@ -39,7 +48,7 @@ from havre.store.deployments import (
     used_by_others,
 )
 from havre.store.paging import read_page
-from havre.store.retry_tokens import Receipt, answer_once
+from havre.store.retry_tokens import Receipt
 from havre.store.schema import Deployment
 
 PATH = "/20190101/modelDeployments"
@@ -50,26 +59,28 @@ router = APIRouter(prefix=PATH, tags=["model deployments"])
 
 @router.post("")
 def create_model_deployment(
-    body: CreateModelDeploymentDetails, here: Here, token: RetryToken
+    body: CreateModelDeploymentDetails,
+    here: Deps,
+    token: RetryToken,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
-    now = here.clock()
-    with here.database.write() as session:
-        receipt = answer_once(
-            session,
-            token,
-            operation="create_model_deployment",
-            request_digest=digest_of(body),
-            now=now,
-            act=lambda: _create(session, here, body, now),
-        )
+    """``if-none-match: *``: only if no deployment of that name is there."""
+    is_claim = claims_name(if_none_match)
+
+    def act(session: Session, now: datetime) -> Receipt:
+        return _create(session, here, body, now, is_claim=is_claim)
+
+    with created(here, token, body, "create_model_deployment", act) as (session, receipt):
         row = find(session, receipt.resource_id)
     here.wake(row.id)
-    return answer(_full(row, here), status=202, row=row, work_request_id=receipt.work_request_id)
+    return make_response(
+        _full(row, here), status=202, row=row, work_request_id=receipt.work_request_id
+    )
 
 
 @router.get("")
 def list_model_deployments(
-    here: Here,
+    here: Deps,
     paging: Pages,
     compartment_id: CompartmentId,
     deployment_id: Annotated[str | None, Query(alias="id")] = None,
@@ -81,7 +92,7 @@ def list_model_deployments(
         Literal["timeCreated", "displayName"], Query(alias="sortBy")
     ] = "timeCreated",
 ) -> Response:
-    statement = matching(
+    statement = apply_filters(
         listed(),
         {
             Deployment.compartment_id: compartment_id,
@@ -96,19 +107,19 @@ def list_model_deployments(
     with here.database.read() as session:
         page = read_page(session, statement, order, limit=paging.limit, token=paging.page)
     base_url = here.base_url()
-    return answer_page(page, [_summary(row, here, base_url) for row in page.rows])
+    return page_response(page, [_summary(row, here, base_url) for row in page.rows])
 
 
 @router.get("/{deployment_id}")
-def get_model_deployment(deployment_id: str, here: Here) -> Response:
+def get_model_deployment(deployment_id: str, here: Deps) -> Response:
     with here.database.read() as session:
         row = find(session, deployment_id)
-    return answer(_full(row, here), row=row)
+    return make_response(_full(row, here), row=row)
 
 
 @router.put("/{deployment_id}")
 def update_model_deployment(
-    deployment_id: str, body: UpdateModelDeploymentDetails, here: Here, if_match: IfMatch = None
+    deployment_id: str, body: UpdateModelDeploymentDetails, here: Deps, if_match: IfMatch = None
 ) -> Response:
     with here.database.write() as session:
         row = find_for_change(session, deployment_id)
@@ -119,16 +130,19 @@ def update_model_deployment(
 
 
 @router.delete("/{deployment_id}")
-def delete_model_deployment(deployment_id: str, here: Here, if_match: IfMatch = None) -> Response:
-    with here.database.write() as session:
-        row = find_for_change(session, deployment_id)
-        require_match(if_match, row)
-        request = intents.delete(session, row, now=here.clock())
-    return _accepted(here, row, request.id)
+def delete_model_deployment(deployment_id: str, here: Deps, if_match: IfMatch = None) -> Response:
+    def act() -> Response:
+        with here.database.write() as session:
+            row = find_for_change(session, deployment_id)
+            require_match(if_match, row)
+            request = intents.delete(session, row, now=here.clock())
+        return _accepted(here, row, request.id)
+
+    return with_room(here, act)
 
 
 @router.post("/{deployment_id}/actions/activate")
-def activate_model_deployment(deployment_id: str, here: Here, if_match: IfMatch = None) -> Response:
+def activate_model_deployment(deployment_id: str, here: Deps, if_match: IfMatch = None) -> Response:
     with here.database.write() as session:
         row = find_for_change(session, deployment_id)
         require_match(if_match, row)
@@ -141,18 +155,21 @@ def activate_model_deployment(deployment_id: str, here: Here, if_match: IfMatch 
 
 @router.post("/{deployment_id}/actions/deactivate")
 def deactivate_model_deployment(
-    deployment_id: str, here: Here, if_match: IfMatch = None
+    deployment_id: str, here: Deps, if_match: IfMatch = None
 ) -> Response:
-    with here.database.write() as session:
-        row = find_for_change(session, deployment_id)
-        require_match(if_match, row)
-        request = intents.deactivate(session, row, now=here.clock())
-    return _accepted(here, row, request.id)
+    def act() -> Response:
+        with here.database.write() as session:
+            row = find_for_change(session, deployment_id)
+            require_match(if_match, row)
+            request = intents.deactivate(session, row, now=here.clock())
+        return _accepted(here, row, request.id)
+
+    return with_room(here, act)
 
 
 @router.post("/{deployment_id}/actions/changeCompartment")
 def change_model_deployment_compartment(
-    deployment_id: str, body: ChangeCompartment, here: Here, if_match: IfMatch = None
+    deployment_id: str, body: ChangeCompartment, here: Deps, if_match: IfMatch = None
 ) -> Response:
     """Nothing that runs is touched. Work requests stay in the compartment they were made in."""
     with here.database.write() as session:
@@ -163,22 +180,19 @@ def change_model_deployment_compartment(
         if row.compartment_id != body.compartment_id:
             row.compartment_id = body.compartment_id
             row.version += 1
-    return answer(status=204, row=row)
-
-
-@router.get("/{deployment_id}/models/modelState")
-def list_model_states(deployment_id: str, here: Here) -> Response:
-    with here.database.read() as session:
-        find(session, deployment_id)
-    raise NotImplementedHere(
-        "model groups are not available on this server yet: a deployment has one model, "
-        "and its lifecycleState is the model's"
-    )
+    return make_response(status=204, row=row)
 
 
 def _create(
-    session: Session, here: Services, body: CreateModelDeploymentDetails, now: datetime
+    session: Session,
+    here: Services,
+    body: CreateModelDeploymentDetails,
+    now: datetime,
+    *,
+    is_claim: bool,
 ) -> Receipt:
+    if is_claim and body.display_name:
+        claim_name(session, compartment_id=body.compartment_id, display_name=body.display_name)
     require_project(session, body.project_id)
     configuration = body.model_deployment_configuration_details
     artifact = require_artifact(session, configuration.model_configuration_details.model_id)
@@ -208,26 +222,26 @@ def _change(
     session: Session, here: Services, row: Deployment, body: UpdateModelDeploymentDetails
 ) -> intents.DeploymentChange:
     """The update merged with what is stored, and checked as a create of the result would be."""
-    wanted = _checked(merged(_as_request(row), body))
-    logs.require_logs(session, wanted.logs, kept=row.category_log_details)
+    desired = _checked(merged(_as_request(row), body))
+    logs.require_logs(session, desired.logs, kept=row.category_log_details)
     spec = before = DeploymentSpec.from_json(row.spec)
-    if wanted.configuration != row.configuration:
-        details = wanted.model_deployment_configuration_details
+    if desired.configuration != row.configuration:
+        details = desired.model_deployment_configuration_details
         artifact = require_artifact(session, details.model_configuration_details.model_id)
         spec = details.to_spec(artifact_digest=artifact.digest)
-        is_idle = row.lifecycle_state == DeploymentState.INACTIVE  # asked when it is activated
+        is_idle = row.lifecycle_state == DeploymentState.INACTIVE  # checked when it is activated
         if not is_idle and demand_of(spec).exceeds(demand_of(before)):
             _admit(session, here, spec, deployment_id=row.id)
     fields = {
-        "display_name": wanted.display_name,
-        "description": wanted.description,
-        "freeform_tags": wanted.freeform_tags or {},
-        "defined_tags": wanted.defined_tags or {},
-        "category_log_details": wanted.logs,
+        "display_name": desired.display_name or row.display_name,
+        "description": desired.description,
+        "freeform_tags": desired.freeform_tags or {},
+        "defined_tags": desired.defined_tags or {},
+        "category_log_details": desired.logs,
     }
     return intents.DeploymentChange(
         spec=spec,
-        configuration=wanted.configuration,
+        configuration=desired.configuration,
         fields={name: value for name, value in fields.items() if value != getattr(row, name)},
     )
 
@@ -269,7 +283,7 @@ def _admit(
 
 def _accepted(here: Services, row: Deployment, work_request_id: str) -> Response:
     here.wake(row.id)
-    return answer(status=202, row=row, work_request_id=work_request_id)
+    return make_response(status=202, row=row, work_request_id=work_request_id)
 
 
 def _summary(row: Deployment, here: Services, base_url: str) -> ModelDeploymentSummary:

@@ -12,15 +12,21 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from havre.api.errors import error_response, unexpected_response
+from havre.api.kinds import LIFESPAN, REQUEST, refuse_kind
+from havre.api.refusals import drain_and_refuse, refusal_of
+from havre.domain.api_versions import API_VERSIONS
 from havre.domain.errors import InvalidParameter
 
 MAX_BODY_BYTES = 5 * 1024**2
 MAX_REQUEST_ID = 128
+MAX_TARGET_BYTES = 16 * 1024
+"""Of a path and its query."""
 REQUEST_ID = "opc-request-id"
-REFUSED = "/_refused/"  # what reads bodies away has a bound of its own
-API_VERSIONS = ("20190101", "20180409", "20190909", "20200531", "20180401")
 
 _VERSIONED = re.compile(rf"^.*?(/(?:{'|'.join(API_VERSIONS)})(?:/.*)?)$", re.DOTALL)
+_UPLOAD = re.compile(
+    r"/20190101/models/[^/]+/(?:artifact|(?:custom|defined)Metadata/.+/artifact)", re.DOTALL
+)
 _UNFIT_FOR_AN_ID = re.compile(r"[^A-Za-z0-9._/:-]")
 
 _log = logging.getLogger(__name__)
@@ -33,12 +39,16 @@ class Edge:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == LIFESPAN:
             await self._app(scope, receive, send)
+            return
+        if scope["type"] != REQUEST:
+            await refuse_kind(scope, receive, send)
             return
         request_id = _request_id(scope)
         scope = {**scope, "path": clean_path(scope["path"]), "havre.request_id": request_id}
         has_started = False
+        query = scope.get("query_string", b"")
 
         async def send_with_id(message: Message) -> None:
             nonlocal has_started
@@ -47,18 +57,23 @@ class Edge:
                 MutableHeaders(scope=message)[REQUEST_ID] = request_id
             await send(message)
 
-        if "\x00" in scope["path"] or b"%00" in scope.get("query_string", b""):
-            refusal = error_response(
-                400, InvalidParameter.code, "the path and query may not contain NUL characters"
-            )
-            await refusal(scope, receive, send_with_id)
+        if refusal := refusal_of(scope):
+            await drain_and_refuse(refusal, receive, send_with_id)
+            return
+        if len(scope.get("raw_path", b"")) + len(query) > MAX_TARGET_BYTES:
+            message = f"the path and query may have {MAX_TARGET_BYTES} bytes"
+            await error_response(414, "UriTooLong", message)(scope, receive, send_with_id)
+            return
+        if "\x00" in scope["path"] or b"%00" in query:
+            message = "the path and query may not contain NUL characters"
+            await error_response(400, InvalidParameter.code, message)(scope, receive, send_with_id)
             return
         try:
             await self._app(scope, _bounded(scope, receive), send_with_id)
         except Exception:
             _log.exception("%s %s (%s) failed", scope["method"], scope["path"], request_id)
             if has_started:
-                raise  # the server cuts the connection: half an answer must not look whole
+                raise  # the server cuts the connection: half a response must not look whole
             await unexpected_response(request_id)(scope, receive, send_with_id)
 
 
@@ -71,20 +86,20 @@ def clean_path(path: str) -> str:
 
 def is_upload(scope: Scope) -> bool:
     """Whether the body is an artifact's bytes: as long as it likes, and never in memory."""
-    return scope["method"] in {"POST", "PUT"} and scope["path"].endswith("/artifact")
+    return scope["method"] in {"POST", "PUT"} and _UPLOAD.fullmatch(scope["path"]) is not None
 
 
 def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == REQUEST_ID.encode():
-            stated = _UNFIT_FOR_AN_ID.sub("", value.decode("latin-1"))[:MAX_REQUEST_ID]
+            stated = _UNFIT_FOR_AN_ID.sub("", value[:1024].decode("latin-1"))[:MAX_REQUEST_ID]
             if stated:
                 return stated
     return secrets.token_hex(16).upper()
 
 
 def _bounded(scope: Scope, receive: Receive) -> Receive:
-    if is_upload(scope) or scope["path"].startswith(REFUSED):
+    if is_upload(scope):
         return receive
     received = 0
 

@@ -5,14 +5,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from havre.domain import errors
+from havre.domain.reported import shorten
+from havre.messages import fit
 
-MOST_PROBLEMS = 20
-LONGEST_MESSAGE = 4000
+MAX_PROBLEMS = 20
+RETRY_AFTER_S = 2
+"""``retry-after`` for a client that came while others were served."""
 
 STATUS: dict[type[errors.HavreError], int] = {
     errors.HavreError: 500,
@@ -24,6 +28,7 @@ STATUS: dict[type[errors.HavreError], int] = {
     errors.RetryTokenInvalid: 409,
     errors.EtagMismatch: 412,
     errors.TooLarge: 413,
+    errors.TooBusy: 429,
     errors.NotImplementedHere: 501,
     errors.ModelFault: 400,
     errors.SystemFault: 500,
@@ -51,11 +56,11 @@ def status_of(error: errors.HavreError) -> int:
 
 
 def error_response(status: int, code: str, message: str) -> JSONResponse:
-    return JSONResponse({"code": code, "message": message[:LONGEST_MESSAGE]}, status)
+    return JSONResponse({"code": code, "message": shorten(message)}, status)
 
 
 def unexpected_response(request_id: str) -> JSONResponse:
-    """For what nobody foresaw: the reason is in the log, under the request's id."""
+    """For unexpected errors: the reason is in the log, under the request's id."""
     return error_response(
         500,
         errors.HavreError.code,
@@ -64,12 +69,12 @@ def unexpected_response(request_id: str) -> JSONResponse:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    app.add_exception_handler(errors.HavreError, _answer_havre_error)
-    app.add_exception_handler(RequestValidationError, _answer_invalid_request)
-    app.add_exception_handler(HTTPException, answer_http_exception)
+    app.add_exception_handler(errors.HavreError, _havre_error_response)
+    app.add_exception_handler(RequestValidationError, _invalid_request_response)
+    app.add_exception_handler(HTTPException, http_exception_response)
 
 
-async def _answer_havre_error(request: Request, error: Exception) -> JSONResponse:
+async def _havre_error_response(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, errors.HavreError)
     status = status_of(error)
     if status >= 500 and not isinstance(error, errors.NotImplementedHere):
@@ -81,12 +86,25 @@ async def _answer_havre_error(request: Request, error: Exception) -> JSONRespons
             error,
             exc_info=None if isinstance(error, errors.Unavailable) else error,
         )
-    # A model's fault is told to its owner as a wrong parameter: clients know that code.
+    # A model's fault is reported to its owner as a wrong parameter: clients know that code.
     code = errors.InvalidParameter.code if isinstance(error, errors.ModelFault) else error.code
-    return error_response(status, code, error.message)
+    response = error_response(status, code, await _message_of(request, error))
+    if isinstance(error, errors.TooBusy):
+        response.headers["retry-after"] = str(RETRY_AFTER_S)
+    return response
 
 
-async def _answer_invalid_request(_: Request, error: Exception) -> JSONResponse:
+async def _message_of(request: Request, error: errors.HavreError) -> str:
+    """A long message is kept whole where a build or the machine wrote it, not where a client did:
+    clients' own would fill the folder, and they have it.
+    """
+    is_ours = isinstance(error, (errors.ModelFault, errors.SystemFault))
+    if not is_ours or shorten(error.message) == error.message:
+        return error.message
+    return await run_in_threadpool(fit, error.message, request.app.state.services.home.messages)
+
+
+async def _invalid_request_response(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     problems = error.errors()
     if any(problem["type"] == "json_invalid" for problem in problems):
@@ -94,10 +112,10 @@ async def _answer_invalid_request(_: Request, error: Exception) -> JSONResponse:
         return error_response(400, errors.CannotParse.code, f"the body is not JSON: {reason}")
     only_missing = all(problem["type"] == "missing" for problem in problems)
     kind = errors.MissingParameter if only_missing else errors.InvalidParameter
-    return error_response(400, kind.code, _tell(problems))
+    return error_response(400, kind.code, _format_problems(problems))
 
 
-async def answer_http_exception(request: Request, error: Exception) -> JSONResponse:
+async def http_exception_response(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     message = str(error.detail)
     if error.status_code == 404:
@@ -112,16 +130,16 @@ async def answer_http_exception(request: Request, error: Exception) -> JSONRespo
     return response
 
 
-def _tell(problems: Sequence[Any]) -> str:
-    told = [_tell_one(problem) for problem in problems[:MOST_PROBLEMS]]
-    if len(problems) > MOST_PROBLEMS:
-        told.append(f"and {len(problems) - MOST_PROBLEMS} more problems")
-    return "; ".join(told)
+def _format_problems(problems: Sequence[Any]) -> str:
+    lines = [_format_problem(problem) for problem in problems[:MAX_PROBLEMS]]
+    if len(problems) > MAX_PROBLEMS:
+        lines.append(f"and {len(problems) - MAX_PROBLEMS} more problems")
+    return "; ".join(lines)
 
 
-def _tell_one(problem: Any) -> str:
-    place = [str(part) for part in problem["loc"]]
-    name = ".".join(place[1:])
+def _format_problem(problem: Any) -> str:
+    path = [str(part) for part in problem["loc"]]
+    name = ".".join(path[1:])
     if problem["type"] == "missing":
         return f"{name} is required" if name else "a JSON object is required as the body"
     if problem["type"] in {"model_attributes_type", "model_type", "dict_type"} and not name:

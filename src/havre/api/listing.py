@@ -9,7 +9,7 @@ from fastapi import Depends, Query, Response
 from sqlalchemy import Select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from havre.api.answers import answer
+from havre.api.responses import make_response
 from havre.contract.base import ResponseModel
 from havre.store.paging import Order, Page
 
@@ -17,7 +17,7 @@ MAX_PAGE = 100
 Row = TypeVar("Row")
 
 CompartmentId = Annotated[str, Query(alias="compartmentId")]
-"""Required by every list; a compartment that nobody knows is just empty."""
+"""Required by every list; an unknown compartment is just empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ async def _paging(
 Pages = Annotated[Paging, Depends(_paging)]
 
 
-def matching(
+def apply_filters(
     statement: Select[Row], filters: Mapping[InstrumentedAttribute[Any], Any]
 ) -> Select[Row]:
     """Only the rows that agree with every filter that was stated."""
@@ -63,7 +63,7 @@ def matching(
     return statement
 
 
-def answer_page(page: Page[Row], items: Sequence[ResponseModel]) -> Response:
+def page_response(page: Page[Row], items: Sequence[ResponseModel]) -> Response:
     """A bare array. The header is left out on the last page: clients go on while it is there."""
     headers = {"opc-next-page": page.next_token} if page.next_token else {}
-    return answer(items, headers=headers)
+    return make_response(items, headers=headers)

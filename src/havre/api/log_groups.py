@@ -3,22 +3,23 @@
 Nothing of it takes time; each change has a work request, because clients wait for one.
 """
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 from sqlalchemy import false, select
 from sqlalchemy.orm import Session
 
-from havre.api.answers import answer
-from havre.api.conditions import IfMatch, RetryToken, digest_of, require_match
+from havre.api.conditions import IfMatch, RetryToken, created, require_match
 from havre.api.fields import columns_of
-from havre.api.listing import CompartmentId, Pages, answer_page, matching
-from havre.api.services import Here, Services
+from havre.api.listing import CompartmentId, Pages, apply_filters, page_response
+from havre.api.responses import make_response
+from havre.api.services import Deps, Services
 from havre.contract import logs as contract
 from havre.contract.base import ChangeCompartment, RequestModel
 from havre.store import logs
 from havre.store.paging import read_page
-from havre.store.retry_tokens import Receipt, answer_once
+from havre.store.retry_tokens import Receipt
 from havre.store.schema import Log, LogGroup
 
 GROUP_SORTS = {"timeCreated": LogGroup.time_created, "displayName": LogGroup.display_name}
@@ -32,30 +33,20 @@ router = APIRouter(prefix="/20200531/logGroups", tags=["log groups and logs"])
 
 @router.post("", status_code=202)
 def create_log_group(
-    body: contract.CreateLogGroupDetails, here: Here, token: RetryToken
+    body: contract.CreateLogGroupDetails, here: Deps, token: RetryToken
 ) -> Response:
-    now = here.clock()
-
-    def act(session: Session) -> Receipt:
+    def act(session: Session, now: datetime) -> Receipt:
         created_by = here.identity.user_ocid
         request = logs.create_group(session, columns_of(body), created_by=created_by, now=now)
         return Receipt(request.resource_id, request.id)
 
-    with here.database.write() as session:
-        receipt = answer_once(
-            session,
-            token,
-            operation="create_log_group",
-            request_digest=digest_of(body),
-            now=now,
-            act=lambda: act(session),
-        )
-    return answer(status=202, work_request_id=receipt.work_request_id)
+    with created(here, token, body, "create_log_group", act) as (_, receipt):
+        return make_response(status=202, work_request_id=receipt.work_request_id)
 
 
 @router.get("", response_model=list[contract.LogGroup])
 def list_log_groups(
-    here: Here,
+    here: Deps,
     paging: Pages,
     compartment_id: CompartmentId,
     is_whole_tree: Annotated[bool, Query(alias="isCompartmentIdInSubtree")] = False,
@@ -64,7 +55,7 @@ def list_log_groups(
 ) -> Response:
     """The tenancy is the one compartment that is known to contain others: all of them."""
     is_everything = is_whole_tree and compartment_id == here.identity.tenancy_ocid
-    statement = matching(
+    statement = apply_filters(
         select(LogGroup),
         {
             LogGroup.compartment_id: None if is_everything else compartment_id,
@@ -74,41 +65,41 @@ def list_log_groups(
     order = paging.order(sort_by, GROUP_SORTS, tie=LogGroup.id)
     with here.database.read() as session:
         page = read_page(session, statement, order, limit=paging.limit, token=paging.page)
-    return answer_page(page, [contract.LogGroup.model_validate(row) for row in page.rows])
+    return page_response(page, [contract.LogGroup.model_validate(row) for row in page.rows])
 
 
 @router.get("/{log_group_id}", response_model=contract.LogGroup)
-def get_log_group(log_group_id: str, here: Here) -> Response:
+def get_log_group(log_group_id: str, here: Deps) -> Response:
     with here.database.read() as session:
         row = logs.find_group(session, log_group_id)
-        return answer(contract.LogGroup.model_validate(row), row=row)
+        return make_response(contract.LogGroup.model_validate(row), row=row)
 
 
 @router.put("/{log_group_id}", status_code=202)
 def update_log_group(
-    log_group_id: str, body: contract.UpdateLogGroupDetails, here: Here, if_match: IfMatch = None
+    log_group_id: str, body: contract.UpdateLogGroupDetails, here: Deps, if_match: IfMatch = None
 ) -> Response:
     with here.database.write() as session:
         row = logs.find_group(session, log_group_id, for_change=True)
         require_match(if_match, row)
         request = logs.update_group(session, row, columns_of(body), now=here.clock())
-    return answer(status=202, row=row, work_request_id=request.id)
+    return make_response(status=202, row=row, work_request_id=request.id)
 
 
 @router.delete("/{log_group_id}", status_code=202)
-def delete_log_group(log_group_id: str, here: Here, if_match: IfMatch = None) -> Response:
+def delete_log_group(log_group_id: str, here: Deps, if_match: IfMatch = None) -> Response:
     with here.database.write() as session:
         row = logs.find_group(session, log_group_id, for_change=True)
         require_match(if_match, row)
         request = logs.delete_group(
             session, row, tenancy=here.identity.tenancy_ocid, now=here.clock()
         )
-    return answer(status=202, work_request_id=request.id)
+    return make_response(status=202, work_request_id=request.id)
 
 
 @router.post("/{log_group_id}/actions/changeCompartment", status_code=202)
 def change_log_group_compartment(
-    log_group_id: str, body: ChangeCompartment, here: Here, if_match: IfMatch = None
+    log_group_id: str, body: ChangeCompartment, here: Deps, if_match: IfMatch = None
 ) -> Response:
     with here.database.write() as session:
         row = logs.find_group(session, log_group_id, for_change=True)
@@ -117,38 +108,28 @@ def change_log_group_compartment(
         request = logs.move_group(
             session, row, body.compartment_id, tenancy=tenancy, now=here.clock()
         )
-    return answer(status=202, row=row, work_request_id=request.id)
+    return make_response(status=202, row=row, work_request_id=request.id)
 
 
 @router.post("/{log_group_id}/logs", status_code=202)
 def create_log(
-    log_group_id: str, body: contract.CreateLogDetails, here: Here, token: RetryToken
+    log_group_id: str, body: contract.CreateLogDetails, here: Deps, token: RetryToken
 ) -> Response:
-    now = here.clock()
-
-    def act(session: Session) -> Receipt:
+    def act(session: Session, now: datetime) -> Receipt:
         # Held, so that it is not deleted meanwhile.
         group = logs.find_group(session, log_group_id, for_change=True)
         created_by = here.identity.user_ocid
         request = logs.create_log(session, group, _columns(body), created_by=created_by, now=now)
         return Receipt(request.resource_id, request.id)
 
-    with here.database.write() as session:
-        receipt = answer_once(
-            session,
-            token,
-            operation="create_log",
-            request_digest=digest_of(body, log_group_id),
-            now=now,
-            act=lambda: act(session),
-        )
-    return answer(status=202, work_request_id=receipt.work_request_id)
+    with created(here, token, body, "create_log", act, log_group_id) as (_, receipt):
+        return make_response(status=202, work_request_id=receipt.work_request_id)
 
 
 @router.get("/{log_group_id}/logs", response_model=list[contract.Log])
 def list_logs(
     log_group_id: str,
-    here: Here,
+    here: Deps,
     paging: Pages,
     log_type: Annotated[Literal["CUSTOM", "SERVICE"] | None, Query(alias="logType")] = None,
     source_service: Annotated[str | None, Query(alias="sourceService")] = None,
@@ -160,7 +141,7 @@ def list_logs(
     ] = None,
     sort_by: SortBy = "timeCreated",
 ) -> Response:
-    statement = matching(
+    statement = apply_filters(
         select(Log), {Log.log_group_id: log_group_id, Log.display_name: display_name}
     )
     # Every log here is CUSTOM, which has no source, and ACTIVE.
@@ -171,15 +152,15 @@ def list_logs(
     with here.database.read() as session:
         group = logs.find_group(session, log_group_id)
         page = read_page(session, statement, order, limit=paging.limit, token=paging.page)
-    return answer_page(page, [_body(row, group, here) for row in page.rows])
+    return page_response(page, [_body(row, group, here) for row in page.rows])
 
 
 @router.get("/{log_group_id}/logs/{log_id}", response_model=contract.Log)
-def get_log(log_group_id: str, log_id: str, here: Here) -> Response:
+def get_log(log_group_id: str, log_id: str, here: Deps) -> Response:
     with here.database.read() as session:
         row = logs.find_log(session, log_group_id, log_id)
         group = logs.find_group(session, log_group_id)
-    return answer(_body(row, group, here), row=row)
+    return make_response(_body(row, group, here), row=row)
 
 
 @router.put("/{log_group_id}/logs/{log_id}", status_code=202)
@@ -187,25 +168,25 @@ def update_log(
     log_group_id: str,
     log_id: str,
     body: contract.UpdateLogDetails,
-    here: Here,
+    here: Deps,
     if_match: IfMatch = None,
 ) -> Response:
     with here.database.write() as session:
         row = logs.find_log(session, log_group_id, log_id, for_change=True)
         require_match(if_match, row)
         request = logs.update_log(session, row, _columns(body), now=here.clock())
-    return answer(status=202, row=row, work_request_id=request.id)
+    return make_response(status=202, row=row, work_request_id=request.id)
 
 
 @router.delete("/{log_group_id}/logs/{log_id}", status_code=202)
-def delete_log(log_group_id: str, log_id: str, here: Here, if_match: IfMatch = None) -> Response:
+def delete_log(log_group_id: str, log_id: str, here: Deps, if_match: IfMatch = None) -> Response:
     with here.database.write() as session:
         row = logs.find_log(session, log_group_id, log_id, for_change=True)
         require_match(if_match, row)
         request = logs.delete_log(
             session, row, tenancy=here.identity.tenancy_ocid, now=here.clock()
         )
-    return answer(status=202, work_request_id=request.id)
+    return make_response(status=202, work_request_id=request.id)
 
 
 @router.post("/{log_group_id}/logs/{log_id}/actions/changeLogGroup", status_code=202)
@@ -213,7 +194,7 @@ def change_log_log_group(
     log_group_id: str,
     log_id: str,
     body: contract.ChangeLogLogGroupDetails,
-    here: Here,
+    here: Deps,
     if_match: IfMatch = None,
 ) -> Response:
     with here.database.write() as session:
@@ -222,7 +203,7 @@ def change_log_log_group(
         target = logs.find_group(session, body.target_log_group_id, for_change=True)
         tenancy = here.identity.tenancy_ocid
         request = logs.move_log(session, row, target, tenancy=tenancy, now=here.clock())
-    return answer(status=202, row=row, work_request_id=request.id)
+    return make_response(status=202, row=row, work_request_id=request.id)
 
 
 def _columns(body: RequestModel) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from havre.api.answers import answer
-from havre.api.services import Here, Services
+from havre.api.responses import make_response
+from havre.api.services import Deps, Services
 from havre.contract.logs import (
     FieldInfo,
     SearchLogsDetails,
@@ -19,21 +19,21 @@ from havre.contract.logs import (
     SearchResultSummary,
 )
 from havre.domain.errors import InvalidParameter
-from havre.domain.log_query import LogQuery
-from havre.domain.log_syntax import read_query
-from havre.domain.logs import Place, require_known
+from havre.domain.logs import LogStream, require_known
+from havre.queries.log_ast import LogQuery
+from havre.queries.log_parser import parse_query
 from havre.store import logs
-from havre.telemetry.asking import QueryTooLarge, QueryTooLong
-from havre.telemetry.log_expressions import Kind
+from havre.telemetry.files.query import QueryTooLarge, QueryTooLong
+from havre.telemetry.search.expressions import ValueKind
 
-LONGEST_WINDOW = timedelta(days=14)
-MOST_ROWS = 1000
+MAX_WINDOW = timedelta(days=14)
+MAX_ROWS = 1000
 ROWS = 500
-MOST_BYTES = 10 * 1000 * 1000
+MAX_BYTES = 10 * 1000 * 1000
 TOO_LARGE = "search result is too large"
 """ADS looks for these words, and then asks for half the time, twice."""
 
-_FIELD_TYPES = {Kind.NUMBER: "NUMBER", Kind.TIME: "NUMBER", Kind.TRUTH: "BOOLEAN"}
+_FIELD_TYPES = {ValueKind.NUMBER: "NUMBER", ValueKind.TIME: "NUMBER", ValueKind.BOOLEAN: "BOOLEAN"}
 
 router = APIRouter(prefix="/20190909", tags=["log search"])
 
@@ -41,39 +41,39 @@ router = APIRouter(prefix="/20190909", tags=["log search"])
 @router.post("/search", response_model=SearchResponse)
 def search_logs(
     body: SearchLogsDetails,
-    here: Here,
-    limit: Annotated[int, Query(ge=1, le=MOST_ROWS)] = ROWS,
+    here: Deps,
+    limit: Annotated[int, Query(ge=1, le=MAX_ROWS)] = ROWS,
     page: str | None = None,
 ) -> Response:
     from_ms, to_ms = _window(body)
-    query = read_query(body.search_query)
+    query = parse_query(body.search_query)
     digest = _digest(body.search_query, from_ms, to_ms)
     offset = _offset(page, digest) if page else 0
     try:
-        found = here.log_search.search(
-            query, _places(query, here), from_ms=from_ms, to_ms=to_ms, limit=limit, offset=offset
+        results = here.log_search.search(
+            query, _streams(query, here), from_ms=from_ms, to_ms=to_ms, limit=limit, offset=offset
         )
     except (QueryTooLong, QueryTooLarge) as error:
         raise InvalidParameter(f"{TOO_LARGE}: {error.message}") from error
     fields = None
     if body.is_return_field_info:
         fields = [
-            FieldInfo(field_name=each.name, field_type=_FIELD_TYPES.get(each.kind, "STRING"))
-            for each in found.fields
+            FieldInfo(field_name=field.name, field_type=_FIELD_TYPES.get(field.kind, "STRING"))
+            for field in results.fields
         ]
-    response = answer(
+    response = make_response(
         SearchResponse(
-            results=[SearchResult(data=row) for row in found.rows],
+            results=[SearchResult(data=row) for row in results.rows],
             fields=fields,
             summary=SearchResultSummary(
-                result_count=len(found.rows), field_count=len(fields or ())
+                result_count=len(results.rows), field_count=len(fields or ())
             ),
         ),
-        headers={"opc-next-page": _token(offset + limit, digest)} if found.has_more else {},
+        headers={"opc-next-page": _token(offset + limit, digest)} if results.has_more else {},
     )
-    if len(response.body) > MOST_BYTES:
+    if len(response.body) > MAX_BYTES:
         raise InvalidParameter(
-            f"{TOO_LARGE}: it has more than {MOST_BYTES // 1_000_000} MB; ask for less time, fewer "
+            f"{TOO_LARGE}: it has more than {MAX_BYTES // 1_000_000} MB; ask for less time, fewer "
             "entries (limit) or a part of them (select)"
         )
     return response
@@ -84,21 +84,21 @@ def _window(body: SearchLogsDetails) -> tuple[int, int]:
     start, end = _utc(body.time_start), _utc(body.time_end)
     if start >= end:
         raise InvalidParameter("timeStart must be before timeEnd")
-    if end - start > LONGEST_WINDOW:
+    if end - start > MAX_WINDOW:
         raise InvalidParameter(
-            f"timeEnd may be at most {LONGEST_WINDOW.days} days after timeStart; ask several times"
+            f"timeEnd may be at most {MAX_WINDOW.days} days after timeStart; ask several times"
         )
     return _epoch_ms(start), _epoch_ms(end)
 
 
-def _places(query: LogQuery, here: Services) -> list[Place]:
+def _streams(query: LogQuery, here: Services) -> list[LogStream]:
     """What the scopes of a query cover. Raises RelatedNotFound."""
     with here.database.read() as session:
         known = logs.addresses(session)
-        places = logs.places(session, known=known, tenancy=here.identity.tenancy_ocid)
+        streams = logs.streams(session, known=known, tenancy=here.identity.tenancy_ocid)
     for scope in query.scopes:
-        require_known(scope, known.values(), places)
-    return [place for place in places if any(place.is_in(scope) for scope in query.scopes)]
+        require_known(scope, known.values(), streams)
+    return [stream for stream in streams if any(stream.is_in(scope) for scope in query.scopes)]
 
 
 def _token(offset: int, digest: str) -> str:

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 from sqlalchemy import select
 
 from havre import __version__
-from havre.api.services import Here
+from havre.api.services import Deps
 from havre.domain.states import DeploymentState
 from havre.store.schema import Deployment
 from havre.telemetry.metrics.figures import read_figures
@@ -16,7 +16,7 @@ router = APIRouter(tags=["metrics"])
 
 
 @router.get(PATH)
-def metrics(here: Here) -> Response:
+def metrics(here: Deps) -> Response:
     """What the telemetry process last saw of every deployment that there is, and our own figures.
 
     Who may read it: see docs/howto/metrics.md.
@@ -27,5 +27,5 @@ def metrics(here: Here) -> Response:
             select(*columns).where(Deployment.lifecycle_state != DeploymentState.DELETED)
         ).all()
     deployments = [ShownDeployment(id_, name, DeploymentState(state)) for id_, name, state in rows]
-    text = exposition(read_figures(here.home), deployments, here.own_metrics, __version__)
+    text = exposition(read_figures(here.home), deployments, here.control_plane_metrics, __version__)
     return Response(text, media_type=CONTENT_TYPE)

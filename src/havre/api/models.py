@@ -1,24 +1,26 @@
 """Models over HTTP: everything but their bytes."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Query, Response
 from sqlalchemy import false, select
 from sqlalchemy.orm import Session
 
-from havre.api.answers import answer
-from havre.api.conditions import IfMatch, RetryToken, digest_of, require_match
+from havre.api.conditions import IfMatch, RetryToken, created, require_match
 from havre.api.fields import columns_of
-from havre.api.listing import CompartmentId, Pages, answer_page, matching
-from havre.api.services import Here, Services
+from havre.api.listing import CompartmentId, Pages, apply_filters, page_response
+from havre.api.responses import make_response
+from havre.api.room import with_room
+from havre.api.services import Deps, Services
 from havre.api.uploads import release_bytes
 from havre.contract import models as contract
 from havre.contract.base import ChangeCompartment
 from havre.domain.states import ModelState
 from havre.store import catalog, models
 from havre.store.paging import read_page
-from havre.store.retry_tokens import Receipt, answer_once
+from havre.store.retry_tokens import Receipt
 from havre.store.schema import Model, VersionSet
 
 SORTS = {
@@ -33,28 +35,18 @@ router = APIRouter(prefix="/20190101/models", tags=["models"])
 
 
 @router.post("", response_model=contract.Model)
-def create_model(body: contract.CreateModelDetails, here: Here, token: RetryToken) -> Response:
-    now = here.clock()
-
-    def act(session: Session) -> Receipt:
+def create_model(body: contract.CreateModelDetails, here: Deps, token: RetryToken) -> Response:
+    def act(session: Session, now: datetime) -> Receipt:
         created_by = here.identity.user_ocid
         return Receipt(models.create(session, columns_of(body), created_by=created_by, now=now).id)
 
-    with here.database.write() as session:
-        receipt = answer_once(
-            session,
-            token,
-            operation="create_model",
-            request_digest=digest_of(body),
-            now=now,
-            act=lambda: act(session),
-        )
-        return _answer_model(session, catalog.find(session, Model, receipt.resource_id))
+    with created(here, token, body, "create_model", act) as (session, receipt):
+        return _model_response(session, catalog.find(session, Model, receipt.resource_id))
 
 
 @router.get("", response_model=list[contract.ModelSummary])
 def list_models(
-    here: Here,
+    here: Deps,
     paging: Pages,
     compartment_id: CompartmentId,
     model_id: Annotated[str | None, Query(alias="id")] = None,
@@ -69,7 +61,7 @@ def list_models(
         Literal["timeCreated", "displayName", "lifecycleState"], Query(alias="sortBy")
     ] = "timeCreated",
 ) -> Response:
-    statement = matching(
+    statement = apply_filters(
         select(Model),
         {
             Model.compartment_id: compartment_id,
@@ -91,18 +83,18 @@ def list_models(
         page = read_page(session, statement, order, limit=paging.limit, token=paging.page)
         names = models.version_set_names(session, page.rows)
         items = [contract.ModelSummary(**_summary(row, names)) for row in page.rows]
-        return answer_page(page, items)
+        return page_response(page, items)
 
 
 @router.get("/{model_id}", response_model=contract.Model)
-def get_model(model_id: str, here: Here) -> Response:
+def get_model(model_id: str, here: Deps) -> Response:
     with here.database.read() as session:
-        return _answer_model(session, catalog.find(session, Model, model_id))
+        return _model_response(session, catalog.find(session, Model, model_id))
 
 
 @router.put("/{model_id}", response_model=contract.Model)
 def update_model(
-    model_id: str, body: contract.UpdateModelDetails, here: Here, if_match: IfMatch = None
+    model_id: str, body: contract.UpdateModelDetails, here: Deps, if_match: IfMatch = None
 ) -> Response:
     fields = columns_of(body)
     with here.database.write() as session:
@@ -110,76 +102,71 @@ def update_model(
         row = catalog.find_for_change(session, Model, model_id)
         require_match(if_match, row)
         models.update(session, row, fields)
-        return _answer_model(session, row)
+        return _model_response(session, row)
 
 
 @router.post("/{model_id}/actions/activate", response_model=contract.Model)
-def activate_model(model_id: str, here: Here, if_match: IfMatch = None) -> Response:
+def activate_model(model_id: str, here: Deps, if_match: IfMatch = None) -> Response:
     return _change(here, model_id, if_match, models.activate)
 
 
 @router.post("/{model_id}/actions/deactivate", response_model=contract.Model)
-def deactivate_model(model_id: str, here: Here, if_match: IfMatch = None) -> Response:
+def deactivate_model(model_id: str, here: Deps, if_match: IfMatch = None) -> Response:
     return _change(here, model_id, if_match, models.deactivate)
 
 
 @router.delete("/{model_id}", status_code=204)
-def delete_model(model_id: str, here: Here, if_match: IfMatch = None) -> Response:
-    with here.database.write() as session:
-        row = catalog.find_for_change(session, Model, model_id)
-        require_match(if_match, row)
-        models.delete(session, row)
+def delete_model(model_id: str, here: Deps, if_match: IfMatch = None) -> Response:
+    def act() -> None:
+        with here.database.write() as session:
+            row = catalog.find_for_change(session, Model, model_id)
+            require_match(if_match, row)
+            models.delete(session, row)
+
+    with_room(here, act)
     release_bytes(here)
-    return answer(status=204)
+    return make_response(status=204)
 
 
 @router.post("/{model_id}/actions/changeCompartment", status_code=204)
 def change_model_compartment(
-    model_id: str, body: ChangeCompartment, here: Here, if_match: IfMatch = None
+    model_id: str, body: ChangeCompartment, here: Deps, if_match: IfMatch = None
 ) -> Response:
     with here.database.write() as session:
         row = catalog.find_for_change(session, Model, model_id)
         require_match(if_match, row)
         catalog.change_compartment(session, row, body.compartment_id)
-        return answer(status=204, row=row)
+        return make_response(status=204, row=row)
 
 
 @router.post("/{model_id}/provenance", response_model=contract.ModelProvenance)
 def create_model_provenance(
-    model_id: str, body: contract.ModelProvenanceDetails, here: Here, token: RetryToken
+    model_id: str, body: contract.ModelProvenanceDetails, here: Deps, token: RetryToken
 ) -> Response:
-    def act(session: Session) -> Receipt:
+    def act(session: Session, _: datetime) -> Receipt:
         row = catalog.find_for_change(session, Model, model_id)
         models.create_provenance(session, row, body.given())
         return Receipt(row.id)
 
-    with here.database.write() as session:
-        answer_once(
-            session,
-            token,
-            operation="create_model_provenance",
-            request_digest=digest_of(body, model_id),
-            now=here.clock(),
-            act=lambda: act(session),
-        )
-        return _answer_provenance(catalog.find(session, Model, model_id))
+    with created(here, token, body, "create_model_provenance", act, model_id) as (session, _):
+        return _provenance_response(catalog.find(session, Model, model_id))
 
 
 @router.get("/{model_id}/provenance", response_model=contract.ModelProvenance)
-def get_model_provenance(model_id: str, here: Here) -> Response:
+def get_model_provenance(model_id: str, here: Deps) -> Response:
     with here.database.read() as session:
-        return _answer_provenance(catalog.find(session, Model, model_id))
+        return _provenance_response(catalog.find(session, Model, model_id))
 
 
 @router.put("/{model_id}/provenance", response_model=contract.ModelProvenance)
 def update_model_provenance(
-    model_id: str, body: contract.ModelProvenanceDetails, here: Here, if_match: IfMatch = None
+    model_id: str, body: contract.ModelProvenanceDetails, here: Deps, if_match: IfMatch = None
 ) -> Response:
     with here.database.write() as session:
         row = catalog.find_for_change(session, Model, model_id)
         require_match(if_match, row)
         models.update_provenance(session, row, body.given())
-        return _answer_provenance(row)
+        return _provenance_response(row)
 
 
 def _change(
@@ -189,10 +176,10 @@ def _change(
         row = catalog.find_for_change(session, Model, model_id)
         require_match(if_match, row)
         act(session, row)
-        return _answer_model(session, row)
+        return _model_response(session, row)
 
 
-def _answer_model(session: Session, row: Model) -> Response:
+def _model_response(session: Session, row: Model) -> Response:
     names = models.version_set_names(session, [row])
     custom, defined = models.metadata_with_artifacts(session, row)
     body = contract.Model(
@@ -205,11 +192,11 @@ def _answer_model(session: Session, row: Model) -> Response:
         retention_setting=_setting(contract.RetentionSetting, row.retention_setting),
         backup_setting=_setting(contract.BackupSetting, row.backup_setting),
     )
-    return answer(body, row=row)
+    return make_response(body, row=row)
 
 
-def _answer_provenance(row: Model) -> Response:
-    return answer(contract.ModelProvenance(**models.provenance_of(row)), row=row)
+def _provenance_response(row: Model) -> Response:
+    return make_response(contract.ModelProvenance(**models.provenance_of(row)), row=row)
 
 
 def _summary(row: Model, version_set_names: dict[str, str]) -> dict[str, Any]:
@@ -237,9 +224,9 @@ def _setting(kind: type[Setting], stored: dict[str, Any] | None) -> Setting | No
 
 def _metadata(entries: list[Any], with_artifact: set[str]) -> list[contract.Metadata]:
     """An artifact may come before its entry: then the entry is made up, with the key alone."""
-    told = [
+    shown = [
         contract.Metadata(**{**entry, "has_artifact": entry["key"] in with_artifact})
         for entry in entries
     ]
     missing = with_artifact - {entry["key"] for entry in entries}
-    return told + [contract.Metadata(key=key, has_artifact=True) for key in sorted(missing)]
+    return shown + [contract.Metadata(key=key, has_artifact=True) for key in sorted(missing)]

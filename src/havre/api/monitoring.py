@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from sqlalchemy import select
 
-from havre.api.answers import answer
 from havre.api.listing import CompartmentId
-from havre.api.services import Here, Services
+from havre.api.responses import make_response
+from havre.api.services import Deps, Services
 from havre.contract.monitoring import (
     AggregatedDatapoint,
     ListMetricsDetails,
@@ -19,14 +19,14 @@ from havre.contract.monitoring import (
 )
 from havre.domain.errors import InvalidParameter
 from havre.domain.metrics import BY_NAME, NAMESPACE, RESOURCE
-from havre.domain.mql import PERIOD_S, parse, parse_duration, selections
-from havre.domain.mql_values import Series, Windows, evaluate, name_of
+from havre.queries.mql_eval import Series, Windows, evaluate, name_of
+from havre.queries.mql_parser import PERIOD_S, parse, parse_duration, selections
 from havre.store.schema import Deployment
 
 RANGE = timedelta(hours=3)
 RESOLUTION = "1m"
 KEPT = timedelta(days=14)
-MOST_METRICS = 1000
+MAX_METRICS = 1000
 
 InSubtree = Annotated[bool, Query(alias="compartmentIdInSubtree")]
 
@@ -36,7 +36,7 @@ router = APIRouter(prefix="/20180401/metrics/actions", tags=["monitoring"])
 @router.post("/summarizeMetricsData", response_model=list[MetricData])
 def summarize_metrics_data(
     body: SummarizeMetricsDataDetails,
-    here: Here,
+    here: Deps,
     compartment_id: CompartmentId,
     in_subtree: InSubtree = False,
 ) -> Response:
@@ -46,13 +46,13 @@ def summarize_metrics_data(
     start = _aware(body.start_time) if body.start_time else end - RANGE
     if start >= end:
         raise InvalidParameter("startTime must be before endTime")
-    intervals_s = [each.interval_s for each in selections(query)]
+    intervals_s = [selection.interval_s for selection in selections(query)]
     resolution, step_s = _resolution(body.resolution, min(intervals_s))
     compartments = _deployments(here, compartment_id, in_subtree=in_subtree)
     if body.namespace != NAMESPACE or body.resource_group is not None:
-        return answer([])
+        return make_response([])
     windows = Windows(_ms(start), _ms(end), step_s * 1000)
-    found = evaluate(
+    evaluated = evaluate(
         query,
         windows,
         lambda selection, from_ms, to_ms: here.metrics.streams(
@@ -60,7 +60,7 @@ def summarize_metrics_data(
         ),
     )
     metric = BY_NAME.get(name_of(query))
-    return answer(
+    return make_response(
         [
             MetricData(
                 namespace=NAMESPACE,
@@ -73,7 +73,7 @@ def summarize_metrics_data(
                 resolution=resolution,
                 aggregated_datapoints=_datapoints(series),
             )
-            for series in found
+            for series in evaluated
         ]
     )
 
@@ -81,17 +81,17 @@ def summarize_metrics_data(
 @router.post("/listMetrics", response_model=list[Metric])
 def list_metrics(
     body: ListMetricsDetails,
-    here: Here,
+    here: Deps,
     compartment_id: CompartmentId,
     in_subtree: InSubtree = False,
-    limit: Annotated[int, Query(ge=1, le=MOST_METRICS)] = MOST_METRICS,
+    limit: Annotated[int, Query(ge=1, le=MAX_METRICS)] = MAX_METRICS,
     page: Annotated[str | None, Query(pattern=r"^\d{1,9}$")] = None,
 ) -> Response:
     """Every metric that has had a value in the last two weeks, with its dimensions."""
     compartments = _deployments(here, compartment_id, in_subtree=in_subtree)
     now = here.clock()
-    wanted = (not body.group_by and body.dimension_filters) or {}
-    found = [
+    filters = (not body.group_by and body.dimension_filters) or {}
+    listed = [
         Metric(
             name=name,
             namespace=NAMESPACE,
@@ -102,22 +102,22 @@ def list_metrics(
         if dimensions.get(RESOURCE) in compartments
         if body.namespace in (None, NAMESPACE) and body.resource_group is None
         if body.name in (None, name)
-        if all(dimensions.get(key) == value for key, value in wanted.items())
+        if all(dimensions.get(key) == value for key, value in filters.items())
     ]
     if body.group_by:
-        found = _grouped(found, body.group_by, compartment_id)
+        listed = _grouped(listed, body.group_by, compartment_id)
     if body.sort_by == "NAME":
-        found.sort(key=lambda metric: metric.name or "")
+        listed.sort(key=lambda metric: metric.name or "")
     if body.sort_order == "DESC":
-        found.reverse()
+        listed.reverse()
     start = int(page) if page else 0
     end = start + limit
-    headers = {"opc-next-page": str(end)} if end < len(found) else {}
-    return answer(found[start:end], headers=headers)
+    headers = {"opc-next-page": str(end)} if end < len(listed) else {}
+    return make_response(listed[start:end], headers=headers)
 
 
 def _resolution(stated: str | None, shortest_s: int) -> tuple[str, int]:
-    """As it is told back, and in seconds. It is one minute, if no interval is shorter."""
+    """As the response states it, and in seconds. It is one minute, if no interval is shorter."""
     if stated is None:
         return (RESOLUTION, 60) if shortest_s >= 60 else (f"{shortest_s}s", shortest_s)
     step_s = parse_duration(stated)
@@ -154,14 +154,16 @@ def _datapoints(series: Series) -> list[AggregatedDatapoint]:
     ]
 
 
-def _grouped(found: Iterable[Metric], by: Sequence[str], compartment_id: str) -> list[Metric]:
-    """One for each combination of the fields named, which alone are told."""
+def _grouped(metrics: Iterable[Metric], by: Sequence[str], compartment_id: str) -> list[Metric]:
+    """One for each combination of the fields named; it has no other fields."""
     names = {"resourceGroup": "resource_group"}
     fields = [names.get(field, field) for field in by]
-    seen = dict.fromkeys(tuple(getattr(each, field) for field in fields) for each in found)
+    combinations = dict.fromkeys(
+        tuple(getattr(metric, field) for field in fields) for metric in metrics
+    )
     return [
         Metric(compartment_id=compartment_id, **dict(zip(fields, values, strict=True)))
-        for values in seen
+        for values in combinations
     ]
 
 

@@ -1,87 +1,119 @@
-"""Structured search for deployments: how clients ask which of them use a model."""
+"""Resource search: structured queries and free text, over every type of resource that there is."""
 
-import re
-from typing import Annotated, Any
+import base64
+import binascii
+import json
+from datetime import UTC, datetime
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from sqlalchemy.orm import InstrumentedAttribute
 
-from havre.api.answers import answer
-from havre.api.listing import matching
-from havre.api.services import Here
-from havre.contract.search import ResourceSummary, ResourceSummaryCollection, SearchDetails
-from havre.domain.errors import InvalidParameter, NotImplementedHere
-from havre.store.deployments import listed
-from havre.store.paging import Order, read_page
-from havre.store.schema import Deployment
+from havre.api.responses import make_response
+from havre.api.services import Deps
+from havre.contract.search import (
+    QueryableField,
+    ResourceSummary,
+    ResourceSummaryCollection,
+    ResourceType,
+    SearchContext,
+    SearchDetails,
+)
+from havre.domain.errors import InvalidParameter, NotFound
+from havre.domain.resource_query import ResourceQuery, read_resource_query
+from havre.domain.resources import COMMON, TAGS, TEXT, TYPES, Resource, Search, check, highlights
+from havre.store.resources import read_resources
 
-RESOURCE_TYPE = "DataScienceModelDeployment"
-FIELDS: dict[str, InstrumentedAttribute[Any]] = {
-    "modelid": Deployment.model_id,
-    "identifier": Deployment.id,
-    "compartmentid": Deployment.compartment_id,
-    "displayname": Deployment.display_name,
-    "lifecyclestate": Deployment.lifecycle_state,
-}
+MAX_RESULTS = 1000
+Limit = Annotated[int, Query(ge=1, le=MAX_RESULTS)]
 
-_QUERY = re.compile(r"\s*query\s+(\w+)\s+resources(?:\s+where\s+(.+?))?\s*", re.I | re.S)
-_CONDITION = re.compile(r"\s*(\w+)\s*==?\s*(?:'([^']*)'|\"([^\"]*)\")\s*", re.S)
-_AND = re.compile(r"&&|\band\b", re.I)
-
-router = APIRouter(tags=["search"])
+router = APIRouter(prefix="/20180409", tags=["search"])
 
 
-@router.post("/20180409/resources", response_model=ResourceSummaryCollection)
+@router.post("/resources", response_model=ResourceSummaryCollection)
 def search_resources(
-    body: SearchDetails,
-    here: Here,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 500,
-    page: str | None = None,
+    body: SearchDetails, here: Deps, limit: Limit = 500, page: str | None = None
 ) -> Response:
-    if body.type != "Structured" or body.query is None:
-        raise NotImplementedHere("only structured searches with a query are answered here")
-    statement = matching(listed(), parse_query(body.query))
-    order = Order("timeCreated", Deployment.time_created, Deployment.id, descending=True)
+    query = (
+        ResourceQuery(matching=body.text or "")
+        if body.type == "FreeText"
+        else read_resource_query(body.query or "")
+    )
+    search = check(query, datetime.now(UTC))
     with here.database.read() as session:
-        found = read_page(session, statement, order, limit=limit, token=page)
-        items = [_summary(row) for row in found.rows]
-    headers = {"opc-next-page": found.next_token} if found.next_token else {}
-    return answer(ResourceSummaryCollection(items=items), headers=headers)
+        there = list(read_resources(session, search.types))
+    # Outside of the transaction: a long query of many resources takes seconds.
+    rows = search.ordered([resource for resource in there if search.matches(resource)])
+    offset = _offset(rows, page)
+    wants_highlights = body.matching_context_type == "HIGHLIGHTS" and bool(query.matching)
+    items = [_summary(row, search, wants_highlights) for row in rows[offset : offset + limit]]
+    end = offset + limit
+    headers = {"opc-next-page": _token(rows[end - 1], end)} if end < len(rows) else {}
+    return make_response(ResourceSummaryCollection(items=items), headers=headers)
 
 
-def parse_query(query: str) -> dict[InstrumentedAttribute[Any], str]:
-    """The conditions of ``query datasciencemodeldeployment resources where A = 'a' && …``.
-
-    Raises InvalidParameter for anything else.
-    """
-    match = _QUERY.fullmatch(query)
-    if match is None or match[1].lower() != RESOURCE_TYPE.lower():
-        raise InvalidParameter(
-            f"query must read: query {RESOURCE_TYPE.lower()} resources where modelId = '…'"
-        )
-    conditions: dict[InstrumentedAttribute[Any], str] = {}
-    for part in _AND.split(match[2]) if match[2] else []:
-        condition = _CONDITION.fullmatch(part)
-        column = FIELDS.get(condition[1].lower()) if condition else None
-        if condition is None or column is None:
-            raise InvalidParameter(
-                f"query: {part.strip()[:100]!r} is not a condition that is known here; those are "
-                f"{', '.join(FIELDS)} = '…', joined by &&"
-            )
-        value = condition[2] if condition[2] is not None else condition[3]
-        if conditions.setdefault(column, value) != value:
-            raise InvalidParameter(f"query: {condition[1]} cannot have two values")
-    return conditions
+@router.get("/resourceTypes", response_model=list[ResourceType])
+def list_resource_types(limit: Limit = MAX_RESULTS, page: str | None = None) -> Response:
+    del limit, page  # there are few: every page has all of them
+    return make_response([_described(name) for name in TYPES])
 
 
-def _summary(row: Deployment) -> ResourceSummary:
+@router.get("/resourceTypes/{name}", response_model=ResourceType)
+def get_resource_type(name: str) -> Response:
+    for known in TYPES:
+        if known.lower() == name.lower():
+            return make_response(_described(known))
+    raise NotFound(f"there is no resource type {name[:100]!r}; there are {', '.join(TYPES)}")
+
+
+def _summary(row: Resource, search: Search, wants_highlights: bool) -> ResourceSummary:
+    context = None
+    if wants_highlights:
+        context = SearchContext(highlights=highlights(row, search.query.matching))
     return ResourceSummary(
-        resource_type=RESOURCE_TYPE,
-        identifier=row.id,
+        resource_type=row.resource_type,
+        identifier=row.identifier,
         compartment_id=row.compartment_id,
         time_created=row.time_created,
         display_name=row.display_name,
         lifecycle_state=row.lifecycle_state,
-        freeform_tags=row.freeform_tags,
-        defined_tags=row.defined_tags,
+        freeform_tags=dict(row.freeform_tags),
+        defined_tags={name: dict(tags) for name, tags in row.defined_tags.items()},
+        search_context=context,
+        additional_details=search.returned(row),
     )
+
+
+def _described(name: str) -> ResourceType:
+    fields = [
+        QueryableField(field_name=field, field_type=kind)
+        for field, kind in {**COMMON, **TYPES[name]}.items()
+    ]
+    for field, parts in TAGS.items():
+        inner = [QueryableField(field_name=part, field_type=TEXT) for part in parts]
+        fields.append(
+            QueryableField(
+                field_name=field, field_type="OBJECT", is_array=True, object_properties=inner
+            )
+        )
+    return ResourceType(name=name, fields=fields)
+
+
+def _token(last: Resource, end: int) -> str:
+    """Opaque to clients: the last row of a page, and its offset should that be gone by then."""
+    text = json.dumps([last.identifier, end])
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _offset(rows: list[Resource], token: str | None) -> int:
+    """Where a page begins: after the last row of the one before. Raises InvalidParameter."""
+    if not token:
+        return 0
+    try:
+        identifier, end = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        offset = min(int(end), len(rows))
+    except (ValueError, TypeError, OverflowError, RecursionError, binascii.Error) as error:
+        raise InvalidParameter("page is not a token of a search; start again without it") from error
+    for number, row in enumerate(rows):
+        if row.identifier == identifier:
+            return number + 1
+    return max(offset, 0)

@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter, Response
 
-from havre.api.answers import answer
 from havre.api.listing import CompartmentId, Pages
-from havre.api.services import Here
+from havre.api.responses import make_response
+from havre.api.services import Deps
 from havre.contract.shapes import ModelDeploymentShapeSummary
 from havre.domain.capacity import Machine, gpus_of
 from havre.domain.errors import InvalidParameter
@@ -15,7 +15,7 @@ router = APIRouter(prefix="/20190101/modelDeploymentShapes", tags=["shapes"])
 
 @router.get("")
 def list_model_deployment_shapes(
-    here: Here,
+    here: Deps,
     paging: Pages,
     compartment_id: CompartmentId,  # noqa: ARG001 - required by the API, the same for all
 ) -> Response:
@@ -29,7 +29,7 @@ def list_model_deployment_shapes(
         start = names.index(paging.page) + 1
     end = start + paging.limit
     headers = {"opc-next-page": names[end - 1]} if end < len(shapes) else {}
-    return answer(
+    return make_response(
         [ModelDeploymentShapeSummary.of(shape) for shape in shapes[start:end]], headers=headers
     )
 

@@ -1,40 +1,48 @@
 """Bytes coming in: to disk as they arrive, in flat memory, and into the catalog once whole.
 
-A refusal is answered once the client has sent everything: one that is still sending would not see
-the answer, only a broken connection.
+A refusal is sent once the client has sent everything: one that is still sending would not see the
+response, only a broken connection.
 """
 
 import asyncio
-import hashlib
 import json
 import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.orm import Session
 from starlette.requests import ClientDisconnect
 
-from havre.api.answers import answer
-from havre.api.conditions import require_match
+from havre.api.conditions import created, require_match
 from havre.api.errors import error_response
+from havre.api.responses import make_response
 from havre.api.services import Services
+from havre.api.signatures import DIGEST, SIGNED_DIGEST
 from havre.catalog.archive import inspect_archive
 from havre.catalog.artifacts import ArtifactStore, IncomingArtifact, StoredArtifact
-from havre.domain.errors import ArtifactInvalid, CannotParse, HavreError, InvalidParameter
+from havre.domain.errors import (
+    ArtifactInvalid,
+    CannotParse,
+    HavreError,
+    InvalidParameter,
+    NotAuthenticated,
+)
 from havre.store import catalog, model_artifacts
-from havre.store.retry_tokens import Receipt, answer_once, is_known
+from havre.store.retry_tokens import Receipt, is_known
 from havre.store.schema import Model
 
 WRITE_AT_ONCE = 1024**2
-LARGEST_JSON = 5 * 1024**2
-LONGEST_NAME = 200
+MAX_JSON_BYTES = 5 * 1024**2
+MAX_NAME_LENGTH = 200
 OPERATION = "create_artifact"
 
 Inspect = Callable[[Path], str]
-"""Looks at bytes before they are accepted; returns the extension of their name, ".zip" say.
+"""Checks bytes before they are accepted; returns the extension of their name, ".zip" for one.
 Raises ArtifactInvalid."""
 
 _FILE_NAME = re.compile(r'filename\s*=\s*"?([^";]+)"?', re.IGNORECASE)
@@ -55,14 +63,14 @@ class Upload:
     token: str | None = None
 
 
-async def take_upload(request: Request, here: Services, upload: Upload) -> Response:
-    """Receive, inspect and attach. Answers 204 with the model's etag."""
+async def receive_upload(request: Request, here: Services, upload: Upload) -> Response:
+    """Receive, inspect and attach. Returns 204 with the model's etag."""
     try:
         try:
             await run_in_threadpool(_refuse_early, here, upload)
             stored, extension = await _receive(request, here.artifacts, upload.inspect)
         except HavreError:
-            await _read_away(request)
+            await _drain(request)
             raise
     except ClientDisconnect:
         return error_response(400, CannotParse.code, "the upload was cut short; nothing was kept")
@@ -77,8 +85,8 @@ def inspect_model(path: Path) -> str:
     if not beginning.startswith((b"{", b"[")):
         inspect_archive(path)
         return ".zip"
-    if path.stat().st_size > LARGEST_JSON:
-        raise ArtifactInvalid(f"a JSON description may have {LARGEST_JSON} bytes; zip a model")
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise ArtifactInvalid(f"a JSON description may have {MAX_JSON_BYTES} bytes; zip a model")
     try:
         json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -97,12 +105,12 @@ def file_name(content_disposition: str, model_id: str, extension: str) -> str:
     """The name that a download bears: the client's, made harmless, or the model's id."""
     match = _FILE_NAME.search(content_disposition)
     stated = match[1].replace("\\", "/").rpartition("/")[2] if match else ""
-    name = _UNFIT_FOR_A_NAME.sub("_", stated).strip("._")[-LONGEST_NAME:] or model_id
+    name = _UNFIT_FOR_A_NAME.sub("_", stated).strip("._")[-MAX_NAME_LENGTH:] or model_id
     return name if name.lower().endswith(extension) else name + extension
 
 
 def release_bytes(here: Services) -> None:
-    """Remove the bytes of what was given up. What fails here is finished by the next release, so
+    """Remove the bytes of what was dropped. What fails here is finished by the next release, so
     that it never fails the call whose change is made already.
     """
     try:
@@ -136,8 +144,21 @@ async def _receive(
         stated = request.headers.get("content-length", "")
         if stated and stated != str(received):
             raise InvalidParameter(f"content-length says {stated[:20]}, but {received} bytes came")
+        _compare(request, incoming)
         extension = await run_in_threadpool(inspect, incoming.path)
         return await run_in_threadpool(incoming.commit), extension
+
+
+def _compare(request: Request, incoming: IncomingArtifact) -> None:
+    """With the hash that the client stated. Raises NotAuthenticated when that was signed."""
+    came = incoming.sha256_base64
+    signed = request.scope.get(SIGNED_DIGEST)
+    if signed is not None and signed != came:
+        raise NotAuthenticated(f"{DIGEST} was signed, and is not the hash of the bytes that came")
+    if (stated := request.headers.get(DIGEST, came)) != came:
+        raise InvalidParameter(
+            f"{DIGEST} says {stated[:80]}, but the bytes that came have {came}: upload them again"
+        )
 
 
 async def _write_all(request: Request, incoming: IncomingArtifact) -> int:
@@ -157,7 +178,7 @@ async def _write_all(request: Request, incoming: IncomingArtifact) -> int:
             writing = asyncio.ensure_future(run_in_threadpool(_write, incoming, piece))
             await _end(writing)
     except BaseException:
-        # The file is closed next: nobody may be writing to it then.
+        # The file is closed next: no thread may be writing to it then.
         if writing is not None:
             await asyncio.wait([writing])
         raise
@@ -165,8 +186,8 @@ async def _write_all(request: Request, incoming: IncomingArtifact) -> int:
 
 
 async def _end(writing: asyncio.Future[None] | None) -> None:
-    """Wait for it, and raise what it raised. Whoever is cancelled here cancels it not: a thread
-    that has begun cannot be stopped.
+    """Wait for it, and raise what it raised. A caller that is cancelled here does not cancel it: a
+    thread that has begun cannot be stopped.
     """
     if writing is not None:
         await asyncio.wait([writing])
@@ -177,7 +198,7 @@ def _write(incoming: IncomingArtifact, piece: list[bytes]) -> None:
     incoming.write(b"".join(piece))
 
 
-async def _read_away(request: Request) -> None:
+async def _drain(request: Request) -> None:
     try:
         async for _ in request.stream():
             pass
@@ -186,44 +207,34 @@ async def _read_away(request: Request) -> None:
 
 
 def _attach(here: Services, upload: Upload, stored: StoredArtifact, name: str) -> Response:
-    request = "\n".join([upload.model_id, upload.slot, stored.digest])
-    now = here.clock()
+    def act(session: Session, now: datetime) -> Receipt:
+        model = catalog.find_for_change(session, Model, upload.model_id)
+        require_match(upload.if_match, model)
+        if upload.replaces:
+            model_artifacts.drop(session, model, upload.slot)
+        model_artifacts.attach(
+            session,
+            model,
+            upload.slot,
+            digest=stored.digest,
+            size=stored.size,
+            md5=stored.md5_base64,
+            file_name=name,
+            has_bytes=here.artifacts.has,
+            now=now,
+        )
+        return Receipt(model.id)
+
+    path = (upload.model_id, upload.slot)
     try:
-        with here.database.write() as session:
-
-            def act() -> Receipt:
-                model = catalog.find_for_change(session, Model, upload.model_id)
-                require_match(upload.if_match, model)
-                if upload.replaces:
-                    model_artifacts.give_up(session, model, upload.slot)
-                model_artifacts.attach(
-                    session,
-                    model,
-                    upload.slot,
-                    digest=stored.digest,
-                    size=stored.size,
-                    md5=stored.md5_base64,
-                    file_name=name,
-                    has_bytes=here.artifacts.has,
-                    now=now,
-                )
-                return Receipt(model.id)
-
-            answer_once(
-                session,
-                upload.token,
-                operation=OPERATION,
-                request_digest=hashlib.sha256(request.encode()).hexdigest(),
-                now=now,
-                act=act,
-            )
+        with created(here, upload.token, stored.digest, OPERATION, act, *path) as (session, _):
             model = catalog.find(session, Model, upload.model_id)
     except BaseException:
         _remove_unreferenced(here, stored.digest)
         raise
     if upload.replaces:
         release_bytes(here)
-    return answer(status=204, row=model)
+    return make_response(status=204, row=model)
 
 
 def _remove_unreferenced(here: Services, digest: str) -> None:

@@ -6,10 +6,11 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from havre.api.answers import answer
 from havre.api.conditions import IfMatch, require_match
-from havre.api.listing import CompartmentId, Pages, answer_page, matching
-from havre.api.services import Here
+from havre.api.listing import CompartmentId, Pages, apply_filters, page_response
+from havre.api.responses import make_response
+from havre.api.room import with_room
+from havre.api.services import Deps
 from havre.contract import work_requests as contract
 from havre.domain.errors import NotFound
 from havre.domain.ocid import Kind, is_ocid
@@ -54,7 +55,7 @@ OfThisApi = Annotated[Operations, Depends(_operations)]
 @of_logging.get("")
 @router.get("")
 def list_work_requests(
-    here: Here,
+    here: Deps,
     paging: Pages,
     operations: OfThisApi,
     compartment_id: CompartmentId,
@@ -66,7 +67,7 @@ def list_work_requests(
         Literal["operationType", "status", "timeAccepted"], Query(alias="sortBy")
     ] = "timeAccepted",
 ) -> Response:
-    statement = matching(
+    statement = apply_filters(
         select(WorkRequest).where(WorkRequest.operation.in_(operations)),
         {
             WorkRequest.compartment_id: compartment_id,
@@ -79,52 +80,56 @@ def list_work_requests(
     order = paging.order(sort_by, SORTS, tie=WorkRequest.id)
     with here.database.read() as session:
         page = read_page(session, statement, order, limit=paging.limit, token=paging.page)
-    return answer_page(page, [_body(row) for row in page.rows])
+    return page_response(page, [_body(row) for row in page.rows])
 
 
 @of_logging.get("/{work_request_id}")
 @router.get("/{work_request_id}")
-def get_work_request(work_request_id: str, here: Here) -> Response:
+def get_work_request(work_request_id: str, here: Deps) -> Response:
     with here.database.read() as session:
         row = _find(session, work_request_id)
-    return answer(_body(row), row=row)
+    return make_response(_body(row), row=row)
 
 
 @of_logging.get("/{work_request_id}/logs")
 @router.get("/{work_request_id}/logs")
-def list_work_request_logs(work_request_id: str, here: Here, paging: Pages) -> Response:
+def list_work_request_logs(work_request_id: str, here: Deps, paging: Pages) -> Response:
     """Oldest first: clients show the last entry as the current step."""
     statement = select(WorkRequestLog).where(WorkRequestLog.work_request_id == work_request_id)
     order = Order("time", WorkRequestLog.id, WorkRequestLog.id)
     with here.database.read() as session:
         _find(session, work_request_id)
         page = read_page(session, statement, order, limit=paging.limit, token=paging.page)
-    return answer_page(
+    return page_response(
         page, [contract.WorkRequestLogEntry.model_validate(row) for row in page.rows]
     )
 
 
 @of_logging.get("/{work_request_id}/errors")
 @router.get("/{work_request_id}/errors")
-def list_work_request_errors(work_request_id: str, here: Here, paging: Pages) -> Response:
+def list_work_request_errors(work_request_id: str, here: Deps, paging: Pages) -> Response:
     statement = select(WorkRequestError).where(WorkRequestError.work_request_id == work_request_id)
     order = Order("time", WorkRequestError.id, WorkRequestError.id)
     with here.database.read() as session:
         _find(session, work_request_id)
         page = read_page(session, statement, order, limit=paging.limit, token=paging.page)
-    return answer_page(page, [contract.WorkRequestError.model_validate(row) for row in page.rows])
+    return page_response(page, [contract.WorkRequestError.model_validate(row) for row in page.rows])
 
 
 @of_logging.delete("/{work_request_id}")
 @router.delete("/{work_request_id}")
-def cancel_work_request(work_request_id: str, here: Here, if_match: IfMatch = None) -> Response:
+def cancel_work_request(work_request_id: str, here: Deps, if_match: IfMatch = None) -> Response:
     """The request is CANCELING until the reconciler has put things back."""
-    with here.database.write() as session:
-        row = _find(session, work_request_id, for_change=True)
-        require_match(if_match, row)
-        intents.cancel(session, row)
-    here.wake(row.resource_id)
-    return answer(status=202, row=row)
+
+    def act() -> Response:
+        with here.database.write() as session:
+            row = _find(session, work_request_id, for_change=True)
+            require_match(if_match, row)
+            intents.cancel(session, row)
+        here.wake(row.resource_id)
+        return make_response(status=202, row=row)
+
+    return with_room(here, act)
 
 
 def _find(session: Session, work_request_id: str, *, for_change: bool = False) -> WorkRequest:
@@ -132,7 +137,9 @@ def _find(session: Session, work_request_id: str, *, for_change: bool = False) -
     if any(is_ocid(work_request_id, kind) for kind in (Kind.WORK_REQUEST, Kind.LOG_WORK_REQUEST)):
         row = session.get(WorkRequest, work_request_id, with_for_update=for_change or None)
     if row is None:
-        raise NotFound(f"work request {work_request_id} does not exist, or you may not see it")
+        raise NotFound(
+            f"work request {work_request_id[:255]} does not exist, or you may not see it"
+        )
     return row
 
 

@@ -7,36 +7,38 @@ from pathlib import Path
 
 from havre import durable
 from havre.domain.errors import SystemFault
-from havre.domain.ocid import Kind, is_ocid, new_ocid, new_short_id
+from havre.domain.ocid import Kind, is_ocid, is_short_id, new_ocid, new_short_id
 from havre.home import Home
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """Settled when first asked for, the same for the life of the home."""
+class OciIdentity:
+    """Made when first asked for, and the same for the life of the home."""
 
     tenancy_ocid: str
     user_ocid: str
     project_ocid: str
 
 
-def new_identity() -> Identity:
-    return Identity(new_ocid(Kind.TENANCY), new_ocid(Kind.USER), new_ocid(Kind.PROJECT))
+def new_identity() -> OciIdentity:
+    return OciIdentity(new_ocid(Kind.TENANCY), new_ocid(Kind.USER), new_ocid(Kind.PROJECT))
 
 
-def load_or_create(home: Home) -> Identity:
+def load_or_create(home: Home) -> OciIdentity:
     """The identity of a home; two callers at once get the same one.
 
     Raises SystemFault when the file is there but is not an identity: making a new one would leave
-    everything that exists in a compartment nobody knows.
+    everything that exists in an unknown compartment.
     """
-    return settle(home, lambda own: own or new_identity())
+    return resolve_identity(home, lambda own: own or new_identity())
 
 
-def settle(home: Home, choose: Callable[[Identity | None], Identity]) -> Identity:
+def resolve_identity(
+    home: Home, choose: Callable[[OciIdentity | None], OciIdentity]
+) -> OciIdentity:
     """The identity of a home, from now on what ``choose`` makes of the present one (None: none).
 
-    Nobody else settles it meanwhile. Raises SystemFault as `load_or_create` does, and what
+    The home is locked meanwhile. Raises SystemFault as `load_or_create` does, and what
     ``choose`` raises.
     """
     path = home.root / "identity.json"
@@ -49,24 +51,40 @@ def settle(home: Home, choose: Callable[[Identity | None], Identity]) -> Identit
 
 
 def home_id(home: Home) -> str:
-    """What tells this home from the others of its database; made when it is first needed."""
+    """The identifier of this home among those of its database; made when it is first needed.
+
+    Raises SystemFault for a file that is damaged.
+    """
     with durable.file_lock(home.root / "identity.lock"):
         if not home.id_file.exists():
             durable.write_file(home.id_file, new_short_id().encode())
-        return home.id_file.read_text()
+        try:
+            content = home.id_file.read_text()
+        except (OSError, ValueError) as error:
+            raise _damaged_id(home, str(error)) from error
+    if not is_short_id(content):
+        raise _damaged_id(home, "it is not an identifier")
+    return content
 
 
-def _read(path: Path) -> Identity:
+def _damaged_id(home: Home, why: str) -> SystemFault:
+    return SystemFault(
+        f"{home.id_file} is damaged ({why}): restore it from a backup, or remove it; then this "
+        "home is another one to the others of its database"
+    )
+
+
+def _read(path: Path) -> OciIdentity:
     try:
-        identity = Identity(**json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as error:
+        identity = OciIdentity(**json.loads(path.read_bytes()))
+    except (OSError, RecursionError, TypeError, ValueError) as error:
         raise SystemFault(f"{path} is damaged ({error}); restore it from a backup") from error
-    wanted = {
+    expected = {
         Kind.TENANCY: identity.tenancy_ocid,
         Kind.USER: identity.user_ocid,
         Kind.PROJECT: identity.project_ocid,
     }
-    for kind, ocid in wanted.items():
-        if not is_ocid(ocid, kind):
-            raise SystemFault(f"{path} is damaged: {ocid!r} is no {kind}; restore it")
+    for kind, ocid in expected.items():
+        if not isinstance(ocid, str) or not is_ocid(ocid, kind):
+            raise SystemFault(f"{path} is damaged: {ocid!r} is not a {kind}; restore it")
     return identity

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from havre.auth import keys
-from havre.auth.identity import Identity
+from havre.auth.identity import OciIdentity
 from havre.home import Home
 
 _USER = re.compile(r"[A-Za-z0-9._-]+")
@@ -19,7 +19,7 @@ _USER = re.compile(r"[A-Za-z0-9._-]+")
 class Keyring:
     """The registered public keys of a home. A key that is added or removed counts at once."""
 
-    def __init__(self, home: Home, identity: Identity) -> None:
+    def __init__(self, home: Home, identity: OciIdentity) -> None:
         self._folder = home.keys
         self._tenancy = identity.tenancy_ocid
         self._lock = threading.Lock()
@@ -31,22 +31,15 @@ class Keyring:
 
     def encoded(self) -> dict[str, str]:
         """Every key as base64 of its DER form, by key id."""
-        return {
-            key_id: base64.b64encode(
-                key.public_bytes(
-                    serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-                )
-            ).decode()
-            for key_id, key in sorted(self._current().items())
-        }
+        return {key_id: encoded(key) for key_id, key in sorted(self._current().items())}
 
     def _current(self) -> Mapping[str, rsa.RSAPublicKey]:
         files = sorted(self._folder.glob("*/*.pem"))
-        seen = tuple((str(file), _modified(file)) for file in files)
+        status = tuple((str(file), _modified(file)) for file in files)
         with self._lock:
-            if seen != self._seen:
+            if status != self._seen:
                 self._keys = dict(row for file in files if (row := self._read(file)) is not None)
-                self._seen = seen
+                self._seen = status
             return self._keys
 
     def _read(self, file: Path) -> tuple[str, rsa.RSAPublicKey] | None:
@@ -57,6 +50,14 @@ class Keyring:
         if not isinstance(key, rsa.RSAPublicKey) or not _USER.fullmatch(file.parent.name):
             return None
         return f"{self._tenancy}/{file.parent.name}/{keys.fingerprint(key)}", key
+
+
+def encoded(key: rsa.RSAPublicKey) -> str:
+    """Base64 of its DER form."""
+    der = key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return base64.b64encode(der).decode()
 
 
 def _modified(file: Path) -> int:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from havre import durable
 from havre.auth import keys
-from havre.auth.identity import Identity
+from havre.auth.identity import OciIdentity
 from havre.domain.errors import InvalidParameter
 from havre.home import Home
 
@@ -29,7 +29,9 @@ class Profile:
     fingerprint: str
 
 
-def write_profile(home: Home, identity: Identity, *, file: Path, name: str, region: str) -> Profile:
+def write_profile(
+    home: Home, identity: OciIdentity, *, file: Path, name: str, region: str
+) -> Profile:
     """Write the profile into the file, beside the profiles it has, and register its key.
 
     The key is written beside the file and used again when it is there already. Raises

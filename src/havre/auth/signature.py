@@ -6,7 +6,6 @@ headers="date (request-target) host …",signature="<base64>"``; signed is one l
 """
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Callable, Mapping
@@ -21,23 +20,32 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from havre.domain.errors import NotAuthenticated
 
 CLOCK_SKEW = timedelta(minutes=5)
+WRONG_CLOCK = " is more than 5 minutes from this server's clock"
 TARGET = "(request-target)"
 ALWAYS_SIGNED = frozenset({TARGET, "host"})
 BODY_SIGNED = frozenset({"content-length", "content-type", "x-content-sha256"})
 DATES = ("x-date", "date")
 
-_PARAMETER = re.compile(r'\s*([A-Za-z]+)="([^"]*)"\s*(?:,|$)')
+LONGEST_AUTHORIZATION = 8192
+"""Characters. Those of OCI's clients have about 700."""
+MOST_SIGNED = 32
+LONGEST_DATE = 64
+
+_PARAMETER = re.compile(r'([A-Za-z]+)="([^"]*)" *(,?) *')
 
 KeyOf = Callable[[str], rsa.RSAPublicKey | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """``target`` is the path and query exactly as sent; header names are in lower case."""
+    """``target`` is the path and query exactly as sent; header names are in lower case.
+    ``repeated`` are the names of headers that came more than once.
+    """
 
     method: str
     target: str
     headers: Mapping[str, str]
+    repeated: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +57,21 @@ class Signature:
 
 def verify(request: Request, key_of: KeyOf, *, now: datetime, signs_body: bool) -> Signature:
     """The request's signature, if it is right. ``signs_body``: the body's hash must be signed too;
-    whether the body has that hash is for whoever reads it (`has_digest`).
+    whether the body has that hash is checked by its reader (`has_digest`).
 
     Raises NotAuthenticated, saying what is missing or wrong.
     """
     stated = parse(request.headers.get("authorization", ""))
-    wanted = ALWAYS_SIGNED | (BODY_SIGNED if signs_body else frozenset())
-    if missing := sorted(wanted - set(stated.headers)):
+    if twice := sorted(request.repeated & {"authorization", *stated.headers}):
+        raise NotAuthenticated(f"{', '.join(twice)} must come once")
+    required = ALWAYS_SIGNED | (BODY_SIGNED if signs_body else frozenset())
+    if missing := sorted(required - set(stated.headers)):
         raise NotAuthenticated(f"the signature must cover {', '.join(missing)}")
     _check_date(request, stated, now)
     key = key_of(stated.key_id)
     if key is None:
         raise NotAuthenticated(
-            f"the key {stated.key_id!r} is not known here; `havre oci-config` registers one"
+            f"the key {stated.key_id[:200]!r} is not known here; `havre oci-config` registers one"
         )
     try:
         key.verify(
@@ -81,19 +91,41 @@ def has_digest(body: bytes, stated: str) -> bool:
 
 def parse(authorization: str) -> Signature:
     """Raises NotAuthenticated when the header is absent or of another form."""
+    if len(authorization) > LONGEST_AUTHORIZATION:
+        raise NotAuthenticated(
+            f"the Authorization header is longer than {LONGEST_AUTHORIZATION} characters"
+        )
     scheme, _, rest = authorization.partition(" ")
     if scheme.lower() != "signature":
         raise NotAuthenticated("the request is not signed: OCI's Authorization header is missing")
-    fields = dict(_PARAMETER.findall(rest))
+    fields = _parameters(rest.lstrip(" "))
     if fields.get("algorithm", "").lower() != "rsa-sha256" or fields.get("version", "1") != "1":
         raise NotAuthenticated("the signature must be version 1, algorithm rsa-sha256")
     try:
         signature = base64.b64decode(fields["signature"], validate=True)
-        return Signature(fields["keyId"], tuple(fields["headers"].lower().split()), signature)
-    except (KeyError, binascii.Error) as error:
+        key_id, names = fields["keyId"], tuple(fields["headers"].lower().split())
+    except (KeyError, ValueError) as error:  # ValueError: not base64, or not even ASCII
         raise NotAuthenticated(
             "the Authorization header must have keyId, headers and a base64 signature"
         ) from error
+    if len(names) > MOST_SIGNED or len(set(names)) < len(names):
+        raise NotAuthenticated(f"a signature covers at most {MOST_SIGNED} headers, each named once")
+    return Signature(key_id, names, signature)
+
+
+def _parameters(text: str) -> dict[str, str]:
+    """``name="value"`` and so on, commas between; read once, from the front."""
+    fields: dict[str, str] = {}
+    at = 0
+    while at < len(text):
+        found = _PARAMETER.match(text, at)
+        if found is None or found[1] in fields or bool(found[3]) != (found.end() < len(text)):
+            raise NotAuthenticated(
+                'the Authorization header must be a list of name="value", each name once'
+            )
+        fields[found[1]] = found[2]
+        at = found.end()
+    return fields
 
 
 def signing_text(request: Request, stated: Signature) -> bytes:
@@ -114,13 +146,12 @@ def _check_date(request: Request, stated: Signature, now: datetime) -> None:
     name = next((name for name in DATES if name in stated.headers), None)
     if name is None:
         raise NotAuthenticated("the signature must cover date or x-date")
+    date = request.headers.get(name, "")
     try:
-        moment = parsedate_to_datetime(request.headers.get(name, ""))
-    except ValueError as error:
+        moment = parsedate_to_datetime(date if len(date) <= LONGEST_DATE else "")
+    except (ValueError, OverflowError) as error:
         raise NotAuthenticated(f"{name} is not a date as in RFC 7231") from error
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     if abs(now - moment) > CLOCK_SKEW:
-        raise NotAuthenticated(
-            f"{name} is more than 5 minutes from this server's clock ({now:%Y-%m-%dT%H:%M:%SZ})"
-        )
+        raise NotAuthenticated(f"{name}{WRONG_CLOCK} ({now.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ})")

@@ -1,29 +1,43 @@
-"""Signs what the commands of a home send, as OCI's own tools do."""
+"""Signs what the commands of a home send, as OCI's own tools do.
+
+Bodies are signed by their hash. Of a body that is streamed, an artifact's, the sender states the
+hash (`file_digest`) in ``x-content-sha256``; without, OCI's tools and we do not sign it.
+"""
 
 import base64
 import hashlib
 from collections.abc import Generator
 from email.utils import formatdate
+from io import BufferedReader
+from pathlib import Path
 
 import httpx
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from havre import durable
 from havre.auth import keys
-from havre.auth.identity import Identity
+from havre.auth.identity import OciIdentity
 from havre.auth.signature import TARGET
+from havre.domain.errors import SystemFault
 from havre.home import Home
 
 PLAIN = ("date", TARGET, "host")
-WITH_BODY = (*PLAIN, "content-length", "content-type", "x-content-sha256")
+DIGEST = "x-content-sha256"
+WITH_BODY = (*PLAIN, "content-length", "content-type", DIGEST)
+
+
+def file_digest(file: BufferedReader) -> str:
+    """The ``x-content-sha256`` of a file's bytes. Reads it from its position to its end."""
+    return base64.b64encode(hashlib.file_digest(file, "sha256").digest()).decode()
 
 
 class Signer(httpx.Auth):
-    """Bodies are signed, but for artifacts, which are streamed."""
+    """Reads no body that is streamed."""
 
-    def __init__(self, home: Home, identity: Identity) -> None:
+    def __init__(self, home: Home, identity: OciIdentity) -> None:
         self._key = _own_key(home, identity)
         fingerprint = keys.fingerprint(self._key.public_key())
         self._key_id = f"{identity.tenancy_ocid}/{identity.user_ocid}/{fingerprint}"
@@ -33,12 +47,14 @@ class Signer(httpx.Auth):
         headers["date"] = formatdate(usegmt=True)
         signed: tuple[str, ...] = PLAIN
         is_upload = request.url.path.endswith("/artifact")
-        if request.method in {"POST", "PUT", "PATCH"} and not is_upload:
+        if is_upload and DIGEST in headers:
+            signed = WITH_BODY
+        elif request.method in {"POST", "PUT", "PATCH"} and not is_upload:
             signed = WITH_BODY
             headers.setdefault("content-type", "application/json")
             headers.setdefault("content-length", str(len(request.content)))
             digest = hashlib.sha256(request.content).digest()
-            headers["x-content-sha256"] = base64.b64encode(digest).decode()
+            headers[DIGEST] = base64.b64encode(digest).decode()
         target = f"{request.method.lower()} {request.url.raw_path.decode()}"
         text = "\n".join(
             f"{name}: {target if name == TARGET else headers[name]}" for name in signed
@@ -51,8 +67,11 @@ class Signer(httpx.Auth):
         yield request
 
 
-def _own_key(home: Home, identity: Identity) -> rsa.RSAPrivateKey:
-    """The key of this home's own commands; made and registered when it is first needed."""
+def _own_key(home: Home, identity: OciIdentity) -> rsa.RSAPrivateKey:
+    """The key of this home's own commands; made and registered when it is first needed.
+
+    Raises SystemFault for a file that is damaged.
+    """
     path = home.keys / "commands.pem"
     with durable.file_lock(home.keys / "commands.lock"):
         if not path.exists():
@@ -60,7 +79,17 @@ def _own_key(home: Home, identity: Identity) -> rsa.RSAPrivateKey:
             keys.register(home, identity.user_ocid, key.public_key())
             durable.write_file(path, keys.private_pem(key))
             return key
-        key_bytes = path.read_bytes()
-    loaded = load_pem_private_key(key_bytes, password=None)
-    assert isinstance(loaded, rsa.RSAPrivateKey)
+        try:
+            loaded = load_pem_private_key(path.read_bytes(), password=None)
+        except (OSError, TypeError, UnsupportedAlgorithm, ValueError) as error:
+            raise _damaged(path, str(error)) from error
+    if not isinstance(loaded, rsa.RSAPrivateKey):
+        raise _damaged(path, "it is no RSA key")
     return loaded
+
+
+def _damaged(path: Path, why: str) -> SystemFault:
+    return SystemFault(
+        f"{path} is damaged ({why}): restore it from a backup, or remove it, and another key is "
+        "made and registered"
+    )

@@ -43,9 +43,11 @@ class FakeBalancer:
         with self._lock:
             return set(self._routes)
 
-    def active_requests(self, instance_id: str) -> int:
+    def active_requests(self, instance_ids: Collection[str]) -> dict[str, int]:
         with self._lock:
-            return self._in_flight.get(instance_id, 0)
+            return {
+                instance_id: self._in_flight.get(instance_id, 0) for instance_id in instance_ids
+            }
 
     def retire(self, deployment_id: str, *, alive: Collection[str]) -> None:
         with self._lock:
@@ -70,7 +72,7 @@ class FakeBalancer:
                 self._go_live(deployment_id, route)
 
     def hold_requests(self, instance_id: str, count: int) -> None:
-        """Pretend that this many requests are in flight to the instance, until told otherwise."""
+        """Pretend that this many requests are in flight to the instance, until the next call."""
         with self._lock:
             self._in_flight[instance_id] = count
 
@@ -91,7 +93,7 @@ class FakeBalancer:
             return
         if replaced is not None:
             self.replaced.setdefault(deployment_id, []).append(replaced)
-        others = {key: each for key, each in self._routes.items() if key != deployment_id}
+        others = {key: kept for key, kept in self._routes.items() if key != deployment_id}
         self._routes = others if route is None else {**others, deployment_id: route}
         self.tables.append(self._routes)
 

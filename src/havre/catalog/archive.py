@@ -17,14 +17,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from havre import full_disk
+from havre.catalog.archive_names import name_in_unicode
 from havre.domain.errors import ArtifactInvalid, Unavailable
-from havre.durable import DISK_FULL, remove_tree
+from havre.durable import remove_tree
 
 _GIB = 1024**3
 _CHUNK = 1024**2
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _ENCRYPTED = 0x1 | 0x40 | 0x2000
 _LOCAL_HEADER = 30  # bytes, without the name: at least this lies before an entry's data
+_BESIDE_SCORE = ("runtime.yaml", "requirements.txt")
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -32,8 +35,8 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 class ArchiveLimits:
     """What an archive may ask for.
 
-    ``ratio`` (unpacked : packed) is looked at from ``ratio_free_bytes`` on: a small archive of
-    zeros harms nobody. Deflate itself reaches 1032.
+    ``ratio`` (unpacked : packed) is checked from ``ratio_free_bytes`` on: a small archive of
+    zeros does no harm. Deflate itself reaches 1032.
     """
 
     entries: int = 100_000
@@ -107,6 +110,12 @@ def score_folder(root: Path) -> Path:
         if folder.is_dir() and (folder / "score.py").is_file()
     ]
     if len(wrapping) == 1:
+        for name in _BESIDE_SCORE:
+            if (root / name).is_file() and not (wrapping[0] / name).exists():
+                raise ArtifactInvalid(
+                    f"the artifact has {name} at its top and score.py in "
+                    f"{wrapping[0].name}/, where it would be looked for: put both into one folder"
+                )
         return wrapping[0]
     if wrapping:
         found = f"several folders hold one: {_some([folder.name for folder in wrapping])}"
@@ -148,6 +157,7 @@ def _opened(path: Path, limits: ArchiveLimits) -> Iterator[zipfile.ZipFile]:
                 f"the artifact is not a zip archive that can be read: {error}"
             ) from error
         with archive:
+            name_in_unicode(archive)
             yield archive
 
 
@@ -187,7 +197,7 @@ def _check_entry(info: zipfile.ZipInfo, limits: ArchiveLimits) -> None:
         raise _invalid(info, "is damaged: it lies before the archive's beginning")
     if "\0" in info.orig_filename or "\0" in name:
         raise _invalid(info, "has a NUL in its name")
-    if "\\" in name or "\\" in info.orig_filename:
+    if "\\" in name:
         raise _invalid(info, "has a backslash in its name: use / between folders")
     if name.startswith("/") or _DRIVE.match(name):
         raise _invalid(info, "has an absolute name: names must be relative to the archive's top")
@@ -289,9 +299,8 @@ def _ask_for_space(folder: Path, needed: int) -> None:
 
 
 def _refusal(error: OSError, folder: Path) -> Unavailable:
-    if error.errno in DISK_FULL:
-        return Unavailable(f"the disk of {folder} is full: make room and try again")
-    return Unavailable(f"the artifact cannot be unpacked below {folder}: {error}")
+    cause = full_disk.cause(error, folder)
+    return Unavailable(f"the artifact cannot be unpacked below {folder}: {cause}")
 
 
 def _invalid(info: zipfile.ZipInfo, problem: str) -> ArtifactInvalid:

@@ -18,9 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from havre.catalog.beside import Beside
+from havre import full_disk
+from havre.catalog.background import SerialWorker
 from havre.domain.errors import NotFound, Unavailable
-from havre.durable import DISK_FULL, make_folder, sync_folder, try_lock
+from havre.durable import make_folder, sync_folder, try_lock
 
 HASHED_BEHIND = 4
 """Chunks that are written already and wait for MD5, at most."""
@@ -100,8 +101,8 @@ class IncomingArtifact:
         self._root = root
         self._sha256 = hashlib.sha256()
         self._md5 = hashlib.md5(usedforsecurity=False)
-        self._beside_md5 = Beside(HASHED_BEHIND)
-        self._beside_sync = Beside(1)
+        self._md5_worker = SerialWorker(HASHED_BEHIND)
+        self._sync_worker = SerialWorker(1)
         self._size = 0
         self._sync_at = SYNC_EVERY
         self._path = root / "incoming" / secrets.token_hex(16)
@@ -123,13 +124,18 @@ class IncomingArtifact:
         """Where the bytes lie until they are committed, for a look before that."""
         return self._path
 
+    @property
+    def sha256_base64(self) -> str:
+        """Of what has come so far, as ``x-content-sha256`` carries it."""
+        return base64.b64encode(self._sha256.digest()).decode()
+
     def write(self, chunk: bytes | bytearray | memoryview) -> None:
         """Take the next bytes, which stay as they are: they are hashed for a while after this.
 
         Raises Unavailable (disk full); nothing is left behind then.
         """
         view = memoryview(chunk)
-        self._beside_md5.add(self._md5.update, view)
+        self._md5_worker.add(self._md5.update, view)
         self._sha256.update(view)
         self._size += len(view)
         try:
@@ -137,7 +143,7 @@ class IncomingArtifact:
                 view = view[os.write(self._descriptor, view) :]
             if self._size >= self._sync_at:
                 self._sync_at = self._size + SYNC_EVERY
-                self._beside_sync.add(os.fdatasync, self._descriptor)
+                self._sync_worker.add(os.fdatasync, self._descriptor)
         except OSError as error:
             self._discard()
             raise self._refusal(error) from error
@@ -147,7 +153,7 @@ class IncomingArtifact:
         digest = self._sha256.hexdigest()
         place = _place(self._root, digest)
         try:
-            self._beside_sync.finish()
+            self._sync_worker.finish()
             os.fchmod(self._descriptor, 0o444)
             os.fsync(self._descriptor)
             make_folder(place.parent)
@@ -157,7 +163,7 @@ class IncomingArtifact:
         except OSError as error:
             self._discard()
             raise self._refusal(error) from error
-        self._beside_md5.finish()
+        self._md5_worker.finish()
         self._close()
         md5 = base64.b64encode(self._md5.digest()).decode()
         return StoredArtifact(digest, self._size, md5)
@@ -176,16 +182,16 @@ class IncomingArtifact:
             self._close()
 
     def _close(self) -> None:
-        self._beside_md5.close()
-        self._beside_sync.close()
+        self._md5_worker.close()
+        self._sync_worker.close()
         os.close(self._descriptor)
         self._descriptor = -1
 
     def _refusal(self, error: OSError) -> Unavailable:
-        if error.errno in DISK_FULL:
+        if full_disk.is_full(error):
             return Unavailable(
-                f"the disk that holds {self._root} is full ({self._size} bytes of the artifact "
-                "had come): free some space and upload it again"
+                f"{full_disk.told(self._root, needed=self._size)} ({self._size} bytes of the "
+                "artifact had come): free some space and upload it again"
             )
         return Unavailable(f"the artifact cannot be stored in {self._root}: {error.strerror}")
 

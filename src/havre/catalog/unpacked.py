@@ -10,11 +10,12 @@ aside under that lock was left by a dead process and may go.
 import os
 from pathlib import Path
 
+from havre import full_disk
 from havre.catalog.archive import LIMITS, ArchiveLimits, unpack
 from havre.catalog.artifacts import ArtifactStore
 from havre.domain.errors import Unavailable
 from havre.durable import file_lock, remove_tree, sync_folder, sync_tree, try_lock
-from havre.unprivileged import group_of, why_models_run_as_us
+from havre.unprivileged import group_of, why_not_separate_users
 
 
 class Unpacker:
@@ -34,13 +35,15 @@ class Unpacker:
         target = self._root / digest
         if target.is_dir():
             return target
+        size = archive.stat().st_size if archive.exists() else 0
         try:
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             with file_lock(self._lock(digest)):
                 if not target.is_dir():
                     self._unpack(archive, self._aside(digest), target)
         except OSError as error:
-            raise Unavailable(f"the artifact cannot be unpacked: {error}") from error
+            cause = full_disk.cause(error, self._root, needed=size)
+            raise Unavailable(f"the artifact cannot be unpacked: {cause}") from error
         return target
 
     def remove(self, digest: str) -> None:
@@ -74,7 +77,7 @@ class Unpacker:
         unpack(archive, aside, self._limits)
         try:
             _make_read_only(aside)
-            if not why_models_run_as_us():
+            if not why_not_separate_users():
                 os.chown(aside, 0, group_of(target.name))
                 aside.chmod(0o550)
             sync_tree(aside)

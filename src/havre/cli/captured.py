@@ -1,4 +1,4 @@
-"""`havre captured`: requests and answers that a deployment's copies have captured."""
+"""`havre captured`: requests and responses that a deployment's copies have captured."""
 
 import json
 import time
@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from havre.cli import output
-from havre.cli.connection import HomeOption, connect, home_of
+from havre.cli import output, role, served
 from havre.cli.deployments import Name
-from havre.cli.logs import moment
+from havre.cli.home_option import HomeOption, home_of
+from havre.cli.logs import find_deployment_or_deleted, moment
 from havre.cli.output import JsonOption
 from havre.domain.errors import InvalidParameter, SystemFault
 from havre.home import Home
-from havre.telemetry.captures import Captures
+from havre.operate.connection import connect
+from havre.telemetry.logs.captures import Captures
 
-MOST_AT_ONCE = 1000
+MAX_LINES = 1000
 WIDEST_BODY = 60
 COLUMNS = ("time", "status", "ms", "request", "response")
 
@@ -30,28 +30,30 @@ def register(app: typer.Typer) -> None:
 def captured(
     name: Name,
     since: Annotated[
-        str, typer.Option(help="How far back: 30s, 10m, 2h, 7d, or a moment in ISO 8601.")
+        str, typer.Option(help="Only requests since: 30s, 10m, 2h or 7d ago, or an ISO 8601 time.")
     ] = "1d",
     lines: Annotated[
-        int, typer.Option("--lines", "-n", min=1, max=MOST_AT_ONCE, help="The last so many.")
+        int, typer.Option("--lines", "-n", min=1, max=MAX_LINES, help="Show the last N requests.")
     ] = 20,
     to: Annotated[
         Path | None,
         typer.Option(
-            help="Write all of that time into this Parquet file, which must not be there.",
+            help="Export the period to a new Parquet file.",
             metavar="FILE.parquet",
         ),
     ] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show captured requests of a deployment with their answers.
+    """Show captured requests to a deployment, with their responses.
 
-    The tag havre-capture switches capturing on. Bodies are read from the server's home, and never
-    go over the network.
+    The tag havre-capture turns capturing on. Bodies are read from the server's home folder; they
+    never go over the network.
     """
     place = home_of(home)
-    deployment = connect(place).find_deployment(name)["id"]
+    client = connect(place, to_predict=True)
+    role.warn_if_standby(client, "captured requests")
+    deployment = served.find(place, client, name, look=find_deployment_or_deleted)
     now = datetime.now(UTC)
     begin, end = _epoch_ms(moment(since, now)), _epoch_ms(now)
     if to is not None:
@@ -61,19 +63,19 @@ def captured(
         return
     captures = Captures(place)
     try:
-        found = captures.last(deployment, from_ms=begin, to_ms=end, most=lines)
+        found = captures.last(deployment, from_ms=begin, to_ms=end, limit=lines)
     finally:
         captures.close()
     if as_json:
         for row in found:
             typer.echo(json.dumps(row))
     else:
-        output.print_table(COLUMNS, [_row(each) for each in found], fold=False)
+        output.print_table(COLUMNS, [_row(request) for request in found], fold=False)
 
 
 def _export(home: Home, deployment: str, begin: int, end: int, to: Path) -> int:
     if to.exists():
-        raise InvalidParameter(f"--to: {to} is there already; name a new file, or remove it")
+        raise InvalidParameter(f"--to: {to} exists already; name a new file, or remove it")
     captures = Captures(home)
     try:
         return captures.export(deployment, to.absolute(), from_ms=begin, to_ms=end)
@@ -100,8 +102,8 @@ def _body(captured: dict[str, Any], name: str) -> str:
         if size is None:
             return "(a stream)" if captured["is_stream"] else ""
         return f"({size} bytes)" if size else ""
-    text = output.fit_for_terminal(" ".join(text.split()))
-    return escape(text if len(text) <= WIDEST_BODY else text[: WIDEST_BODY - 1] + "…")
+    text = " ".join(text.split())
+    return text if len(text) <= WIDEST_BODY else text[: WIDEST_BODY - 1] + "…"
 
 
 def _epoch_ms(when: datetime) -> int:

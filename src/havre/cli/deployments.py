@@ -2,24 +2,29 @@
 
 import json
 import sys
-import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from havre.cli import output
-from havre.cli.connection import HomeOption, connect, home_of
+from havre.cli import output, saved, served
+from havre.cli.configuration import STANDARD_SHAPE, DeployOptions, read_pairs
+from havre.cli.deploying import model_of, save_and_deploy
+from havre.cli.failed_prediction import explained
+from havre.cli.following import follow, follow_to_its_end
+from havre.cli.home_option import HomeOption, home_of
 from havre.cli.output import JsonOption
-from havre.client import Client
-from havre.domain.errors import Conflict, InvalidParameter, ModelFault
-from havre.packing import pack
+from havre.cli.recording import record
+from havre.client import ApiError, Client
+from havre.domain.errors import Conflict, InvalidParameter, NotFound
+from havre.domain.namesakes import age
+from havre.operate.connection import connect
+from havre.provenance import pythons_at_hand
+from havre.settings import load_settings
 
 Name = Annotated[str, typer.Argument(help="The deployment's display name or OCID.")]
-STANDARD_SHAPE = "VM.Standard.E4.Flex"
-UPDATABLE = frozenset({"ACTIVE", "INACTIVE", "NEEDS_ATTENTION"})
 
 
 def register(app: typer.Typer) -> None:
@@ -32,231 +37,223 @@ def register(app: typer.Typer) -> None:
 
 def deploy(
     folder: Annotated[Path, typer.Argument(help="The artifact: a folder with score.py in it.")],
-    name: Annotated[str, typer.Option(help="Display name.", show_default="the folder's name")] = "",
-    shape: Annotated[str, typer.Option(help="What one instance may use.")] = STANDARD_SHAPE,
-    ocpus: Annotated[float, typer.Option(help="OCPUs of a flexible shape.")] = 1.0,
-    memory: Annotated[float, typer.Option(help="GB of memory of a flexible shape.")] = 16.0,
-    instances: Annotated[int, typer.Option(help="Number of instances.")] = 1,
-    bandwidth: Annotated[int, typer.Option(help="Bandwidth of the load balancer, Mbps.")] = 10,
+    name: Annotated[
+        str,
+        typer.Option(
+            help="Display name, or the OCID of a deployment to update.",
+            show_default="the folder's name",
+        ),
+    ] = "",
+    shape: Annotated[
+        str | None,
+        typer.Option(help="Shape of each instance.", show_default=STANDARD_SHAPE),
+    ] = None,
+    ocpus: Annotated[
+        float | None, typer.Option(help="OCPUs of a flexible shape.", show_default="1")
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(help="GB of memory of a flexible shape.", show_default="16")
+    ] = None,
+    instances: Annotated[
+        int | None, typer.Option(help="Number of instances.", show_default="1")
+    ] = None,
+    bandwidth: Annotated[
+        int | None,
+        typer.Option(
+            help="Limit bodies to this many Mbps, in each direction.", show_default="no cap"
+        ),
+    ] = None,
     env: Annotated[
-        list[str] | None, typer.Option("--env", help="NAME=VALUE for score.py; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--env", help="Environment variable, as NAME=VALUE; NAME- removes it; repeatable."
+        ),
     ] = None,
     tag: Annotated[
         list[str] | None,
-        typer.Option("--tag", help="NAME=VALUE, a freeform tag; repeatable. Replaces all others."),
+        typer.Option("--tag", help="Freeform tag, as NAME=VALUE; NAME- removes it; repeatable."),
     ] = None,
+    environment: Annotated[
+        str,
+        typer.Option(
+            help="Slug of the inference environment (`havre env list`); overrides runtime.yaml.",
+            show_default="runtime.yaml's, else this Python with its library versions",
+        ),
+    ] = "",
+    reset: Annotated[
+        bool,
+        typer.Option(
+            "--reset", help="Set everything that is not given to its default, in an update too."
+        ),
+    ] = False,
+    no_wait: Annotated[
+        bool,
+        typer.Option(
+            "--no-wait", help="Fail instead of waiting if a change of the deployment is running."
+        ),
+    ] = False,
     home: HomeOption = None,
 ) -> None:
     """Save a folder to the catalog as a model and deploy it.
 
-    A deployment of that name that exists is updated, without an interruption.
+    If a deployment of that name exists, it is updated with zero downtime. Options that are not
+    given keep their values, and what will change is printed first. If a change of it is running,
+    this one waits.
+
+    If runtime.yaml names no environment, the Python that runs this command and its versions of the
+    libraries that the artifact uses are recorded in the saved model, which is served with those.
     """
-    client = connect(home_of(home))
-    configuration = configure(
+    place = home_of(home)
+    client = connect(place)
+    options = DeployOptions(
         shape=shape,
         ocpus=ocpus,
         memory_gb=memory,
         instances=instances,
         bandwidth_mbps=bandwidth,
-        variables=_pairs(env or [], "--env"),
+        variables=read_pairs(env or [], "--env"),
+        tags=read_pairs(tag or [], "--tag"),
+        resets=reset,
     )
-    tags = None if tag is None else _pairs(tag, "--tag")
     console = Console(highlight=False)
-    deployment = save_and_deploy(
-        client, folder, name or folder.resolve().name, configuration, console, tags=tags
+    recording = record(
+        folder,
+        slug=environment,
+        default_slug=load_settings(place.root).default_environment,
+        pythons=pythons_at_hand,
     )
-    console.print(f"\n{deployment['displayName']} answers at", style="bold")
+    for line in recording.notes:
+        console.print(line, soft_wrap=True, markup=False)
+    deployment = save_and_deploy(
+        client,
+        folder,
+        name or folder.resolve().name,
+        options,
+        console,
+        files=recording.files,
+        waits=not no_wait,
+    )
+    called = output.one_line(deployment["displayName"])
+    if deployment["lifecycleState"] == "INACTIVE":
+        console.print(f"\n{called} is updated, and INACTIVE as before", style="bold", markup=False)
+        return
+    console.print(f"\n{called} is served at", style="bold", markup=False)
     console.print(f"{deployment['modelDeploymentUrl']}/predict", soft_wrap=True)
 
 
 def predict(
     name: Name,
     data: Annotated[
-        str, typer.Argument(help="The body: text, @FILE, or - for standard input.")
+        str, typer.Argument(help="The request body: text, @FILE, or - for standard input.")
     ] = "-",
     content_type: Annotated[
-        str, typer.Option(help="application/octet-stream hands score.py the bytes.")
+        str,
+        typer.Option(help="Content type; application/octet-stream passes raw bytes to predict()."),
     ] = "application/json",
     home: HomeOption = None,
 ) -> None:
-    """Send a request to a deployment and print its answer."""
-    client = connect(home_of(home))
-    answer = client.predict(client.find_deployment(name)["id"], _body(data), content_type)
-    sys.stdout.buffer.write(answer)
-    if answer and not answer.endswith(b"\n") and sys.stdout.isatty():
+    """Send a request to a deployment and print the response."""
+    place = home_of(home)
+    client = connect(place, to_predict=True)
+    deployment = served.find(place, client, name)
+    try:
+        response = served.predict(place, client, deployment, _body(data), content_type)
+    except ApiError as error:
+        raise explained(error, client, deployment, name) from error
+    sys.stdout.buffer.write(response)
+    if response and not response.endswith(b"\n") and sys.stdout.isatty():
         sys.stdout.buffer.write(b"\n")
 
 
 def list_deployments(home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Show the deployments."""
-    rows = connect(home_of(home)).deployments()
+    """List the deployments."""
+    rows = connect(home_of(home)).explained_deployments()
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
+    now = datetime.now(UTC)
     table = [
         (
             row["displayName"],
             row["lifecycleState"],
             str((row.get("modelDeploymentSystemData") or {}).get("currentInstanceCount", 0)),
+            age(row["timeCreated"], now),
             row["modelDeploymentUrl"],
         )
         for row in rows
     ]
-    output.print_table(("name", "state", "instances", "url"), table, fold=False)
+    output.print_table(("name", "state", "instances", "age", "url"), table, fold=False)
+    output.print_reasons(rows)
 
 
 def delete(
     name: Name,
     home: HomeOption = None,
-    model: Annotated[bool, typer.Option(help="Delete its model from the catalog too.")] = False,
+    model: Annotated[
+        bool,
+        typer.Option(
+            "--model", help="Also delete its model, and all that deploys saved under this name."
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Delete a deployment; requests in flight are finished first."""
+    """Delete a deployment, once its requests in flight are finished."""
     client = connect(home_of(home))
-    deployment = client.find_deployment(name)
     console = Console(highlight=False)
-    follow(client, client.delete_deployment(deployment["id"]), console)
     if model:
-        client.delete_model(model_of(deployment))
+        _delete_with_models(client, name, console, asks=not yes)
+    else:
+        deployment = client.find_deployment(name)
+        follow(client, client.delete_deployment(deployment["id"]), console, name=name)
 
 
 def cancel(name: Name, home: HomeOption = None) -> None:
-    """Call off the change under way of a deployment: what served before serves on."""
+    """Cancel the deployment's running change and roll back."""
     client = connect(home_of(home))
     deployment = client.find_deployment(name)
-    under_way = client.change_under_way(deployment["id"])
-    if under_way is None:
+    running = client.running_change(deployment["id"])
+    if running is None:
         raise Conflict(f"no change of {deployment['displayName']} is under way")
-    client.cancel(under_way["id"])
+    client.cancel(running["id"])
     console = Console(highlight=False)
-    request, _ = _show(client, under_way["id"], console)
+    request, _ = follow_to_its_end(client, running["id"], console, name=name)
     if request["status"] != "CANCELED":
-        raise Conflict("the change had ended before it could be called off")
+        raise Conflict("the change had finished before it could be canceled")
     state = client.deployment(deployment["id"])["lifecycleState"]
-    console.print(f"{deployment['displayName']} is {state}")
+    output.say(f"{deployment['displayName']} is {state}")
 
 
-def configure(
-    *,
-    shape: str = STANDARD_SHAPE,
-    ocpus: float = 1.0,
-    memory_gb: float = 16.0,
-    instances: int = 1,
-    bandwidth_mbps: int = 10,
-    variables: dict[str, str] | None = None,
-) -> dict[str, Any]:
-    """A deployment's configuration as the API takes it, all but the model's id."""
-    instance: dict[str, Any] = {"instanceShapeName": shape}
-    if shape.endswith(".Flex"):
-        instance["modelDeploymentInstanceShapeConfigDetails"] = {
-            "ocpus": ocpus,
-            "memoryInGBs": memory_gb,
-        }
-    return {
-        "deploymentType": "SINGLE_MODEL",
-        "modelConfigurationDetails": {
-            "instanceConfiguration": instance,
-            "scalingPolicy": {"policyType": "FIXED_SIZE", "instanceCount": instances},
-            "bandwidthMbps": bandwidth_mbps,
-        },
-        "environmentConfigurationDetails": {
-            "environmentConfigurationType": "DEFAULT",
-            "environmentVariables": variables or {},
-        },
-    }
+def _delete_with_models(client: Client, name: str, console: Console, *, asks: bool) -> None:
+    """Works for a name whose deployment is gone, too: its saved models may still exist."""
+    try:
+        deployment = client.find_deployment(name)
+    except NotFound:
+        deployment = None
+    called = deployment["displayName"] if deployment else name
+    models = {row["id"]: row for row in saved.models_saved_for(client, called)}
+    if deployment:
+        used = model_of(deployment)
+        if used not in models and (row := saved.model_that_is_there(client, used)):
+            models[used] = row
+    elif not models:
+        raise NotFound(
+            f"there is neither a deployment called {name!r} nor a model that was saved for one"
+        )
+    output.say(f"models to be deleted with {called}:{saved.format_models(models.values())}")
+    if asks:
+        _ask(f"Delete {len(models)} model{'s'[: len(models) > 1]}?")
+    if deployment:
+        follow(client, client.delete_deployment(deployment["id"]), console, name=name)
+    for model_id in saved.remove(client, models):
+        output.say(f"{model_id} stays: another deployment uses it")
 
 
-def save_and_deploy(
-    client: Client,
-    folder: Path,
-    name: str,
-    configuration: dict[str, Any],
-    console: Console,
-    *,
-    tags: dict[str, str] | None = None,
-) -> dict[str, Any]:
-    """Pack, save and deploy a folder, telling each step; the deployment when it is ACTIVE.
-
-    ``tags`` None: those that an existing deployment has stay.
-
-    Raises ModelFault when it does not become ACTIVE: what is there tells why, until it is deleted
-    or deployed again. The model is taken back when the deployment is refused from the start.
-    """
-    with tempfile.TemporaryDirectory(prefix="havre-") as scratch:
-        archive = Path(scratch, "artifact.zip")
-        count = pack(folder, archive)
-        size = archive.stat().st_size
-        console.print(f"saving {folder} to the catalog: {count} files, {size:,} bytes zipped")
-        existing = _existing(client, name, console)
-        model = client.create_model(name)
-        try:
-            with Progress(
-                TextColumn("  uploading"),
-                BarColumn(),
-                DownloadColumn(),
-                console=console,
-                transient=True,
-            ) as bar:
-                task = bar.add_task("upload", total=size)
-                client.upload_artifact(model["id"], archive, lambda sent: bar.advance(task, sent))
-            configuration["modelConfigurationDetails"]["modelId"] = model["id"]
-            if existing:
-                console.print(f"updating the deployment {name}")
-                deployment_id = existing[0]["id"]
-                work_request = client.update_deployment(deployment_id, configuration, tags)
-            else:
-                console.print(f"deploying {name}")
-                deployment, work_request = client.create_deployment(name, configuration, tags)
-                deployment_id = deployment["id"]
-        except BaseException:
-            client.delete_model(model["id"])
-            raise
-    follow(client, work_request, console)
-    return client.deployment(deployment_id)
-
-
-def follow(client: Client, work_request_id: str, console: Console) -> None:
-    """Show a work request's log as it grows. Raises ModelFault with its last line if it failed."""
-    request, last = _show(client, work_request_id, console)
-    if request["status"] != "SUCCEEDED":
-        raise ModelFault(f"{request['operationType']} {request['status']}: {last}")
-
-
-def _show(client: Client, work_request_id: str, console: Console) -> tuple[dict[str, Any], str]:
-    """The finished work request and its last line."""
-    with console.status("") as status:
-        last = ""
-        for request, lines in client.follow(work_request_id):
-            for line in lines:
-                console.print(f"  {line}", soft_wrap=True, markup=False)
-                last = line
-            status.update(f"{request['status'].lower()}, {request['percentComplete']:.0f} %")
-    return request, last
-
-
-def model_of(deployment: dict[str, Any]) -> str:
-    details = deployment["modelDeploymentConfigurationDetails"]
-    model_id: str = details["modelConfigurationDetails"]["modelId"]
-    return model_id
-
-
-def _existing(client: Client, name: str, console: Console) -> list[dict[str, Any]]:
-    """Those of this name that can be updated; failed ones, which serve nobody, are removed."""
-    rows = client.deployments(displayName=name)
-    for row in rows:
-        if row["lifecycleState"] == "FAILED":
-            console.print(f"removing the failed deployment {row['id']}", soft_wrap=True)
-            client.delete_deployment(row["id"])
-    return [row for row in rows if row["lifecycleState"] in UPDATABLE]
-
-
-def _pairs(pairs: list[str], option: str) -> dict[str, str]:
-    found = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise InvalidParameter(f"{option} {pair!r} must be NAME=VALUE")
-        found[name] = value
-    return found
+def _ask(question: str) -> None:
+    if not sys.stdin.isatty():
+        raise InvalidParameter(
+            f"{question} Confirm with --yes, because standard input is not a terminal"
+        )
+    typer.confirm(question, abort=True)
 
 
 def _body(data: str) -> bytes:

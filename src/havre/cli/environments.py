@@ -11,12 +11,12 @@ import typer
 from rich.console import Console
 
 from havre.cli import output
-from havre.cli.connection import HomeOption, home_of
+from havre.cli.home_option import HomeOption, home_of
 from havre.cli.output import JsonOption
 from havre.domain.errors import InvalidParameter
+from havre.domain.progress import Progress
 from havre.environments import EnvironmentRow, Environments
 from havre.environments.definition import BuiltEnvironment
-from havre.environments.uv import Progress
 from havre.settings import load_settings
 
 environments_app = typer.Typer(
@@ -24,12 +24,12 @@ environments_app = typer.Typer(
     help="Inference environments: list, build, publish, check and remove them.",
 )
 
-Slug = Annotated[str, typer.Argument(help="The environment's name, as in runtime.yaml.")]
+Slug = Annotated[str, typer.Argument(help="The environment's slug, as in runtime.yaml.")]
 
 
 @environments_app.command("list")
 def list_environments(home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Show what artifacts may name, and what is built."""
+    """List the environments that artifacts may name, and which of them are built."""
     rows = _environments(home).list()
     if as_json:
         typer.echo(json.dumps([_row_json(row) for row in rows], indent=2))
@@ -48,36 +48,35 @@ def show(slug: Slug, home: HomeOption = None, as_json: JsonOption = False) -> No
     if as_json:
         typer.echo(json.dumps(_row_json(row), indent=2))
         return
-    console = Console(highlight=False)
-    console.print(f"[bold]{row.slug}[/bold]  {row.title}")
-    console.print(f"kind    {row.kind}\npython  {row.python}\nstate   {_state(row)}")
+    output.say(f"{row.slug}  {row.title}")
+    output.say(f"kind    {row.kind}\npython  {row.python}\nstate   {_state(row)}")
     if row.prefix:
-        console.print(f"folder  {row.prefix}", soft_wrap=True)
+        output.say(f"folder  {row.prefix}")
     for line in row.requirements:
-        console.print(f"  {line}", markup=False)
+        output.say(f"  {line}")
 
 
 @environments_app.command()
 def build(slug: Slug, home: HomeOption = None) -> None:
-    """Build an environment now, so that the first deployment does not wait for it."""
+    """Build an environment now, so that the first deployment need not wait for it."""
     environments = _environments(home)
     with _progress(slug) as progress:
         built = environments.build(slug, progress)
-    _tell(built)
+    _print_built(built)
 
 
 @environments_app.command()
 def publish(
     slug: Slug,
     requirements: Annotated[
-        Path | None, typer.Option(help="A requirements file: locked to exact versions and built.")
+        Path | None, typer.Option(help="Requirements file; locked to exact versions and built.")
     ] = None,
     pack: Annotated[
         Path | None,
-        typer.Option(help="An archive made by conda-pack or 'havre env export': unpacked."),
+        typer.Option(help="Archive made by conda-pack or 'havre env export'; unpacked."),
     ] = None,
     prefix: Annotated[
-        Path | None, typer.Option(help="An environment on this machine, used where it lies.")
+        Path | None, typer.Option(help="Environment on this machine; used in place.")
     ] = None,
     python: Annotated[
         str, typer.Option(help="Python version, X.Y.", show_default="the default environment's")
@@ -95,11 +94,11 @@ def publish(
         if pack is not None:
             built = environments.publish_pack(slug, pack, python=python, progress=progress)
         elif prefix is not None:
-            built = environments.publish_prefix(slug, prefix, python=python)
+            built = environments.publish_prefix(slug, prefix, python=python, progress=progress)
         else:
             assert requirements is not None
             built = environments.publish(slug, requirements, python=python, progress=progress)
-    _tell(built)
+    _print_built(built)
     typer.echo("In runtime.yaml, below MODEL_DEPLOYMENT:\n  INFERENCE_CONDA_ENV:")
     typer.echo(f"    INFERENCE_ENV_SLUG: {slug}\n    INFERENCE_ENV_TYPE: published")
 
@@ -117,7 +116,7 @@ def clone(
     output: Annotated[Path, typer.Option(help="The requirements file to write.")],
     home: HomeOption = None,
 ) -> None:
-    """Write an environment's packages as a requirements file: change it, then publish it."""
+    """Write an environment's packages to a requirements file, to change and publish."""
     environments = _environments(home)
     count = environments.clone(slug, output)
     python = environments.show(slug).python
@@ -131,7 +130,7 @@ def export(
     output: Annotated[Path, typer.Option(help="The pack to write, a .tar.gz.")],
     home: HomeOption = None,
 ) -> None:
-    """Write an environment with its Python as a pack, for another machine."""
+    """Write an environment with its Python to a pack, for another machine."""
     environments = _environments(home)
     with _progress(slug) as progress:
         size = environments.export(slug, output, progress)
@@ -140,7 +139,7 @@ def export(
 
 @environments_app.command()
 def verify(slug: Slug, home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Check that an environment runs, that its packages fit together and can be imported."""
+    """Check that an environment runs, and that its packages are compatible and importable."""
     environments = _environments(home)
     with _progress(slug) as progress:
         findings = list(environments.inspect(slug, progress))
@@ -156,9 +155,9 @@ def verify(slug: Slug, home: HomeOption = None, as_json: JsonOption = False) -> 
 
 @environments_app.command()
 def clean(home: HomeOption = None) -> None:
-    """Remove what is built and not in use; it is built again when it is needed.
+    """Remove built environments that nothing uses; they are built again when needed.
 
-    Published environments and those that an instance uses are kept.
+    Published environments, and those that an instance uses, are kept.
     """
     removed = _environments(home).clean()
     for name in removed:
@@ -182,14 +181,14 @@ def _progress(slug: str) -> Iterator[Progress]:
         yield lambda line: console.print(line, markup=False)
 
 
-def _tell(built: BuiltEnvironment) -> None:
+def _print_built(built: BuiltEnvironment) -> None:
     typer.echo(f"{built.slug} is ready: Python {built.python_version}, {built.prefix}")
 
 
 def _state(row: EnvironmentRow) -> str:
     if row.prefix is not None:
-        return "ready" if row.python_here else "broken: its Python is gone"
-    return "not built" if row.python_here else f"needs Python {row.python}"
+        return "broken: its Python is gone" if row.needs.startswith("Python") else "ready"
+    return f"needs {row.needs}" if row.needs else "not built"
 
 
 def _row_json(row: EnvironmentRow) -> dict[str, object]:

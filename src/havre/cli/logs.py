@@ -1,4 +1,4 @@
-"""`havre logs`: what a deployment was asked, and what its model said."""
+"""`havre logs`: the requests to a deployment, and what its model printed and logged."""
 
 import json
 import re
@@ -10,18 +10,20 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from havre.cli import output
-from havre.cli.connection import HomeOption, connect, home_of
+from havre.cli import output, role
 from havre.cli.deployments import Name
+from havre.cli.home_option import HomeOption, home_of
+from havre.cli.log_conditions import of_request
 from havre.cli.output import JsonOption
 from havre.client import Client
 from havre.domain.errors import InvalidParameter
-from havre.domain.log_syntax import quote_text
+from havre.operate.connection import connect
+from havre.queries.log_parser import quote_text
 
 POLL_S = 1.0
 OVERLAP = timedelta(seconds=30)
-"""How much later than it happened an entry may be found, and still be shown by --follow."""
-MOST_AT_ONCE = 10_000
+"""Up to how long after it happened an entry may become searchable and still be followed."""
+MAX_LINES = 10_000
 
 _SPAN = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -40,41 +42,59 @@ def logs(
         bool, typer.Option("--predict", help="Only what score.py printed and logged.")
     ] = False,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")
+        bool, typer.Option("--follow", "-f", help="Follow new entries, until Ctrl-C.")
     ] = False,
     since: Annotated[
-        str, typer.Option(help="How far back: 30s, 10m, 2h, 7d, or a moment in ISO 8601.")
+        str, typer.Option(help="Only entries since: 30s, 10m, 2h or 7d ago, or an ISO 8601 time.")
     ] = "1d",
     grep: Annotated[
-        str, typer.Option(help="Only entries that contain this text, in capitals or not.")
+        str, typer.Option(help="Only entries that contain this text (case-insensitive).")
     ] = "",
     request: Annotated[
-        str, typer.Option(help="Only what belongs to the request with this opc-request-id.")
+        str, typer.Option(help="Only entries of the request with this opc-request-id.")
     ] = "",
     lines: Annotated[
-        int, typer.Option("--lines", "-n", min=1, max=MOST_AT_ONCE, help="The last so many.")
+        int, typer.Option("--lines", "-n", min=1, max=MAX_LINES, help="Show the last N entries.")
     ] = 100,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the logs of a deployment: requests to it, and what its model printed and logged."""
+    """Show the logs of a deployment: requests to it, and what its model printed and logged.
+
+    The logs of a deleted deployment are kept as long as those of any other.
+    """
     client = connect(home_of(home))
-    deployment = client.find_deployment(name)
+    role.warn_if_standby(client, "logs")
+    deployment = find_deployment_or_deleted(client, name)
     now = datetime.now(UTC)
     query = _query(deployment, access=access, predict=predict, grep=grep, request=request)
     newest = f"{query} | sort by datetime desc | limit {lines}"
     begin = moment(since, now)
     with output.progress("searching the logs"):
         known = _latest(client, query, now) if follow else []
-        found = client.search_logs(newest, since=begin, until=now, most=lines)
+        found = client.search_logs(newest, since=begin, until=now, max_entries=lines)
     for record in reversed(found):
         _show(record, as_json=as_json)
     if follow:
         try:
-            for record in _following(client, query, {_id(each) for each in (*known, *found)}, now):
+            for record in _following(
+                client, query, {_id(record) for record in (*known, *found)}, now
+            ):
                 _show(record, as_json=as_json)
         except KeyboardInterrupt:
             pass
+
+
+def find_deployment_or_deleted(client: Client, name: str) -> dict[str, Any]:
+    """The deployment, or a deleted one of that name; a note says when it is a deleted one."""
+    deployment = client.find_deployment_or_deleted(name)
+    if deployment["lifecycleState"] == "DELETED":
+        output.errors.print(
+            f"{output.one_line(deployment['displayName'])} was deleted; these are the entries left "
+            f"of {deployment['id']}",
+            markup=False,
+        )
+    return deployment
 
 
 def _query(
@@ -90,16 +110,8 @@ def _query(
     return f'search "{deployment["compartmentId"]}" | where {" and ".join(conditions)}'
 
 
-def of_request(request: str) -> str:
-    """A condition on entries; what was printed for several requests together names them all."""
-    named = quote_text(request)[1:-1]
-    shapes = (named, f"{named},*", f"*,{named}", f"*,{named},*")
-    conditions = [f"data.opcRequestId = '{shape}'" for shape in shapes]
-    return f"({' or '.join(conditions)})"
-
-
 def _following(client: Client, query: str, seen: set[str], asked: datetime) -> Iterator[Record]:
-    """Entries as they come, each once: those of the last moments are asked for again and again."""
+    """New entries, each of them once; those of the last moments are searched for repeatedly."""
     is_away = False
     while True:
         time.sleep(POLL_S)
@@ -116,10 +128,10 @@ def _following(client: Client, query: str, seen: set[str], asked: datetime) -> I
 
 
 def _latest(client: Client, query: str, asked: datetime) -> list[Record]:
-    """What may have come since ``asked``, and a little more; in the order of time."""
+    """Entries since ``asked`` and a little before that, in the order of time."""
     until = datetime.now(UTC) + OVERLAP
     query = f"{query} | sort by datetime"
-    return client.search_logs(query, since=asked - OVERLAP, until=until, most=MOST_AT_ONCE)
+    return client.search_logs(query, since=asked - OVERLAP, until=until, max_entries=MAX_LINES)
 
 
 def moment(text: str, now: datetime) -> datetime:
@@ -141,16 +153,19 @@ def _show(record: Record, *, as_json: bool) -> None:
         typer.echo(json.dumps(record))
         return
     content = record["logContent"]
-    typer.echo(f"{content['time']}  {output.fit_for_terminal(_tell(content))}")
+    when = re.sub(r"(\.\d{3})\d+", r"\1", content["time"])
+    typer.echo(f"{when}  {output.fit_for_terminal(_format(content))}")
 
 
-def _tell(content: Record) -> str:
+def _format(content: Record) -> str:
     data = content["data"]
     if content["type"].endswith(".predict"):
         return f"predict  {data['message']}"
     parts = [f"access   {data.get('status', '-')}"]
     if "totalLatency" in data:
         parts.append(f"{data['totalLatency']:.1f} ms")
+    if "heldBack" in data:
+        parts.append(f"held back {data['heldBack']:.0f} ms")
     parts.append(f"{data['method']} {data['path'].rpartition('/')[2]}" if "path" in data else "")
     if "instance" in data:
         parts.append(f"{data['instance']}/{data.get('copy', '')}")

@@ -5,9 +5,13 @@ it in the list below. For ``havre <noun> <verb>``, make a Typer of its own there
 """
 
 import sys
+import tempfile
+from pathlib import Path
 
+import httpx
 import typer
 
+from havre import full_disk
 from havre.cli import (
     captured,
     deployments,
@@ -17,6 +21,7 @@ from havre.cli import (
     output,
     quickstart,
     server,
+    status,
     top,
     verify,
 )
@@ -25,20 +30,38 @@ from havre.domain.errors import HavreError
 
 app = typer.Typer(
     name="havre",
-    help="Serve models: a catalog, managed HTTP endpoints, a load balancer, on your own machine.",
+    help="Self-hosted model deployment, compatible with OCI Data Science.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (server, quickstart, deployments, top, logs, captured, verify, doctor, oci_config):
+for module in (
+    *(server, status, quickstart, deployments, top, logs, captured, verify, doctor, oci_config),
+):
     module.register(app)
 app.add_typer(environments_app, name="env")
 
 
 def run() -> None:
-    """The entry point. A fault with a name of ours is one line, and exit code 1."""
+    """The entry point. An error of ours is one line, and exit code 1.
+
+    So is one of the system, which names the file. An unexpected one is a line, too, with a file
+    that holds its traceback.
+    """
     try:
         app()
     except HavreError as error:
         output.print_fault(error.message)
         sys.exit(1)
+    except (OSError, httpx.HTTPError) as error:
+        output.print_fault(_message(error))
+        sys.exit(1)
+    except Exception as error:
+        output.print_unexpected(error)
+        sys.exit(1)
+
+
+def _message(error: OSError | httpx.HTTPError) -> str:
+    if isinstance(error, OSError) and full_disk.is_full(error):
+        return full_disk.cause(error, Path(error.filename or tempfile.gettempdir()))
+    return str(error) or type(error).__name__

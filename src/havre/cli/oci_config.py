@@ -1,6 +1,5 @@
 """``havre oci-config``: a ready profile for `oci`, the OCI SDK and oracle-ads."""
 
-import json
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -10,9 +9,13 @@ import typer
 from havre.auth.identity import load_or_create
 from havre.auth.profile import write_profile
 from havre.cli import output
-from havre.cli.connection import HomeOption, home_of
+from havre.cli.home_option import HomeOption, home_of
 from havre.cli.output import JsonOption
 from havre.settings import load_settings
+from havre.supervisor import server_file
+
+UNKNOWN_URL = "http://HOST:PORT"
+"""A place to fill in, while the server is down."""
 
 
 def register(app: typer.Typer) -> None:
@@ -21,20 +24,21 @@ def register(app: typer.Typer) -> None:
 
 def oci_config(
     file: Annotated[Path, typer.Option("--output", help="The configuration file to write.")],
-    profile: Annotated[str, typer.Option(help="The profile's name in it.")] = "HAVRE",
+    profile: Annotated[str, typer.Option(help="Name of the profile.")] = "HAVRE",
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write an OCI configuration file for this server, its key beside it.
+    """Write an OCI configuration file for this server, with its key next to it.
 
-    A file that exists keeps its other profiles.
+    Other profiles in an existing file are kept.
     """
     where = home_of(home)
     settings = load_settings(where.root)
     where.make()
     identity = load_or_create(where)
     written = write_profile(where, identity, file=file, name=profile, region=settings.region)
-    url = _url(where.server_file)
+    about = server_file.read_if_whole(where)
+    url = about["url"] if about else UNKNOWN_URL
     command = [
         *("oci", "--config-file", str(written.file), "--profile", written.name),
         *("--endpoint", url),
@@ -61,12 +65,3 @@ def oci_config(
     output.say(f"project      {identity.project_ocid}")
     output.say(f"endpoint     {url}")
     output.say("\nTry it:\n  " + shlex.join(command))
-
-
-def _url(server_file: Path) -> str:
-    """Where the server is; while it is down, a place to fill in."""
-    try:
-        url: str = json.loads(server_file.read_bytes())["url"]
-    except (OSError, ValueError, KeyError):
-        return "http://HOST:PORT"
-    return url

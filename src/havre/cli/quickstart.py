@@ -1,6 +1,7 @@
-"""`havre quickstart`: from nothing to a real model that answers, telling what it does.
+"""`havre quickstart`: from nothing to a real model that serves, step by step.
 
-It does nothing that the API and the other commands do not; each step is one that a user would take.
+It does nothing that the API and the other commands cannot do; each step is one that a user would
+take.
 """
 
 import json
@@ -15,15 +16,18 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from havre.cli.connection import HomeOption, connect, home_of
-from havre.cli.deployments import configure, save_and_deploy
-from havre.cli.server import bring_up
+from havre.cli import output
+from havre.cli.configuration import DeployOptions
+from havre.cli.deploying import save_and_deploy
+from havre.cli.home_option import HomeOption, home_of
 from havre.client import Client
 from havre.domain.errors import ModelFault
 from havre.domain.manifest import RuntimeManifest
 from havre.environments import Environments
 from havre.environments.definition import BuiltEnvironment
 from havre.home import Home
+from havre.operate.connection import connect
+from havre.operate.start import bring_up
 from havre.quickstart import TRAIN
 from havre.settings import load_settings
 
@@ -40,14 +44,16 @@ def quickstart(
         int | None, typer.Option(help="Port of the server, if it is not running yet.")
     ] = None,
 ) -> None:
-    """Start the server, train a small model, deploy it, and predict rows it has not seen.
+    """Start the server, train a small model, deploy it, and predict rows that it has not seen.
 
-    Leaves the server running (`havre down` stops it). A second run uses what is there.
+    Leaves the server running (`havre down` stops it). A second run reuses what exists.
     """
     console = Console(highlight=False)
     began = time.monotonic()
     place = home_of(home)
-    bring_up(place, port=port, console=console)
+    with output.progress("starting the server") as step:
+        server = bring_up(place, {"port": port}, progress=step, notice=output.note)
+    output.say(str(server))
     client = connect(place)
     environment = _environment(place, console)
     folder = place.root / NAME
@@ -55,16 +61,16 @@ def quickstart(
         _train(folder, environment, console)
     deployment = _deployed(client, folder, console)
     rows, labels = _held_out(folder)
-    answers = _ask(client, deployment["id"], rows)
-    right = sum(answer == label for answer, label in zip(answers, labels, strict=True))
+    predictions = _predict(client, deployment["id"], rows)
+    right = sum(prediction == label for prediction, label in zip(predictions, labels, strict=True))
     console.print(
-        f"\npredicted {len(rows)} rows the model had not seen: {right} right, "
+        f"\npredicted {len(rows)} rows that the model had not seen: {right} right, "
         f"accuracy {right / len(rows):.3f}",
         style="bold",
     )
-    for answer, label in list(zip(answers, labels, strict=True))[:3]:
-        console.print(f"  predicted {answer:10} truth {label}")
-    _tell_what_next(place, client, deployment, folder, console)
+    for prediction, label in list(zip(predictions, labels, strict=True))[:3]:
+        console.print(f"  predicted {prediction:10} truth {label}")
+    _print_next_steps(place, client, deployment, folder, console)
     console.print(f"done in {time.monotonic() - began:.1f} s", style="dim")
 
 
@@ -83,7 +89,7 @@ def _environment(home: Home, console: Console) -> BuiltEnvironment:
 
 
 def _train(folder: Path, environment: BuiltEnvironment, console: Console) -> None:
-    """Into a folder beside and renamed: an interrupted run leaves nothing half-trained."""
+    """Into a temporary folder that is renamed: an interrupted run leaves nothing half-trained."""
     console.print("a model", style="bold")
     aside = Path(tempfile.mkdtemp(prefix=f".{NAME}-", dir=folder.parent))
     with console.status("training"):
@@ -115,9 +121,9 @@ def _is_trained_for(folder: Path, environment: BuiltEnvironment) -> bool:
 def _deployed(client: Client, folder: Path, console: Console) -> dict[str, Any]:
     console.print("the deployment", style="bold")
     for row in client.deployments(displayName=NAME, lifecycleState="ACTIVE"):
-        console.print("  it is ACTIVE already")
+        console.print("  it is already ACTIVE")
         return row
-    return save_and_deploy(client, folder / "artifact", NAME, configure(), console)
+    return save_and_deploy(client, folder / "artifact", NAME, DeployOptions(), console)
 
 
 def _held_out(folder: Path) -> tuple[list[Any], list[str]]:
@@ -125,13 +131,13 @@ def _held_out(folder: Path) -> tuple[list[Any], list[str]]:
     return held_out["rows"], held_out["labels"]
 
 
-def _ask(client: Client, deployment_id: str, rows: list[Any]) -> list[str]:
-    answer = client.predict(deployment_id, json.dumps(rows).encode(), "application/json")
-    predictions: list[str] = json.loads(answer)["prediction"]
+def _predict(client: Client, deployment_id: str, rows: list[Any]) -> list[str]:
+    response = client.predict(deployment_id, json.dumps(rows).encode(), "application/json")
+    predictions: list[str] = json.loads(response)["prediction"]
     return predictions
 
 
-def _tell_what_next(
+def _print_next_steps(
     home: Home, client: Client, deployment: dict[str, Any], folder: Path, console: Console
 ) -> None:
     sample = folder / "artifact" / "test_input.json"
@@ -141,7 +147,7 @@ def _tell_what_next(
     lines = [
         ("the API is at", client.url),
         (
-            "ask it yourself",
+            "send a request yourself",
             f"curl -s {url}/predict -H 'content-type: application/json' -d @{sample}",
         ),
         ("", f"{havre} predict {NAME} @{sample}{at}"),

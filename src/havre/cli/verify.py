@@ -1,7 +1,9 @@
 """`havre verify`: would this artifact deploy, and would the original service take it?"""
 
 import ast
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,15 +14,22 @@ from havre.catalog.archive import score_folder
 from havre.catalog.manifest import FILE as MANIFEST
 from havre.catalog.manifest import read_manifest, read_version
 from havre.cli import output
-from havre.cli.connection import HomeOption, home_of
+from havre.cli.home_option import HomeOption, home_of
 from havre.cli.output import JsonOption
-from havre.cli.trial import Answer, Trial, started
+from havre.cli.recording import Recording, record
 from havre.domain.errors import HavreError, InvalidParameter
 from havre.domain.instance import CheckRequest
 from havre.domain.manifest import RuntimeManifest
+from havre.domain.progress import Progress
+from havre.domain.workload import PythonWorkload
+from havre.engines.confinement import Permissions
+from havre.engines.trial import KeeperTrial, TrialResponse, started
+from havre.engines.variables import model_variables
 from havre.environments import Environments
-from havre.environments.definition import BuiltEnvironment
+from havre.environments.libraries import lent_variables
+from havre.environments.resolve import REQUIREMENTS, Resolution
 from havre.home import Home
+from havre.provenance import pythons_at_hand
 from havre.settings import load_settings
 
 PASSED = "passed"
@@ -28,7 +37,7 @@ WARNING = "warning"
 FAILED = "failed"
 
 ARTIFACT_VERSION = "3.0"
-LONGEST_ANSWER = 300  # characters shown
+MAX_RESPONSE_CHARS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +60,39 @@ def verify(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="A request's body to predict on.", show_default="the one that comes with it"
+            help="File with a request body to predict on.",
+            show_default="the artifact's own sample",
         ),
     ] = None,
-    limit: Annotated[float, typer.Option(help="Seconds for loading, and for predicting.")] = 60.0,
-    strict: Annotated[bool, typer.Option("--strict", help="Warnings are failures.")] = False,
+    limit: Annotated[
+        float, typer.Option(help="Maximum seconds for loading, and for predicting.")
+    ] = 60.0,
+    strict: Annotated[bool, typer.Option("--strict", help="Treat warnings as failures.")] = False,
+    environment: Annotated[
+        str,
+        typer.Option(help="Slug of the inference environment; overrides runtime.yaml."),
+    ] = "",
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check an artifact before it is deployed, in the environment that it would run in.
 
-    Builds that environment if need be, loads the model and predicts on a sample. No server needed.
+    Builds that environment if necessary, loads the model and predicts on a sample. Needs no server.
     """
     place = home_of(home)
     settings = load_settings(place.root)
     place.make()
     environments = Environments(place, settings)
+
+    def recorded(artifact: Path) -> Recording:
+        chosen = settings.default_environment
+        return record(artifact, slug=environment, default_slug=chosen, pythons=pythons_at_hand)
+
     with output.progress(f"verifying {folder}") as step:
-        checks = list(_checks(folder, data, environments, place, limit, step))
+        permissions = Permissions(settings.models_as_root, settings.models_unix_sockets)
+        checks = list(
+            _checks(folder, data, environments, place, permissions, limit, step, recorded)
+        )
     if as_json:
         output.print_json([_to_json(check) for check in checks])
     else:
@@ -84,8 +108,10 @@ def _checks(
     data: Path | None,
     environments: Environments,
     home: Home,
+    permissions: Permissions,
     limit_s: float,
-    step: output.Step,
+    step: Progress,
+    recorded: Callable[[Path], Recording],
 ) -> Iterator[Check]:
     """Check after check, in the order of a deployment; the first failure is the last one."""
     if not folder.is_dir():
@@ -98,24 +124,54 @@ def _checks(
         is_manifest = (folder / "score.py").is_file()
         yield Check("runtime_yaml" if is_manifest else "score_py", FAILED, fault.message)
         return
-    yield from _of_manifest(artifact, manifest)
+    yield from _manifest_checks(artifact, manifest)
     try:
-        resolution = environments.resolve(manifest, artifact)
+        resolution = _resolve(environments, artifact, recorded(artifact), step)
         built = environments.ensure(resolution, step)
     except HavreError as fault:
         yield Check("environment", FAILED, fault.message)
         return
     yield Check("environment", PASSED, f"{built.slug}, Python {built.python_version}")
-    yield from _of_source(artifact / "score.py")
+    yield from _source_checks(artifact / "score.py")
     step("loading the model")
-    yield from _of_trial(artifact, built, home, limit_s, _given(data))
+    workload = PythonWorkload(built.interpreter, built.python_version, artifact)
+    variables = model_variables(
+        deployment_id="verify",
+        tenancy_id="verify",
+        workload=workload,
+        user={},
+        lent=lent_variables(built.interpreter),
+    )
+    with started(
+        workload, home, variables=variables, limit_s=limit_s, permissions=permissions
+    ) as trial:
+        yield from _trial_checks(trial, _given(data), step)
 
 
-def _of_manifest(artifact: Path, manifest: RuntimeManifest) -> Iterator[Check]:
+def _resolve(
+    environments: Environments, artifact: Path, recording: Recording, step: Progress
+) -> Resolution:
+    """As `havre deploy` does, with what it records of an artifact."""
+    for line in recording.notes:
+        step(line)
+    with tempfile.TemporaryDirectory(prefix="havre-") as folder:
+        stated = Path(folder)
+        for name in (MANIFEST, REQUIREMENTS):
+            if name in recording.files:
+                (stated / name).write_bytes(recording.files[name])
+            elif (artifact / name).is_file():
+                shutil.copyfile(artifact / name, stated / name)
+        return environments.resolve(read_manifest(stated), stated)
+
+
+def _manifest_checks(artifact: Path, manifest: RuntimeManifest) -> Iterator[Check]:
     if not (artifact / MANIFEST).is_file():
         yield Check("runtime_yaml", WARNING, f"there is no {MANIFEST}: a default is used")
         return
-    yield Check("runtime_yaml", PASSED)
+    if manifest.warnings:
+        yield Check("runtime_yaml", WARNING, "; ".join(manifest.warnings))
+    else:
+        yield Check("runtime_yaml", PASSED)
     version = read_version(artifact)
     if version == ARTIFACT_VERSION:
         yield Check("runtime_version", PASSED)
@@ -132,12 +188,12 @@ def _of_manifest(artifact: Path, manifest: RuntimeManifest) -> Iterator[Check]:
             yield Check(key, WARNING, f"{name} is not given")
 
 
-def _of_source(score: Path) -> Iterator[Check]:
-    """What the text alone tells. Its syntax is that of another Python, so no verdict on that."""
+def _source_checks(score: Path) -> Iterator[Check]:
+    """Checks of the text alone. Its syntax is another Python's, so that is not judged here."""
     try:
         tree = ast.parse(score.read_bytes())
     except (SyntaxError, ValueError, RecursionError):
-        return  # loading tells, in the words of the right Python
+        return  # loading reports it, in the words of the right Python
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     if "load_model" in functions:
         yield Check("score_load_model", PASSED)
@@ -153,33 +209,32 @@ def _of_source(score: Path) -> Iterator[Check]:
             yield Check("score_predict_data", WARNING, said)
 
 
-def _of_trial(
-    artifact: Path,
-    built: BuiltEnvironment,
-    home: Home,
-    limit_s: float,
-    given: CheckRequest | None,
+def _trial_checks(
+    trial: KeeperTrial, given: CheckRequest | None, step: Progress
 ) -> Iterator[Check]:
-    with started(artifact, built, home, limit_s=limit_s) as trial:
-        if failure := trial.failure():
-            yield Check("score_syntax" if "SyntaxError" in failure else "load", FAILED, failure)
-            return
-        yield Check("score_syntax", PASSED)
-        yield Check("score_predict", PASSED)
-        yield Check("load", PASSED)
-        request = given or trial.sample()
-        if request is None:
-            yield Check("predict", WARNING, "not tried: give --data FILE, or add test_input.json")
-            return
-        yield _told(trial.predict(request), trial)
+    for note in trial.notes:
+        step(f"not enforced here: {note}")
+    if failure := trial.failure():
+        yield Check("score_syntax" if "SyntaxError" in failure else "load", FAILED, failure)
+        return
+    yield Check("score_syntax", PASSED)
+    yield Check("score_predict", PASSED)
+    yield Check("load", PASSED)
+    request = given or trial.sample()
+    if request is None:
+        yield Check("predict", WARNING, "not tried: give --data FILE, or add test_input.json")
+        return
+    yield _prediction_check(trial.predict(request), trial)
 
 
-def _told(answer: Answer, trial: Trial) -> Check:
-    if answer.status == 200:
-        text = answer.body
-        shown = text if len(text) <= LONGEST_ANSWER else text[:LONGEST_ANSWER] + " …"
+def _prediction_check(response: TrialResponse, trial: KeeperTrial) -> Check:
+    if response.status == 200:
+        text = response.body
+        shown = text if len(text) <= MAX_RESPONSE_CHARS else text[:MAX_RESPONSE_CHARS] + " …"
         return Check("predict", PASSED, shown)
-    return Check("predict", FAILED, f"{answer.status}: {answer.body}\n{trial.log_tail()}".strip())
+    return Check(
+        "predict", FAILED, f"{response.status}: {response.body}\n{trial.log_tail()}".strip()
+    )
 
 
 def _given(data: Path | None) -> CheckRequest | None:

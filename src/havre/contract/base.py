@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     PlainSerializer,
     StringConstraints,
@@ -36,7 +37,7 @@ class ResponseModel(BaseModel):
 
 
 class RequestModel(ResponseModel):
-    """A body a client sent: nothing in it that a database or a JSON answer could not carry."""
+    """A body a client sent: nothing in it that a database or a JSON response could not carry."""
 
     @model_validator(mode="before")
     @classmethod
@@ -56,7 +57,7 @@ class RequestModel(ResponseModel):
 
 def refuse_unstorable(value: Any, path: str = "", depth: int = 0) -> None:
     """Raises ValueError for NUL characters, halves of surrogate pairs, numbers that are not finite
-    and nesting deeper than MAX_DEPTH: JSON can carry them, PostgreSQL or the answer cannot.
+    and nesting deeper than MAX_DEPTH: JSON can carry them, PostgreSQL or the response cannot.
     """
     where = path or "the body"
     if depth > MAX_DEPTH:
@@ -109,12 +110,18 @@ def _check_tags_size(tags: T) -> T:
     return tags
 
 
+def _none_if_empty(name: Any) -> Any:
+    return None if name == "" else name
+
+
 Moment = Annotated[
     datetime, PlainSerializer(format_moment, return_type=str, when_used="json-unless-none")
 ]
 FreeformTags = Annotated[dict[str, str], AfterValidator(_check_freeform_tags)]
 DefinedTags = Annotated[dict[str, dict[str, Any]], AfterValidator(_check_defined_tags)]
 DisplayName = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+OptionalName = Annotated[DisplayName | None, BeforeValidator(_none_if_empty)]
+"""A display name that is made up, or stays, where a client gives none or an empty one."""
 Description = Annotated[str, StringConstraints(max_length=4000)]
 Id = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 """An OCID. Its form is not insisted upon: what names nothing is simply not found."""
@@ -122,3 +129,28 @@ Id = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 
 class ChangeCompartment(RequestModel):
     compartment_id: Id
+
+
+class Tagged(RequestModel):
+    """What every resource may be created with, and changed to."""
+
+    freeform_tags: FreeformTags | None = None
+    defined_tags: DefinedTags | None = None
+
+
+class Described(Tagged):
+    description: Description | None = None
+
+
+class Named(Described):
+    display_name: OptionalName = None
+
+
+class ResourceBase(ResponseModel):
+    """What every resource is returned with."""
+
+    id: str
+    compartment_id: str
+    time_created: Moment
+    freeform_tags: dict[str, str]
+    defined_tags: dict[str, dict[str, object]]

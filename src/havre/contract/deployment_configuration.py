@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from havre.contract.base import Id, RequestModel
-from havre.domain.deployment import DEFAULT_BANDWIDTH_MBPS, DeploymentSpec
+from havre.domain.deployment import DEFAULT_BANDWIDTH_MBPS, NO_CAP_MBPS, DeploymentSpec
 from havre.domain.errors import InvalidParameter
 from havre.domain.shape import ShapeChoice, choose_shape
 
@@ -21,9 +21,10 @@ NUMBERS = {
     "WEB_CONCURRENCY": (1, 1000),
     "MODEL_BATCH_SIZE": (1, 64),
     "MODEL_BATCH_DELAY_MS": (0, 1000),
+    "MODEL_CHECK_INPUT": (0, 1),
 }
 """Variables that the service reads, and what they may be."""
-MAX_BANDWIDTH_MBPS = 8000  # multiples of 10 in the original service; any whole number here
+MAX_BANDWIDTH_MBPS = NO_CAP_MBPS  # multiples of 10 in the original; any whole number here
 MAX_VARIABLES_BYTES = 2048
 
 RESERVED_VARIABLES = frozenset(
@@ -46,7 +47,7 @@ def _not_yet(what: str) -> PydanticCustomError:
 
 
 def _of_kind(value: Any, key: str, here: str) -> Any:
-    """Refuse another kind once and by name, before its fields are looked at."""
+    """Refuse another kind once and by name, before its fields are checked."""
     if not isinstance(value, Mapping):
         return value
     kind = value.get(key)
@@ -152,13 +153,13 @@ class ModelConfiguration(RequestModel):
 
     @model_validator(mode="after")
     def _check_bandwidths(self) -> Self:
-        least, most = self.bandwidth_mbps, self.maximum_bandwidth_mbps
-        if most is not None and not least < most <= 2 * least:
+        bandwidth, maximum = self.bandwidth_mbps, self.maximum_bandwidth_mbps
+        if maximum is not None and not bandwidth < maximum <= 2 * bandwidth:
             raise PydanticCustomError(
                 "bandwidth",
-                "maximumBandwidthMbps must be over bandwidthMbps ({least}) and at most twice as "
-                "much, not {most}",
-                {"least": least, "most": most},
+                "maximumBandwidthMbps must be over bandwidthMbps ({bandwidth}) and at most twice "
+                "as much, not {maximum}",
+                {"bandwidth": bandwidth, "maximum": maximum},
             )
         return self
 
@@ -192,13 +193,13 @@ def _problems_of(name: str, value: Any) -> list[str]:
     if not isinstance(value, str):
         problems.append(f"the value of {name[:40]} must be text")
     elif name in NUMBERS and value and not _is_within(value, *NUMBERS[name]):
-        least, most = NUMBERS[name]
-        problems.append(f"{name} must be a whole number from {least} to {most}")
+        minimum, maximum = NUMBERS[name]
+        problems.append(f"{name} must be a whole number from {minimum} to {maximum}")
     return problems
 
 
-def _is_within(value: str, least: int, most: int) -> bool:
-    return re.fullmatch(r"[0-9]{1,4}", value) is not None and least <= int(value) <= most
+def _is_within(value: str, minimum: int, maximum: int) -> bool:
+    return re.fullmatch(r"[0-9]{1,4}", value) is not None and minimum <= int(value) <= maximum
 
 
 def _is_number(value: Any) -> bool:
@@ -248,7 +249,7 @@ class DeploymentConfiguration(RequestModel):
 def gather_instances(configuration: Any) -> Any:
     """``infrastructureConfigurationDetails`` folded into ``modelConfigurationDetails``.
 
-    What the model's own details say wins.
+    The model's own details take precedence.
     """
     if not isinstance(configuration, Mapping):
         return configuration

@@ -6,20 +6,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, field_validator
 from pydantic_core import PydanticCustomError
 
-from havre.contract.base import (
-    DefinedTags,
-    Description,
-    DisplayName,
-    FreeformTags,
-    Id,
-    Moment,
-    RequestModel,
-    ResponseModel,
-)
+from havre.contract.base import FreeformTags, Id, Named, RequestModel, ResourceBase, ResponseModel
 from havre.contract.deployment_configuration import DeploymentConfiguration, gather_instances
 from havre.domain.errors import InvalidParameter
 from havre.domain.ocid import is_ocid
-from havre.domain.policy import read_policy
+from havre.domain.rollout.policy import read_policy
 
 REPLACED_WHOLE = frozenset({"environmentVariables", "freeformTags", "definedTags"})
 CLEARED_BY_NULL = frozenset({"description", "maximumBandwidthMbps", "access", "predict"})
@@ -41,7 +32,7 @@ def _check_policy(tags: dict[str, str]) -> dict[str, str]:
 
 Ocid = Annotated[Id, AfterValidator(_check_ocid)]
 DeploymentTags = Annotated[FreeformTags, AfterValidator(_check_policy)]
-"""Some of a deployment's freeform tags say how it is rolled out."""
+"""Some of a deployment's freeform tags control how it is rolled out."""
 
 
 class LogDetails(RequestModel):
@@ -54,15 +45,12 @@ class CategoryLogDetails(RequestModel):
     predict: LogDetails | None = None
 
 
-class CreateModelDeploymentDetails(RequestModel):
-    display_name: DisplayName | None = None
-    description: Description | None = None
+class CreateModelDeploymentDetails(Named):
     project_id: Ocid
     compartment_id: Ocid
     model_deployment_configuration_details: DeploymentConfiguration
     category_log_details: CategoryLogDetails | None = None
     freeform_tags: DeploymentTags | None = None
-    defined_tags: DefinedTags | None = None
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -107,21 +95,16 @@ class ModelDeploymentSystemData(ResponseModel):
     current_instance_count: int
 
 
-class ModelDeploymentSummary(ResponseModel):
-    id: str
-    time_created: Moment
+class ModelDeploymentSummary(ResourceBase):
     display_name: str
     description: str | None
     project_id: str
-    compartment_id: str
     created_by: str
     model_deployment_configuration_details: dict[str, Any]
     category_log_details: dict[str, Any]
     model_deployment_url: str
     model_deployment_system_data: ModelDeploymentSystemData
     lifecycle_state: str
-    freeform_tags: dict[str, Any]
-    defined_tags: dict[str, Any]
 
 
 class ModelDeployment(ModelDeploymentSummary):

@@ -6,59 +6,45 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, field_validator
 
 from havre.contract.base import (
-    DefinedTags,
-    Description,
+    Described,
     DisplayName,
-    FreeformTags,
     Id,
     Moment,
     RequestModel,
+    ResourceBase,
     ResponseModel,
+    Tagged,
 )
 
-SHORTEST_RETENTION_DAYS, LONGEST_RETENTION_DAYS = 30, 180
+MIN_RETENTION_DAYS, MAX_RETENTION_DAYS = 30, 180
 
 
-class CreateLogGroupDetails(RequestModel):
+class CreateLogGroupDetails(Described):
     compartment_id: Id
     display_name: DisplayName
-    description: Description | None = None
-    freeform_tags: FreeformTags | None = None
-    defined_tags: DefinedTags | None = None
 
 
-class UpdateLogGroupDetails(RequestModel):
+class UpdateLogGroupDetails(Described):
     display_name: DisplayName | None = None
-    description: Description | None = None
-    freeform_tags: FreeformTags | None = None
-    defined_tags: DefinedTags | None = None
 
 
-class LogGroup(ResponseModel):
+class LogGroup(ResourceBase):
     """Also the summary in lists, which has the same fields."""
 
-    id: str
-    compartment_id: str
     display_name: str
     description: str | None
     lifecycle_state: Literal["ACTIVE"] = "ACTIVE"
-    time_created: Moment
     time_last_modified: Moment
-    freeform_tags: dict[str, str]
-    defined_tags: dict[str, dict[str, object]]
 
 
-class _LogDetails(RequestModel):
+class _LogDetails(Tagged):
     """What a log is made with and can be changed to."""
 
     is_enabled: bool | None = None
     retention_duration: (
-        Annotated[int, Field(ge=SHORTEST_RETENTION_DAYS, le=LONGEST_RETENTION_DAYS, multiple_of=30)]
-        | None
+        Annotated[int, Field(ge=MIN_RETENTION_DAYS, le=MAX_RETENTION_DAYS, multiple_of=30)] | None
     ) = None
     configuration: Any = None
-    freeform_tags: FreeformTags | None = None
-    defined_tags: DefinedTags | None = None
 
     @field_validator("is_enabled")
     @classmethod
@@ -104,12 +90,10 @@ class ChangeLogLogGroupDetails(RequestModel):
     target_log_group_id: Id
 
 
-class Log(ResponseModel):
+class Log(ResourceBase):
     """Also the summary in lists. ``retention_duration`` is in days."""
 
-    id: str
     tenancy_id: str
-    compartment_id: str
     log_group_id: str
     display_name: str
     log_type: Literal["CUSTOM"] = "CUSTOM"
@@ -117,10 +101,7 @@ class Log(ResponseModel):
     lifecycle_state: Literal["ACTIVE"] = "ACTIVE"
     retention_duration: int
     configuration: None = None
-    time_created: Moment
     time_last_modified: Moment
-    freeform_tags: dict[str, str]
-    defined_tags: dict[str, dict[str, object]]
 
 
 class SearchLogsDetails(RequestModel):

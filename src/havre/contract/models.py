@@ -1,4 +1,4 @@
-"""Models of the catalog: what is said about them. Their bytes are not JSON and not here."""
+"""Models of the catalog: their metadata. Their bytes are not JSON and not here."""
 
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -6,13 +6,12 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from havre.contract.base import (
-    DefinedTags,
     Description,
     DisplayName,
-    FreeformTags,
     Id,
-    Moment,
+    Named,
     RequestModel,
+    ResourceBase,
     ResponseModel,
 )
 from havre.domain.states import ModelState
@@ -26,7 +25,7 @@ CATEGORIES = (
     "Readme",
     "other",
 )
-LONGEST_DAYS = 100_000
+MAX_DAYS = 100_000
 
 
 class Notification(StrEnum):
@@ -67,8 +66,8 @@ class Metadata(ResponseModel):
 
 
 class RetentionSetting(RequestModel):
-    archive_after_days: Annotated[int, Field(ge=1, le=LONGEST_DAYS)]
-    delete_after_days: Annotated[int, Field(ge=1, le=LONGEST_DAYS)] | None = None
+    archive_after_days: Annotated[int, Field(ge=1, le=MAX_DAYS)]
+    delete_after_days: Annotated[int, Field(ge=1, le=MAX_DAYS)] | None = None
     customer_notification_type: Notification = Notification.NONE
 
 
@@ -78,36 +77,26 @@ class BackupSetting(RequestModel):
     customer_notification_type: Notification = Notification.NONE
 
 
-class CreateModelDetails(RequestModel):
+class _ModelDetails(Named):
+    """What a model is made with and can be changed to."""
+
+    custom_metadata_list: list[SetMetadata] | None = None
+    defined_metadata_list: list[SetMetadata] | None = None
+    model_version_set_id: Id | None = None
+    version_label: DisplayName | None = None
+    retention_setting: RetentionSetting | None = None
+    backup_setting: BackupSetting | None = None
+
+
+class CreateModelDetails(_ModelDetails):
     compartment_id: Id
     project_id: Id
-    display_name: DisplayName | None = None
-    description: Description | None = None
-    freeform_tags: FreeformTags | None = None
-    defined_tags: DefinedTags | None = None
-    custom_metadata_list: list[SetMetadata] | None = None
-    defined_metadata_list: list[SetMetadata] | None = None
     input_schema: str | None = None
     output_schema: str | None = None
-    model_version_set_id: Id | None = None
-    version_label: DisplayName | None = None
-    retention_setting: RetentionSetting | None = None
-    backup_setting: BackupSetting | None = None
 
 
-class UpdateModelDetails(RequestModel):
+class UpdateModelDetails(_ModelDetails):
     """Schemas are not here: they are given at creation only."""
-
-    display_name: DisplayName | None = None
-    description: Description | None = None
-    freeform_tags: FreeformTags | None = None
-    defined_tags: DefinedTags | None = None
-    custom_metadata_list: list[SetMetadata] | None = None
-    defined_metadata_list: list[SetMetadata] | None = None
-    model_version_set_id: Id | None = None
-    version_label: DisplayName | None = None
-    retention_setting: RetentionSetting | None = None
-    backup_setting: BackupSetting | None = None
 
 
 class ModelProvenance(ResponseModel):
@@ -120,7 +109,7 @@ class ModelProvenance(ResponseModel):
 
 
 class ModelProvenanceDetails(RequestModel):
-    """All optional: training outside of version control has nothing to say, and says ``{}``."""
+    """All optional: training outside of version control has no provenance, and sends ``{}``."""
 
     repository_url: Description | None = None
     git_branch: Description | None = None
@@ -130,13 +119,10 @@ class ModelProvenanceDetails(RequestModel):
     training_id: Description | None = None
 
 
-class ModelSummary(ResponseModel):
-    id: str
-    compartment_id: str
+class ModelSummary(ResourceBase):
     project_id: str
     display_name: str
     created_by: str
-    time_created: Moment
     lifecycle_state: ModelState
     lifecycle_details: str | None
     model_version_set_id: str | None
@@ -145,8 +131,6 @@ class ModelSummary(ResponseModel):
     version_label: str | None
     category: Literal["USER"] = "USER"
     is_model_by_reference: bool = False
-    freeform_tags: dict[str, str]
-    defined_tags: dict[str, dict[str, object]]
 
 
 class Model(ModelSummary):

@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 from pydantic import StringConstraints
 
 from havre.contract.base import Moment, RequestModel, ResponseModel
-from havre.domain.mql import LONGEST_QUERY
+from havre.queries.mql_parser import MAX_QUERY_LENGTH
 
 MetricName = Annotated[str, StringConstraints(max_length=255)]
 
 
 class SummarizeMetricsDataDetails(RequestModel):
     namespace: MetricName
-    query: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_QUERY)]
+    query: Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUERY_LENGTH)]
     resource_group: MetricName | None = None
     start_time: datetime | None = None
     end_time: datetime | None = None

@@ -2,46 +2,27 @@
 
 from typing import Literal
 
-from havre.contract.base import (
-    DefinedTags,
-    Description,
-    DisplayName,
-    FreeformTags,
-    Id,
-    Moment,
-    RequestModel,
-    ResponseModel,
-)
+from havre.contract.base import Described, DisplayName, Id, Moment, ResourceBase
 from havre.domain.states import VersionSetState
 
 
-class CreateModelVersionSetDetails(RequestModel):
+class CreateModelVersionSetDetails(Described):
     compartment_id: Id
     project_id: Id
     name: DisplayName
-    description: Description | None = None
-    freeform_tags: FreeformTags | None = None
-    defined_tags: DefinedTags | None = None
 
 
-class UpdateModelVersionSetDetails(RequestModel):
-    description: Description | None = None
-    freeform_tags: FreeformTags | None = None
-    defined_tags: DefinedTags | None = None
+class UpdateModelVersionSetDetails(Described):
+    pass
 
 
-class ModelVersionSet(ResponseModel):
+class ModelVersionSet(ResourceBase):
     """Also the summary in lists, which has the same fields."""
 
-    id: str
-    compartment_id: str
     project_id: str
     name: str
     description: str | None
     lifecycle_state: VersionSetState
-    time_created: Moment
     time_updated: Moment
     created_by: str
     category: Literal["USER"] = "USER"
-    freeform_tags: dict[str, str]
-    defined_tags: dict[str, dict[str, object]]

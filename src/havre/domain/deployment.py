@@ -9,11 +9,13 @@ from typing import Any
 from havre.domain.shape import ShapeChoice
 
 DEFAULT_BANDWIDTH_MBPS = 10
+NO_CAP_MBPS = 8000
+"""The largest bandwidth that can be requested; nothing is held back then."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentSpec:
-    """The wanted configuration of one deployment, as far as running it goes.
+    """The desired configuration of one deployment, as far as running it is concerned.
 
     ``bandwidth_mbps`` and ``instance_count`` may change without new copies; a change of any other
     field makes another revision.

@@ -2,10 +2,10 @@
 
 HavreError
 ├── Refused                     the caller's fault: nothing was changed
-│   ├── InvalidParameter        a field is wrong; the message says which and how to mend it
+│   ├── InvalidParameter        a field is wrong; the message names it and says how to correct it
 │   ├── MissingParameter
 │   ├── CannotParse             the body is not what its content type says
-│   ├── LimitExceeded           asked for more than the machine or a limit allows
+│   ├── LimitExceeded           the request needs more than the machine or a limit allows
 │   ├── RelatedNotFound         an id inside the body names nothing
 │   ├── NotFound                the id in the path names nothing
 │   ├── Conflict                permanent refusal in the present state
@@ -14,14 +14,15 @@ HavreError
 │   ├── EtagMismatch
 │   ├── NotAuthenticated
 │   ├── TooLarge
+│   ├── TooBusy                 others are served first; the same works soon
 │   ├── NotImplementedHere      a known operation that this server does not have
 │   └── SettingInvalid
 ├── ModelFault                  the fault of the model's artifact, score.py or environment
 │   ├── ArtifactInvalid
 │   └── EnvironmentFault
 └── SystemFault                 ours or the machine's: disk full, database locked, Envoy gone
-    ├── Unavailable             nothing was changed; what runs, runs on
-    │   └── StateUnavailable    the database is away, locked or full: nobody's change is to blame
+    ├── Unavailable             nothing was changed; what runs keeps running
+    │   └── StateUnavailable    the database is away, locked or full: no change is to blame
     │       └── LeaseLost       this control plane may not reconcile, now or any more
     └── EngineFault
 """
@@ -44,7 +45,7 @@ class Refused(HavreError):
 
 
 class InvalidParameter(Refused):
-    """One or several fields are wrong; all problems are told at once."""
+    """One or several fields are wrong; all problems are reported at once."""
 
     code = "InvalidParameter"
 
@@ -97,6 +98,10 @@ class TooLarge(Refused):
     code = "PayloadTooLarge"
 
 
+class TooBusy(Refused):
+    code = "TooManyRequests"
+
+
 class NotImplementedHere(Refused):
     code = "MethodNotImplemented"
 
@@ -106,7 +111,7 @@ class SettingInvalid(Refused):
 
 
 class ModelFault(HavreError):
-    """What the owner of the model must mend; the text is the work request's last log line."""
+    """What the owner of the model must fix; the text is the work request's last log line."""
 
     code = "ModelFault"
 

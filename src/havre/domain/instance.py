@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from havre.domain.address import Address
 from havre.domain.latency import Latency
-from havre.domain.policy import NO_CAPTURE, Capture
+from havre.domain.rollout.policy import NO_CAPTURE, Capture
 from havre.domain.states import InstancePhase
+from havre.domain.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,14 +15,14 @@ class InstanceSpec:
     """Everything an engine needs to run one instance of one revision.
 
     ``id`` is short (12 characters): it names sockets and folders. ``environment`` is complete:
-    nothing else of ours reaches the model's process.
+    nothing else of ours reaches the model's process. It is ready when all its copies have lived for
+    ``min_ready_s``; 0: when one is up.
     """
 
     id: str
     deployment_id: str
     revision: str
-    artifact: Path
-    interpreter: Path
+    workload: Workload
     copies: int
     cpus: float
     memory_bytes: int
@@ -30,6 +31,7 @@ class InstanceSpec:
     stream_idle_s: float = 60.0
     stream_total_s: float = 300.0
     start_timeout_s: float = 300.0
+    min_ready_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +46,19 @@ class InstanceStatus:
     ``answered`` counts all answers since the instance began, refusals and failures among them,
     ``failed`` the 500s and the requests that died with their copy, ``latency`` the predictions;
     of an instance whose keeper is dead they are what it last wrote down, which may be less than was
-    seen before. ``streaming`` of the busy copies are sending a stream. ``recording`` is how many
-    requests it was asked to keep (`Engine.record`), ``capture`` what it was asked to capture.
+    seen before. ``streaming`` of the busy copies are sending a stream, ``in_hand_s`` is for how
+    long each of the others has had its request. ``recording`` is how many requests it was asked to
+    keep (`Engine.record`), ``capture`` what it was asked to capture.
     ``is_silent``: its keeper lives and has not answered now; all this is what it last wrote down.
+    Then ``is_held_up``: it may only be waiting, for a processor or a disk; ``keeper_cpu_s`` is the
+    time it has been running in all.
     """
 
     id: str
     deployment_id: str
     revision: str
     phase: InstancePhase
-    socket: Path
+    address: Address
     copies: int = 0
     copies_ready: int = 0
     copies_busy: int = 0
@@ -66,10 +71,13 @@ class InstanceStatus:
     answered: int = 0
     failed: int = 0
     streaming: int = 0
+    in_hand_s: tuple[float, ...] = ()
     latency: Latency = field(default=Latency())
     recording: int = 0
     capture: Capture = NO_CAPTURE
     is_silent: bool = False
+    is_held_up: bool = False
+    keeper_cpu_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +89,7 @@ class CheckRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckAnswer:
+class CheckResponse:
     """What came back. ``status`` 0: nothing did, and ``error`` says why.
 
     ``took_s`` is the time in ``predict()`` alone, 0 where it was not called or did not end. An
@@ -99,7 +107,7 @@ class CheckAnswer:
 class RecordedRequest:
     """A live request and its answer: 200, or 500 where ``predict()`` raised.
 
-    ``content_type`` as it was sent, which may be empty; ``took_s`` as in `CheckAnswer`.
+    ``content_type`` as it was sent, which may be empty; ``took_s`` as in `CheckResponse`.
     """
 
     body: bytes

@@ -1,15 +1,15 @@
-"""Names of the files that an instance's output lies in, for who writes them and who reads them.
+"""Names of the files of an instance's output, for those that write and those that read them.
 
 While it runs, each copy writes a file ``copy-<number>.<epoch ms>.log`` in the instance's own
 folder, and another in ``.captured`` where requests are captured; the keeper writes one in the
 server's: ``<instance>.log``. When the instance is gone, its copies' files lie beside that one,
-``<instance>.`` before their names. ``<instance>.json`` says whose they are, for as long as anything
-of it has not been read.
+``<instance>.`` before their names. ``<instance>.json`` says whose they are, until all of it has
+been read.
 """
 
 import re
 
-MOST_FILES = 256
+MAX_FILES = 256
 """Of copies' files at once; the folder is the model's own, and may hold anything."""
 
 _COPY = re.compile(r"copy-(\d{1,4})\.(\d{13})\.(log|captured)")

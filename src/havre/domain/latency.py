@@ -1,4 +1,4 @@
-"""How long predictions take: a histogram that two looks apart can be subtracted. Pure."""
+"""How long predictions take: histograms that can be added and subtracted. Pure."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Latency:
 
     ``counts`` has one number per bucket of `BOUNDS_S`, ``total_s`` is the sum of all times, exact.
     Of a stream the time until its first part counts. Queueing, reading the request and sending the
-    answer do not.
+    response do not.
     """
 
     counts: tuple[int, ...] = (0,) * BUCKETS
@@ -35,25 +35,36 @@ class Latency:
         Between the bounds of a bucket it is interpolated: at most 1.41 times too much or too little
         from 50 µs on. Beyond the last bound it is that bound.
         """
-        wanted = share * self.count
+        rank = share * self.count
         passed = 0
         for bucket, count in enumerate(self.counts):
-            if count and passed + count >= wanted:
+            if count and passed + count >= rank:
                 if bucket == len(BOUNDS_S):
                     break
                 low = BOUNDS_S[bucket - 1] if bucket else 0.0
-                return low + (BOUNDS_S[bucket] - low) * max(0.0, wanted - passed) / count
+                return low + (BOUNDS_S[bucket] - low) * max(0.0, rank - passed) / count
             passed += count
         return BOUNDS_S[-1] if self.count else 0.0
+
+    def beyond(self, seconds: float) -> float:
+        """How many calls took longer; within a bucket it is interpolated."""
+        longer = 0.0
+        for bucket, count in enumerate(self.counts):
+            low = BOUNDS_S[bucket - 1] if bucket else 0.0
+            if seconds <= low:
+                longer += count
+            elif bucket < len(BOUNDS_S) and seconds < BOUNDS_S[bucket]:
+                longer += count * (BOUNDS_S[bucket] - seconds) / (BOUNDS_S[bucket] - low)
+        return longer
 
     def plus(self, other: "Latency") -> "Latency":
         counts = tuple(a + b for a, b in zip(self.counts, other.counts, strict=True))
         return Latency(counts, self.total_s + other.total_s)
 
     def minus(self, earlier: "Latency") -> "Latency":
-        """What was counted since an earlier look at the same instance.
+        """What was counted since an earlier reading of the same instance.
 
-        If a count has fallen the instance has begun anew in between: then all of it.
+        If a count has fallen the instance was restarted in between: then all of it.
         """
         counts = tuple(a - b for a, b in zip(self.counts, earlier.counts, strict=True))
         if min(counts) < 0:

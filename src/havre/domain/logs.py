@@ -1,5 +1,5 @@
-"""Which log an entry belongs to: each deployment has a log for its access entries and one for what
-its model says (both may be the same). Where it names none, the tenancy's built-in ones take them.
+"""Which log an entry belongs to: each deployment has a log for its access entries and one for its
+predict entries (both may be the same). Where it names none, the tenancy's built-in logs get them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -8,14 +8,13 @@ from enum import StrEnum
 from typing import Any
 
 from havre.domain.errors import RelatedNotFound
-from havre.domain.log_query import Scope
 from havre.domain.ocid import Kind, derived_ocid
 
 BUILT_IN_GROUP = "Default_Group"
 
 
 class Category(StrEnum):
-    """Entries tell of requests to the endpoint, or are what ``score.py`` printed and logged."""
+    """Entries are requests to the endpoint, or what ``score.py`` printed and logged."""
 
     ACCESS = "access"
     PREDICT = "predict"
@@ -33,7 +32,18 @@ class LogAddress:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Scope:
+    """Which logs a search reads: a compartment's OCID, and the OCID or name of a log group and of a
+    log in it; None: all there are.
+    """
+
+    compartment: str
+    group: str | None = None
+    log: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogStream:
     """One category of a deployment's entries, and the log that they belong to."""
 
     deployment: str
@@ -50,7 +60,7 @@ class Place:
 
 
 def built_in_group(tenancy: str) -> str:
-    """OCID of the log group that is there from the start."""
+    """OCID of the log group that exists from the start."""
     return derived_ocid(Kind.LOG_GROUP, tenancy)
 
 
@@ -70,19 +80,19 @@ def all_categories(
     }
 
 
-def places_of(
+def streams_of(
     deployment: str,
     compartment: str,
     details: Mapping[str, Any] | None,
     *,
     known: Mapping[str, LogAddress],
     tenancy: str,
-) -> list[Place]:
-    """``known`` are the logs there are, by OCID. One that a deployment names and that is not among
-    them (an earlier version did not look) is taken as it is named.
+) -> list[LogStream]:
+    """``known`` are the existing logs, by OCID. A log that a deployment names and that is not among
+    them keeps the address that the deployment gives it.
     """
     return [
-        Place(
+        LogStream(
             deployment,
             category,
             known.get(named["logId"])
@@ -93,14 +103,18 @@ def places_of(
     ]
 
 
-def require_known(scope: Scope, addresses: Iterable[LogAddress], places: Iterable[Place]) -> None:
-    """Raises RelatedNotFound for a log group or log that nobody knows.
+def require_known(
+    scope: Scope, addresses: Iterable[LogAddress], streams: Iterable[LogStream]
+) -> None:
+    """Raises RelatedNotFound for an unknown log group or log.
 
-    A compartment that nobody knows is just empty.
+    An unknown compartment is just empty.
     """
     if scope.group is None:
         return
-    if any(_names(scope, each) for each in addresses) or any(each.is_in(scope) for each in places):
+    if any(_names(scope, address) for address in addresses) or any(
+        stream.is_in(scope) for stream in streams
+    ):
         return
     what = f"log {scope.log} of log group {scope.group}" if scope.log else f"group {scope.group}"
     raise RelatedNotFound(

@@ -47,13 +47,13 @@ RESPONSES = Metric(
     "PredictResponse",
     "count",
     (RESOURCE, STATUS_CODE, RESULT, STATUS_FAMILY),
-    "Answers by status. A client that went away before its answer has status 0.",
+    "Responses by status. A client that went away before its response has status 0.",
 )
 LATENCY = Metric(
     "PredictLatency",
     "ms",
     (RESOURCE, RESULT),
-    "From a request's first byte to its answer's last, at the load balancer.",
+    "From a request's first byte to its response's last, at the load balancer.",
     is_latency=True,
 )
 BANDWIDTH = Metric(
@@ -61,6 +61,12 @@ BANDWIDTH = Metric(
     "percent",
     (RESOURCE,),
     "Of the provisioned bandwidth, in the direction that uses more of it.",
+)
+HELD = Metric(
+    "PredictHeldBack",
+    "count",
+    (RESOURCE,),
+    "Requests that the provisioned bandwidth held back, on their way in or out, or refused.",
 )
 CPU = Metric(
     "CpuUtilization",
@@ -78,7 +84,7 @@ NETWORK = Metric(
     "NetworkBytes",
     "bytes/s",
     (RESOURCE, INSTANCE, NETWORK_TYPE),
-    "Bodies of the requests that the instance answered, and of its answers.",
+    "Bodies of the requests that the instance answered, and of its responses.",
 )
 MODEL_LATENCY = Metric(
     "ModelLatency",
@@ -96,11 +102,11 @@ QUEUE = Metric(
 READY = Metric("CopiesReady", "count", (RESOURCE,), "Copies that take requests.")
 BUSY = Metric("CopiesBusy", "count", (RESOURCE,), "Copies in a call of predict().")
 RESTARTED = Metric(
-    "CopiesRestarted", "count", (RESOURCE,), "Copies that were started anew because one had died."
+    "CopiesRestarted", "count", (RESOURCE,), "Copies that were restarted because one had died."
 )
 
 METRICS = (
-    *(REQUESTS, RESPONSES, LATENCY, BANDWIDTH, CPU, MEMORY, NETWORK),
+    *(REQUESTS, RESPONSES, LATENCY, BANDWIDTH, HELD, CPU, MEMORY, NETWORK),
     *(MODEL_LATENCY, QUEUE, READY, BUSY, RESTARTED),
 )
 BY_NAME = {metric.name: metric for metric in METRICS}

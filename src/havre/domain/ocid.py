@@ -9,6 +9,7 @@ from functools import lru_cache
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 UNIQUE_LENGTH = 60
+SHORT_LENGTH = 12
 REALM = "oc1"
 REGION_KEY = "iad"
 
@@ -30,6 +31,10 @@ class Kind(StrEnum):
     LOG_WORK_REQUEST = "logworkrequest"
 
 
+DEPLOYMENT_OCID_PREFIX = f"ocid1.{Kind.DEPLOYMENT}."
+DEPLOYMENT_OCID_PATTERN = re.escape(DEPLOYMENT_OCID_PREFIX) + "[a-z0-9._-]+"
+"""As Python, RE2 and DuckDB read it."""
+
 _GLOBAL = frozenset({Kind.TENANCY, Kind.USER})
 
 
@@ -39,7 +44,7 @@ def new_ocid(kind: Kind) -> str:
     return f"ocid1.{kind}.{REALM}.{region}.{_random(UNIQUE_LENGTH)}"
 
 
-@lru_cache(maxsize=64)  # those of the home are in every answer that tells of a deployment
+@lru_cache(maxsize=64)  # those of the home are in every response about a deployment
 def derived_ocid(kind: Kind, seed: str) -> str:
     """The same OCID for the same seed, and for no other."""
     digest = hashlib.blake2b(seed.encode(), digest_size=40, person=kind.encode()[:16]).digest()
@@ -55,7 +60,11 @@ def is_ocid(text: str, kind: Kind | None = None) -> bool:
 
 def new_short_id() -> str:
     """A name short enough for a Unix socket's path (107 bytes): 12 characters, 60 random bits."""
-    return _random(12)
+    return _random(SHORT_LENGTH)
+
+
+def is_short_id(text: str) -> bool:
+    return len(text) == SHORT_LENGTH and set(text) <= set(ALPHABET)
 
 
 def _random(length: int) -> str:

@@ -1,22 +1,23 @@
-"""Who gets a deployment's traffic."""
+"""Which instances get a deployment's traffic."""
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
+
+from havre.domain.address import UNIX, Address, parse
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Endpoint:
-    """The one address of an instance: its Unix socket."""
+    """The one address of an instance."""
 
     instance_id: str
-    socket: Path
+    address: Address
 
 
 @dataclass(frozen=True, slots=True)
-class Canary:
+class CanaryShare:
     """``percent`` (1 to 99) of a deployment's requests go to another revision's instances."""
 
     revision: str
@@ -40,7 +41,7 @@ class Route:
     max_requests: int
     bandwidth_mbps: int
     is_idempotent: bool = False
-    canary: Canary | None = None
+    canary: CanaryShare | None = None
 
     @property
     def cluster(self) -> str:
@@ -48,7 +49,10 @@ class Route:
         identity = [
             self.deployment_id,
             self.revision,
-            sorted((endpoint.instance_id, str(endpoint.socket)) for endpoint in self.endpoints),
+            # Without its kind, which the path of a socket shows: as named before there were others.
+            sorted(
+                (each.instance_id, str(each.address).removeprefix(UNIX)) for each in self.endpoints
+            ),
             self.max_requests,
         ]
         return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
@@ -75,21 +79,28 @@ class Route:
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "Route":
-        """Fields that an earlier version did not write have their defaults."""
+        """From what `to_json` returned."""
         canary = stored.get("canary")
         return cls(
             **{
                 **stored,
                 "endpoints": _endpoints_from_json(stored["endpoints"]),
                 "canary": canary
-                and Canary(**{**canary, "endpoints": _endpoints_from_json(canary["endpoints"])}),
+                and CanaryShare(
+                    **{**canary, "endpoints": _endpoints_from_json(canary["endpoints"])}
+                ),
             }
         )
 
 
 def _endpoints_to_json(endpoints: tuple[Endpoint, ...]) -> list[dict[str, str]]:
-    return [{"instance_id": each.instance_id, "socket": str(each.socket)} for each in endpoints]
+    return [{"instance_id": each.instance_id, "address": str(each.address)} for each in endpoints]
 
 
 def _endpoints_from_json(rows: list[dict[str, str]]) -> tuple[Endpoint, ...]:
-    return tuple(Endpoint(row["instance_id"], Path(row["socket"])) for row in rows)
+    return tuple(Endpoint(row["instance_id"], parse(_address_in(row))) for row in rows)
+
+
+def _address_in(row: dict[str, str]) -> str:
+    """Before there were other addresses, the path of the socket was stored."""
+    return row["address"] if "address" in row else f"{UNIX}{row['socket']}"

@@ -1,4 +1,4 @@
-"""States, families of states, and the only legal moves between them.
+"""States, families of states, and the only legal transitions between them.
 
 Imports nothing of ours. Values are the API's own words.
 """
@@ -68,11 +68,11 @@ class Operation(StrEnum):
 
 
 class InstancePhase(StrEnum):
-    """What an engine says of one instance."""
+    """What an engine reports of one instance."""
 
     STARTING = "STARTING"  # its process is up, its model is loading
     READY = "READY"  # at least one copy takes requests
-    DEGRADED = "DEGRADED"  # may answer, but needs replacing: its keeper is dead, or hangs
+    DEGRADED = "DEGRADED"  # may answer, but must be replaced: its keeper is dead, or hangs
     FAILED = "FAILED"  # will not become ready by itself; `reason` says why
     GONE = "GONE"  # nothing of it runs
 
@@ -102,12 +102,18 @@ SERVING = frozenset(
 USES_MODEL = frozenset(set(DeploymentState) - {DeploymentState.DELETED, DeploymentState.FAILED})
 """Its model must stay as it is."""
 
+NAMELESS = frozenset({DeploymentState.FAILED, DeploymentState.DELETING, DeploymentState.DELETED})
+"""Another deployment may have its name without being mistaken for it."""
+
+IDLE = frozenset({DeploymentState.INACTIVE, DeploymentState.FAILED, DeploymentState.DELETED})
+"""Nothing of it runs, and nothing is to."""
+
 FINISHED = frozenset(
     {WorkRequestState.SUCCEEDED, WorkRequestState.FAILED, WorkRequestState.CANCELED}
 )
 
 _D = DeploymentState
-DEPLOYMENT_MOVES: dict[DeploymentState, frozenset[DeploymentState]] = {
+DEPLOYMENT_TRANSITIONS: dict[DeploymentState, frozenset[DeploymentState]] = {
     _D.CREATING: frozenset({_D.ACTIVE, _D.FAILED, _D.DELETING}),
     _D.ACTIVE: frozenset({_D.UPDATING, _D.DELETING, _D.NEEDS_ATTENTION}),
     _D.UPDATING: frozenset({_D.ACTIVE, _D.INACTIVE, _D.NEEDS_ATTENTION, _D.FAILED, _D.DELETING}),
@@ -119,7 +125,7 @@ DEPLOYMENT_MOVES: dict[DeploymentState, frozenset[DeploymentState]] = {
 }
 
 _W = WorkRequestState
-WORK_REQUEST_MOVES: dict[WorkRequestState, frozenset[WorkRequestState]] = {
+WORK_REQUEST_TRANSITIONS: dict[WorkRequestState, frozenset[WorkRequestState]] = {
     _W.ACCEPTED: frozenset({_W.IN_PROGRESS, _W.CANCELING, _W.CANCELED, _W.FAILED}),
     _W.IN_PROGRESS: frozenset({_W.SUCCEEDED, _W.FAILED, _W.CANCELING, _W.CANCELED}),
     _W.CANCELING: frozenset({_W.CANCELED, _W.SUCCEEDED, _W.FAILED}),
@@ -131,18 +137,18 @@ WORK_REQUEST_MOVES: dict[WorkRequestState, frozenset[WorkRequestState]] = {
 S = TypeVar("S", DeploymentState, WorkRequestState)
 
 
-class IllegalMove(Exception):
-    """A bug of ours: nothing a caller does may lead here."""
+class IllegalTransition(Exception):
+    """A bug of ours: nothing that a client does may lead here."""
 
 
-def move(current: S, to: S) -> S:
-    """The state after moving from ``current`` to ``to``; staying is always legal.
+def transition(current: S, to: S) -> S:
+    """``to``, if it is a legal state after ``current``; staying is always legal.
 
-    Raises IllegalMove if the table does not have the move.
+    Raises IllegalTransition.
     """
-    moves: dict[S, frozenset[S]] = (
-        DEPLOYMENT_MOVES if isinstance(current, DeploymentState) else WORK_REQUEST_MOVES
+    transitions: dict[S, frozenset[S]] = (
+        DEPLOYMENT_TRANSITIONS if isinstance(current, DeploymentState) else WORK_REQUEST_TRANSITIONS
     )
-    if to != current and to not in moves[current]:
-        raise IllegalMove(f"{type(current).__name__} {current} -> {to}")
+    if to != current and to not in transitions[current]:
+        raise IllegalTransition(f"{type(current).__name__} {current} -> {to}")
     return to

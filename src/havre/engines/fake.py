@@ -11,28 +11,31 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from havre.domain.address import UnixAddress
 from havre.domain.errors import EngineFault
 from havre.domain.instance import (
-    CheckAnswer,
     CheckRequest,
+    CheckResponse,
     InstanceSpec,
     InstanceStatus,
     RecordedRequest,
 )
 from havre.domain.latency import BOUNDS_S, BUCKETS, Latency
-from havre.domain.policy import NO_CAPTURE, Capture
+from havre.domain.rollout.policy import NO_CAPTURE, Capture
 from havre.domain.states import InstancePhase
+from havre.engines.model_channel import always
 
 
-def echo(request: CheckRequest) -> CheckAnswer:
+def echo(request: CheckRequest) -> CheckResponse:
     """A model that answers with what it got, in a millisecond."""
     body = b'{"prediction": ' + request.body + b"}"
-    return CheckAnswer(200, "application/json", body, took_s=0.001)
+    return CheckResponse(200, "application/json", body, took_s=0.001)
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What an instance does, in seconds since its start; None is never.
+    """What an instance does, in seconds since its start; None is never. Its copies are up at
+    ``ready_after_s``, and it is READY when they have lived for the ``min_ready_s`` of its spec.
 
     ``fails_with`` is the reason that loading the model ends with, at ``ready_after_s``.
     ``start_fault`` makes `start` itself raise EngineFault with this text. ``model`` answers checks
@@ -43,9 +46,10 @@ class Script:
     fails_with: str = ""
     degrades_after_s: float | None = None
     dies_after_s: float | None = None
+    dies_of: str = "killed by signal 9"
     start_fault: str = ""
     notes: tuple[str, ...] = ()
-    model: Callable[[CheckRequest], CheckAnswer] = echo
+    model: Callable[[CheckRequest], CheckResponse] = echo
     sample: CheckRequest | None = None
 
 
@@ -55,8 +59,10 @@ class _Run:
     script: Script
     started_at: float
     busy: int = 0
+    busy_since: float = 0.0
     streaming: int = 0
     killed: str = ""
+    is_released: bool = False
     answered: int = 0
     failed: int = 0
     latency: Latency = field(default=Latency())
@@ -66,10 +72,14 @@ class _Run:
 
 
 class FakeEngine:
-    """Implements `Engine`. ``calls`` lists what was asked, oldest first, as (verb, instance id)."""
+    """Implements `Engine`. ``calls`` lists what was asked, oldest first, as (verb, instance id).
 
-    def __init__(self, *, sockets: Path = Path("/nonexistent")) -> None:
+    ``has_channels``: whether its models can be asked apart from their traffic.
+    """
+
+    def __init__(self, *, sockets: Path = Path("/nonexistent"), has_channels: bool = True) -> None:
         self.now = 0.0
+        self.has_channels = has_channels
         self.calls: list[tuple[str, str]] = []
         self._sockets = sockets
         self._scripts: dict[str, Script] = {}
@@ -90,15 +100,15 @@ class FakeEngine:
             self.now += seconds
 
     def occupy(self, instance_id: str, copies: int, *, streaming: int = 0) -> None:
-        """Make so many copies of a running instance busy until it is told another number.
+        """Make so many copies of a running instance busy, from now until another number is set.
 
         ``streaming`` of them are in a stream.
         """
         with self._lock:
-            self._runs[instance_id].busy = copies
-            self._runs[instance_id].streaming = streaming
+            run = self._runs[instance_id]
+            run.busy, run.busy_since, run.streaming = copies, self.now, streaming
 
-    def predict(self, instance_id: str, request: CheckRequest, times: int = 1) -> CheckAnswer:
+    def predict(self, instance_id: str, request: CheckRequest, times: int = 1) -> CheckResponse:
         """Live requests, all alike, answered by the script's model at once."""
         with self._lock:
             run = self._runs[instance_id]
@@ -157,37 +167,32 @@ class FakeEngine:
             self._record("stop", instance_id)
             self._runs.pop(instance_id, None)
 
-    def check(self, instance_id: str, requests: Sequence[CheckRequest]) -> list[CheckAnswer]:
-        with self._lock:
-            self._record("check", instance_id)
-            run = self._ready(instance_id)
-            return [run.script.model(request) for request in requests]
-
-    def sample(self, instance_id: str) -> CheckRequest | None:
-        with self._lock:
-            self._check_reachable()
-            return self._ready(instance_id).script.sample
-
-    def record(self, instance_id: str, most: int) -> None:
-        with self._lock:
-            self._record("record", instance_id)
-            run = self._ready(instance_id)
-            run.recording = most
-            run.recorded = run.recorded[-most:] if most else []
-
-    def recorded(self, instance_id: str) -> list[RecordedRequest]:
-        with self._lock:
-            self._check_reachable()
-            return list(self._ready(instance_id).recorded)
-
-    def capture(self, instance_id: str, wanted: Capture) -> None:
-        with self._lock:
-            self._record("capture", instance_id)
-            self._ready(instance_id).capture = wanted
-
     def changes(self) -> Iterator[str]:
         """Nothing changes by itself here that a test does not know of."""
         return iter(())
+
+    def channel(self, instance_id: str) -> "FakeChannel | None":
+        return FakeChannel(self, instance_id) if self.has_channels else None
+
+    @contextmanager
+    def asked(self, verb: str, instance_id: str) -> Iterator[_Run]:
+        """A READY instance, for as long as it is asked something that ``calls`` lists.
+
+        An empty ``verb`` is not listed.
+        """
+        with self._lock:
+            if verb:
+                self._record(verb, instance_id)
+            else:
+                self._check_reachable()
+            yield self._ready(instance_id)
+
+    def release(self, instance_id: str) -> None:
+        """Its keeper is dead from now on."""
+        with self._lock:
+            self._record("release", instance_id)
+            if (run := self._runs.get(instance_id)) is not None:
+                run.is_released = True
 
     def _record(self, verb: str, instance_id: str) -> None:
         self._check_reachable()
@@ -204,10 +209,10 @@ class FakeEngine:
         return self._runs[instance_id]
 
     def _status(self, instance_id: str) -> InstanceStatus:
-        socket = self._sockets / f"{instance_id}.sock"
+        address = UnixAddress(self._sockets / f"{instance_id}.sock")
         run = self._runs.get(instance_id)
         if run is None:
-            return InstanceStatus(instance_id, "", "", InstancePhase.GONE, socket)
+            return InstanceStatus(instance_id, "", "", InstancePhase.GONE, address)
         phase, reason = self._phase(run)
         serves = phase in (InstancePhase.READY, InstancePhase.DEGRADED)
         return InstanceStatus(
@@ -215,7 +220,7 @@ class FakeEngine:
             deployment_id=run.spec.deployment_id,
             revision=run.spec.revision,
             phase=phase,
-            socket=socket,
+            address=address,
             copies=run.spec.copies,
             copies_ready=run.spec.copies if serves else 0,
             copies_busy=run.busy if serves else 0,
@@ -225,6 +230,7 @@ class FakeEngine:
             answered=run.answered,
             failed=run.failed,
             streaming=min(run.streaming, run.busy) if serves else 0,
+            in_hand_s=(self.now - run.busy_since,) * (run.busy - run.streaming) if serves else (),
             latency=run.latency,
             recording=run.recording,
             capture=run.capture,
@@ -235,7 +241,7 @@ class FakeEngine:
         if run.killed:
             return InstancePhase.FAILED, run.killed
         if script.dies_after_s is not None and age >= script.dies_after_s:
-            return InstancePhase.FAILED, "killed by signal 9"
+            return InstancePhase.FAILED, script.dies_of
         if script.ready_after_s is None or age < script.ready_after_s:
             if age > run.spec.start_timeout_s:
                 seconds = f"{run.spec.start_timeout_s:g}"
@@ -243,9 +249,55 @@ class FakeEngine:
             return InstancePhase.STARTING, ""
         if script.fails_with:
             return InstancePhase.FAILED, script.fails_with
-        if script.degrades_after_s is not None and age >= script.degrades_after_s:
+        if age < script.ready_after_s + run.spec.min_ready_s:
+            return InstancePhase.STARTING, ""
+        degrades = script.degrades_after_s is not None and age >= script.degrades_after_s
+        if degrades or run.is_released:
             return InstancePhase.DEGRADED, "its keeper is dead; its copies serve on"
         return InstancePhase.READY, ""
+
+
+class FakeChannel:
+    """Implements `ModelChannel`."""
+
+    def __init__(self, engine: FakeEngine, instance_id: str) -> None:
+        self._engine = engine
+        self._id = instance_id
+
+    def check(
+        self, requests: Sequence[CheckRequest], *, is_wanted: Callable[[], bool] = always
+    ) -> Iterator[CheckResponse]:
+        with self._engine.asked("check", self._id) as run:
+            model = run.script.model
+        for request in requests:
+            if not is_wanted():
+                raise EngineFault("the answer is not wanted any more")
+            yield model(request)
+
+    def sample(self) -> CheckRequest | None:
+        with self._engine.asked("", self._id) as run:
+            return run.script.sample
+
+    def record(self, limit: int) -> None:
+        with self._engine.asked("record", self._id) as run:
+            run.recording = limit
+            run.recorded = run.recorded[-limit:] if limit else []
+
+    def recorded(
+        self,
+        limit: int,
+        *,
+        is_wanted: Callable[[], bool] = always,  # noqa: ARG002 - it is answered at once
+    ) -> list[RecordedRequest]:
+        with self._engine.asked("", self._id) as run:
+            return run.recorded[-limit:] if limit else []
+
+    def capture(self, policy: Capture) -> None:
+        with self._engine.asked("capture", self._id) as run:
+            run.capture = policy
+
+    def release(self) -> None:
+        self._engine.release(self._id)
 
 
 def _latency(took_s: float, times: int) -> Latency:

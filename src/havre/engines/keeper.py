@@ -4,31 +4,42 @@ A keeper whose model is loading cannot answer; then the state file holds its las
 """
 
 import json
-import os
 import re
 import socket
-import stat
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from havre import foreign
+from havre.domain import reported as words
 from havre.domain.instance import InstanceSpec
 from havre.domain.latency import BUCKETS, Latency
-from havre.domain.policy import NO_CAPTURE, Capture
+from havre.domain.limits import MAX_PREDICTION_BYTES
+from havre.domain.rollout.policy import MAX_REDACTED, MAX_REPLAYED, NO_CAPTURE, Capture
 
 PROTOCOL = 1
 ANSWER_WITHIN_S = 1.0
-MAX_BODY = 10 * 1024 * 1024
 ANSWER_LIMIT = 1024 * 1024
 _READ = 65536
+_LOOK_S = 0.5
+"""So often it is asked whether an answer is still wanted."""
+
+MAX_COPIES = 1 << 16
+MAX_RESTARTS = 10**9
+MAX_MEMORY = 1 << 50
+LONGEST_REASON = 2000
+MAX_NOTES, LONGEST_NOTE = 32, 500
+MAX_PARTS = 100_000
+"""Values in one answer. Each costs twenty times the memory of the two bytes that it may have."""
 
 STARTING = "starting"
 READY = "ready"
 FAILED = "failed"
 DRAINING = "draining"
+PHASES = (STARTING, READY, FAILED, DRAINING)
 PER_COPY = "per_copy"
 
 OWN_LINE = re.compile(r"\S+Z \[keeper\] ")
@@ -55,50 +66,55 @@ class KeeperState:
     mode: str = ""
     failed: int = 0
     streaming: int = 0
+    in_hand_s: tuple[float, ...] = ()
     latency: Latency = field(default=Latency())
     recording: int = 0
     capture: Capture = NO_CAPTURE
 
     @classmethod
-    def from_json(cls, told: dict[str, Any]) -> "KeeperState":
+    def from_json(cls, report: dict[str, Any]) -> "KeeperState":
         """Raises KeyError, TypeError or ValueError when it is not a keeper's word."""
-        if told["protocol"] != PROTOCOL:
-            raise ValueError(f"protocol {told['protocol']}")
+        if report["protocol"] != PROTOCOL:
+            raise ValueError("another protocol")
+        if report["phase"] not in PHASES:
+            raise ValueError("no phase of a keeper")
         return cls(
-            phase=str(told["phase"]),
-            reason=str(told["reason"]),
-            pid=int(told["pid"]),
-            ready=int(told["ready"]),
-            busy=int(told["busy"]),
-            restarts=int(told["restarts"]),
-            answered=int(told["answered"]),
-            notes=tuple(str(note) for note in told["notes"]),
-            shared_bytes=int(told["shared_bytes"]),
-            copy_bytes=int(told["copy_bytes"]),
-            mode=str(told.get("mode", "")),
-            failed=int(told.get("failed", 0)),
-            streaming=int(told.get("streaming", 0)),
-            latency=_latency(told.get("latency", {})),
-            recording=int(told.get("recording", 0)),
-            capture=_capture(told.get("capturing", {})),
+            phase=report["phase"],
+            reason=words.text(report["reason"], LONGEST_REASON),
+            pid=words.count(report["pid"], 1 << 31),
+            ready=words.count(report["ready"], MAX_COPIES),
+            busy=words.count(report["busy"], MAX_COPIES),
+            restarts=words.count(report["restarts"], MAX_RESTARTS),
+            answered=words.count(report["answered"]),
+            notes=_notes(report["notes"]),
+            shared_bytes=words.count(report["shared_bytes"], MAX_MEMORY),
+            copy_bytes=words.count(report["copy_bytes"], MAX_MEMORY),
+            mode=words.text(report.get("mode", ""), LONGEST_NOTE),
+            failed=words.count(report.get("failed", 0)),
+            streaming=words.count(report.get("streaming", 0), MAX_COPIES),
+            in_hand_s=_in_hand(report.get("in_hand_s", ())),
+            latency=_latency(report.get("latency", {})),
+            recording=words.count(report.get("recording", 0), MAX_REPLAYED),
+            capture=_capture(report.get("capturing", {})),
         )
 
 
 def spec_json(spec: InstanceSpec, state_file: Path, output: Path | None = None) -> dict[str, Any]:
-    """What a keeper is told. Without a folder for it, copies print where the keeper does."""
+    """What a keeper is given. Without a folder for it, copies print where the keeper does."""
     return {
         "protocol": PROTOCOL,
         "instance": spec.id,
         "deployment": spec.deployment_id,
         "revision": spec.revision,
-        "interpreter": str(spec.interpreter),  # the environment in use is found by it
-        "artifact": str(spec.artifact),
+        "interpreter": str(spec.workload.interpreter),  # the environment in use is found by it
+        "artifact": str(spec.workload.artifact),
         "copies": spec.copies,
         "predict_timeout_s": spec.predict_timeout_s,
         "stream_idle_s": spec.stream_idle_s,
         "stream_total_s": spec.stream_total_s,
         "start_timeout_s": spec.start_timeout_s,
-        "max_body": MAX_BODY,
+        "min_ready_s": spec.min_ready_s,
+        "max_body": MAX_PREDICTION_BYTES,
         "state_file": str(state_file),
         "output": str(output or ""),
     }
@@ -112,80 +128,136 @@ def ask(control: Path, op: str) -> KeeperState | None:
     try:
         with closing(talk(control, {"op": op}, most=ANSWER_LIMIT)) as answers:
             return KeeperState.from_json(next(answers))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def talk(
-    control: Path, request: Mapping[str, Any], *, most: int, within_s: float = ANSWER_WITHIN_S
+    control: Path,
+    request: Mapping[str, Any],
+    *,
+    most: int,
+    within_s: float = ANSWER_WITHIN_S,
+    is_wanted: Callable[[], bool] | None = None,
 ) -> Generator[dict[str, Any], None, None]:
     """The answers to a request, one after the other, for as long as they are asked for.
 
-    Each of at most ``most`` bytes, and ``within_s`` after the one before. Raises OSError when it
-    does not come, ValueError when it is no answer.
+    Each of at most ``most`` bytes, and ``within_s`` after the one before, or after the request.
+    Raises OSError when it does not come, or is not wanted any more; ValueError when it is none.
     """
     with socket.socket(socket.AF_UNIX) as connection:
         deadline = time.monotonic() + within_s
         connection.settimeout(within_s)
         connection.connect(str(control))
+        connection.settimeout(max(0.001, deadline - time.monotonic()))
         connection.sendall(json.dumps(request).encode() + b"\n")
-        heard = bytearray()
+        received = bytearray()
         while True:
-            while b"\n" not in heard[-_READ:]:
-                if len(heard) > most:
+            searched = 0
+            while (end := received.find(b"\n", searched)) < 0:
+                searched = len(received)
+                if searched > most:
                     raise ValueError(f"an answer of over {most} bytes")
-                connection.settimeout(max(0.001, deadline - time.monotonic()))
-                part = connection.recv(_READ)
-                if not part:
-                    raise ConnectionError("it ended without an answer")
-                heard += part
-            line, _, heard = heard.partition(b"\n")
-            try:
-                answer = json.loads(line)
-            except RecursionError as error:
-                raise ValueError("an answer that nests too deeply") from error
-            if not isinstance(answer, dict):
-                raise ValueError("an answer that is no object")
-            yield answer
+                received += _receive(connection, deadline, is_wanted)
+            line = bytes(received[:end])
+            del received[: end + 1]
+            yield _answer(line)
             deadline = time.monotonic() + within_s
 
 
-def read_state(state_file: Path) -> KeeperState | None:
-    """The keeper's last word on disk; None when there is none that can be read."""
+def _receive(
+    connection: socket.socket, deadline: float, is_wanted: Callable[[], bool] | None
+) -> bytes:
+    """The next part, not empty. Raises OSError."""
+    while True:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("it did not answer in time")
+        connection.settimeout(left_s if is_wanted is None else min(left_s, _LOOK_S))
+        try:
+            part = connection.recv(_READ)
+        except TimeoutError:
+            part = None
+        if is_wanted is not None and not is_wanted():
+            raise ConnectionAbortedError("the answer is not wanted any more")
+        if part:
+            return part
+        if part is not None:
+            raise ConnectionError("it ended without an answer")
+
+
+def _answer(line: bytes) -> dict[str, Any]:
+    """Raises ValueError."""
+    if sum(map(line.count, (b",", b"[", b"{"))) > MAX_PARTS:
+        raise ValueError(f"an answer of over {MAX_PARTS} parts")
     try:
-        return KeeperState.from_json(_read(state_file))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        answer = json.loads(line, parse_constant=_refuse)
+    except RecursionError as error:
+        raise ValueError("an answer that nests too deeply") from error
+    if not isinstance(answer, dict):
+        raise ValueError("an answer that is no object")
+    return answer
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def read_state(state_file: Path, *, below: Path | None = None) -> KeeperState | None:
+    """The keeper's last word on disk; None when there is none that can be read.
+
+    ``below``: the folder above it that is ours, if that is not the one it is in.
+    """
+    try:
+        return KeeperState.from_json(_read(state_file, below))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def has_served(state_file: Path) -> bool:
+def has_served(state_file: Path, *, below: Path) -> bool:
     """Whether a keeper of whatever protocol has come so far as to take requests, by its last word.
 
     The phases have the same names in every protocol.
     """
     try:
-        return _read(state_file)["phase"] in (READY, DRAINING)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return _read(state_file, below)["phase"] in (READY, DRAINING)
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _read(state_file: Path) -> dict[str, Any]:
-    """The folder is the model's own: what lies there may be a link, a pipe or endless."""
-    descriptor = os.open(state_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError(f"{state_file} is not a file")
-        return dict(json.loads(file.read(ANSWER_LIMIT)))
+def _read(state_file: Path, below: Path | None) -> dict[str, Any]:
+    content = foreign.read(state_file, below=below or state_file.parent, most=ANSWER_LIMIT)
+    return _answer(content)
 
 
-def _latency(told: Mapping[str, Any]) -> Latency:
+def _notes(report: object) -> tuple[str, ...]:
+    """The first ones."""
+    if not isinstance(report, list):
+        raise TypeError("notes are a list")
+    return tuple(words.text(note, LONGEST_NOTE) for note in report[:MAX_NOTES])
+
+
+def _in_hand(report: Sequence[Any]) -> tuple[float, ...]:
+    if len(report) > MAX_COPIES:
+        raise ValueError("more requests in hand than copies")
+    return tuple(words.seconds(age) for age in report)
+
+
+def _latency(report: Mapping[str, Any]) -> Latency:
     """Empty where the keeper counts in other buckets than these."""
-    counts = tuple(int(count) for count in told.get("counts", ()))
+    counts = report.get("counts", ())
     if len(counts) != BUCKETS:
         return Latency()
-    return Latency(counts, float(told["total_s"]))
+    return Latency(
+        tuple(map(words.count, counts)), words.seconds(report["total_s"], words.MAX_COUNT)
+    )
 
 
-def _capture(told: Mapping[str, Any]) -> Capture:
-    names = tuple(str(name) for name in told.get("redact", ()))
-    return Capture(float(told.get("percent", 0)), names)
+def _capture(report: Mapping[str, Any]) -> Capture:
+    names = report.get("redact", [])
+    if not isinstance(names, list) or len(names) > MAX_REDACTED:
+        raise TypeError("redact is a list of a few names")
+    return Capture(
+        words.seconds(report.get("percent", 0), 100),
+        tuple(words.text(name, LONGEST_REASON) for name in names),
+    )

@@ -7,17 +7,20 @@ alone.
 import itertools
 import json
 import os
+import stat
 from pathlib import Path
 
-from havre import durable
+from havre import durable, foreign
 from havre.domain import instance_logs
 from havre.domain.instance import InstanceSpec
+from havre.engines.confinement import InstancePaths
+from havre.home import Home
 
-MOST_LOOKED_AT = 4096
+MAX_LOOKED_AT = 4096
 
 
 def begin(logs: Path, spec: InstanceSpec) -> None:
-    """Say whose output the files of this instance will be. Raises OSError.
+    """Record whose output the files of this instance will be. Raises OSError.
 
     Of an earlier life with the same number the keeper's log may be left: ``begins`` is its size,
     unless that life has not been read to its end yet.
@@ -32,21 +35,26 @@ def begin(logs: Path, spec: InstanceSpec) -> None:
     durable.write_file(place, json.dumps(about).encode())
 
 
-def keep(folder: Path, logs: Path, instance_id: str) -> None:
+def keep(home: Home, instance_id: str) -> None:
     """Move the copies' files to the server's logs, once nothing of the instance runs.
 
     Safe to repeat: one that was moved keeps its name there. Raises OSError.
     """
+    its = InstancePaths(home.instances / instance_id)
     try:
-        with os.scandir(folder) as entries:
-            found = [
-                entry.name
-                for entry in itertools.islice(entries, MOST_LOOKED_AT)
-                if instance_logs.copy_of(entry.name)
-                and entry.is_file(follow_symlinks=False)
-                and entry.stat(follow_symlinks=False).st_size
-            ]
+        with foreign.open_folder(its.output, below=home.instances) as folder:
+            with os.scandir(folder) as entries:
+                names = [entry.name for entry in itertools.islice(entries, MAX_LOOKED_AT)]
+            printed = [name for name in names if _is_printed(name, folder)]
+            for name in printed[: instance_logs.MAX_FILES]:
+                kept = home.instance_logs / instance_logs.kept(instance_id, name)
+                os.rename(name, kept, src_dir_fd=folder)
     except (FileNotFoundError, NotADirectoryError):
         return
-    for name in found[: instance_logs.MOST_FILES]:
-        (folder / name).rename(logs / instance_logs.kept(instance_id, name))
+
+
+def _is_printed(name: str, folder: int) -> bool:
+    if not instance_logs.copy_of(name):
+        return False
+    about = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    return stat.S_ISREG(about.st_mode) and about.st_size > 0

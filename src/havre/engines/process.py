@@ -1,52 +1,56 @@
 """Instances as processes of this machine: a keeper each, started through the supervisor.
 
 Nothing is remembered here. What runs is asked of the supervisor, how it fares of the keeper, and
-what was wanted is read from the instance's folder: so a new control plane knows as much.
+what it was started with is read from the instance's folder: so a new control plane knows as much.
 """
 
-import json
-import os
-import signal
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from havre import durable
-from havre.domain import instance_logs
+from havre import full_disk
 from havre.domain.errors import EngineFault
-from havre.domain.instance import (
-    CheckAnswer,
-    CheckRequest,
-    InstanceSpec,
-    InstanceStatus,
-    RecordedRequest,
-)
-from havre.domain.policy import Capture
+from havre.domain.instance import InstanceSpec, InstanceStatus
 from havre.domain.states import InstancePhase
-from havre.engines import checks, confinement, keeper, launcher, output
-from havre.engines.confinement import Places, Plan
+from havre.engines import (
+    confinement,
+    endings,
+    instance_folder,
+    keeper,
+    keeper_process,
+    launcher,
+)
+from havre.engines.confinement import InstanceConfinement, Permissions, own_variables
+from havre.engines.java import java_variables
 from havre.engines.keeper import KeeperState
+from havre.engines.keeper_channel import KeeperChannel
+from havre.engines.keeper_process import Standing
+from havre.engines.reader import InstanceReader
 from havre.home import Home
-from havre.supervisor.client import Supervisor
+from havre.supervisor.client import SupervisorClient
+from havre.supervisor.protocol import INSTANCE_PREFIX as PREFIX
 from havre.supervisor.protocol import Phase, ProcessSpec, ProcessStatus
 
-PREFIX = "i-"
 STOP_GRACE_S = 1.0
 """Who is stopped is idle, or is not waited for any longer."""
 SHUTDOWN_GRACE_S = 10.0
 START_MARGIN_S = 2.0
 """Beyond the time limit that the keeper itself enforces, for models that hang in C."""
-LOG_TAIL_BYTES = 4096
+
+logger = logging.getLogger(__name__)
 
 
 class ProcessEngine:
     """Implements `Engine` on one home."""
 
-    def __init__(self, home: Home, supervisor: Supervisor) -> None:
+    def __init__(
+        self, home: Home, supervisor: SupervisorClient, permissions: Permissions = Permissions()
+    ) -> None:
         self._home = home
+        self._reader = InstanceReader(home)
         self._supervisor = supervisor
+        self._permissions = permissions
 
     def start(self, spec: InstanceSpec) -> None:
         process = self._supervisor.inspect(PREFIX + spec.id)
@@ -56,15 +60,16 @@ class ProcessEngine:
                 InstancePhase.GONE,
             ):
                 return
-            self._supervisor.stop(PREFIX + spec.id, grace_s=STOP_GRACE_S)
+            self._stop_process(spec.id, process)
         try:
-            program = launcher.install(self._home)
-            launcher.compile_for(spec.interpreter, program)
-            plan = confinement.plan(spec, self._home, program)
-            self._prepare(spec, plan)
+            program = launcher.install(self._home, spec.workload.interpreter)
+            plan = confinement.confinement_for(spec, self._home, program, self._permissions)
+            instance_folder.prepare(self._home, spec, plan)
         except OSError as error:
-            raise EngineFault(f"instance {spec.id} cannot be prepared: {error}") from error
-        self._supervisor.start(self._process_spec(spec, plan, program))
+            cause = full_disk.cause(error, self._home.instances)
+            raise EngineFault(f"instance {spec.id} cannot be prepared: {cause}") from error
+        if not plan.refusal:  # else `inspect` reports it
+            self._supervisor.start(self._process_spec(spec, plan, program))
 
     def inspect(self, instance_id: str) -> InstanceStatus:
         return self._status(instance_id, self._supervisor.inspect(PREFIX + instance_id))
@@ -76,164 +81,150 @@ class ProcessEngine:
             if process.name.startswith(PREFIX)
         }
         # A folder without a process is what a crash between the two leaves.
-        folders = (path.name for path in self._home.instances.iterdir() if path.is_dir())
-        known = sorted({*processes, *folders})
+        known = sorted({*processes, *instance_folder.known(self._home)})
         return [self._status(instance_id, processes.get(instance_id)) for instance_id in known]
 
     def stop(self, instance_id: str) -> None:
-        self._supervisor.stop(PREFIX + instance_id, grace_s=STOP_GRACE_S)
+        self._stop_process(instance_id, self._supervisor.inspect(PREFIX + instance_id))
         try:
-            for path in (self._socket(instance_id), self._control(instance_id)):
+            for path in (self._reader.address(instance_id).path, self._reader.control(instance_id)):
                 path.unlink(missing_ok=True)
-            self._remove(instance_id)
+            instance_folder.clear(self._home, instance_id)
         except OSError as error:
-            raise EngineFault(
-                f"the files of instance {instance_id} cannot be removed: {error}"
-            ) from error
+            # Nothing of it runs: its deployment is not held up for what lies there.
+            logger.warning("files of instance %s are left behind: %s", instance_id, error)
 
-    def check(self, instance_id: str, requests: Sequence[CheckRequest]) -> list[CheckAnswer]:
-        with self._ready_keeper(instance_id) as control:
-            return list(checks.check(control, requests, limit_s=self._check_limit_s(instance_id)))
+    def end(self, instance_id: str, reason: str) -> None:
+        """End an instance as one that has failed, and keep the reason; safe to repeat.
 
-    def sample(self, instance_id: str) -> CheckRequest | None:
-        with self._ready_keeper(instance_id) as control:
-            return checks.sample(control)
-
-    def record(self, instance_id: str, most: int) -> None:
-        with self._ready_keeper(instance_id) as control:
-            checks.record(control, most)
-
-    def recorded(self, instance_id: str) -> list[RecordedRequest]:
-        with self._ready_keeper(instance_id) as control:
-            return checks.recorded(control)
-
-    def capture(self, instance_id: str, wanted: Capture) -> None:
-        with self._ready_keeper(instance_id) as control:
-            checks.capture(control, wanted)
+        Raises EngineFault.
+        """
+        try:
+            instance_folder.condemn(self._home, instance_id, reason)
+        except OSError as error:
+            logger.warning("instance %s: %s; that is not kept: %s", instance_id, reason, error)
+        self._supervisor.stop(PREFIX + instance_id, grace_s=0.0)
 
     def changes(self) -> Iterator[str]:
         for process in self._supervisor.watch():
             if process.name.startswith(PREFIX):
                 yield process.name.removeprefix(PREFIX)
 
+    def channel(self, instance_id: str) -> KeeperChannel:
+        return KeeperChannel(
+            instance_id,
+            self._reader.control(instance_id),
+            inspect=self.inspect,
+            check_limit_s=self._check_limit_s,
+            end_keeper=self._end_keeper,
+        )
+
     # Starting.
 
-    def _prepare(self, spec: InstanceSpec, plan: Plan) -> None:
-        """Its folders. What the engine reads again stays ours: the model could forge it."""
-        places = self._places(spec.id)
-        self._home.instance_logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._remove(spec.id)
-        places.folder.mkdir(mode=0o700, parents=True)
-        output.begin(self._home.instance_logs, spec)
-        told = keeper.spec_json(spec, places.state_file, places.output)
-        told["confinement_notes"] = plan.notes
-        durable.write_file(places.spec, json.dumps(told).encode())
-        for folder in places.owned:
-            folder.mkdir(mode=0o700)
-        if (user := plan.confinement.user) is not None:
-            for folder in places.owned:
-                os.chown(folder, user.uid, user.gid)
-            for path, mode in ((places.spec, 0o440), (places.folder, 0o550)):
-                os.chown(path, 0, user.gid)
-                path.chmod(mode)
-
-    def _remove(self, instance_id: str) -> None:
-        """Its folder, but not what its copies have printed."""
-        places = self._places(instance_id)
-        output.keep(places.output, self._home.instance_logs, instance_id)
-        durable.remove_tree(places.folder)
-
-    def _process_spec(self, spec: InstanceSpec, plan: Plan, program: Path) -> ProcessSpec:
-        places = self._places(spec.id)
-        own = {"HOME": str(places.home), "TMPDIR": str(places.temporary)}
+    def _process_spec(
+        self, spec: InstanceSpec, plan: InstanceConfinement, program: Path
+    ) -> ProcessSpec:
+        paths = self._reader.paths(spec.id)
+        own = own_variables(plan.confinement, paths)
+        variables = {k: v for k, v in spec.environment.items() if k not in plan.left_out}
         return ProcessSpec(
             name=PREFIX + spec.id,
-            argv=(str(spec.interpreter), str(program), str(places.spec)),
-            environment={**spec.environment, **own},
-            folder=str(places.home),
-            log=str(self._log(spec.id)),
-            listen=(str(self._socket(spec.id)), str(self._control(spec.id))),
+            argv=(str(spec.workload.interpreter), str(program), str(paths.spec)),
+            environment={**variables, **own, **java_variables(paths, variables)},
+            folder=str(paths.home),
+            log=str(self._reader.log(spec.id)),
+            listen=(str(self._reader.address(spec.id).path), str(self._reader.control(spec.id))),
             stop_grace_s=SHUTDOWN_GRACE_S,
             confinement=plan.confinement,
-            gives_way=True,
+            batch_scheduling=True,
         )
+
+    # Stopping.
+
+    def _stop_process(self, instance_id: str, process: ProcessStatus | None) -> None:
+        if process is not None and process.phase is Phase.RUNNING:
+            spec, state = self._reader.spec(instance_id), self._reader.last_state(instance_id)
+            if reason := _overdue(spec, process, state):
+                self._log_end(instance_id, reason)
+        self._supervisor.stop(PREFIX + instance_id, grace_s=STOP_GRACE_S)
+
+    def _log_end(self, instance_id: str, reason: str) -> None:
+        try:
+            instance_folder.log_end(self._home, instance_id, reason)
+        except OSError as error:
+            logger.warning("instance %s: %s; that is not logged: %s", instance_id, reason, error)
 
     # Asking.
 
-    @contextmanager
-    def _ready_keeper(self, instance_id: str) -> Iterator[Path]:
-        """The control socket to ask; what goes wrong there becomes an EngineFault."""
-        phase = self.inspect(instance_id).phase
-        if phase is not InstancePhase.READY:
-            raise EngineFault(f"instance {instance_id} is {phase} and cannot be asked")
-        try:
-            yield self._control(instance_id)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise EngineFault(
-                f"the keeper of instance {instance_id} does not answer: {error}"
-            ) from error
+    def _end_keeper(self, instance_id: str) -> None:
+        process = self._supervisor.inspect(PREFIX + instance_id)
+        if process is not None and process.phase is Phase.RUNNING:
+            keeper_process.end(process)
 
     def _check_limit_s(self, instance_id: str) -> float:
-        """How long one request of a check may take, as the keeper was told."""
-        wanted = self._read_spec(instance_id)
-        state = keeper.read_state(self._places(instance_id).state_file)
+        """How long one request of a check may take, as its keeper keeps it."""
+        spec = self._reader.spec(instance_id)
+        state = self._reader.last_state(instance_id)
         loads = state is not None and state.mode == keeper.PER_COPY
-        load_s = float(wanted.get("start_timeout_s", 0.0)) if loads else 0.0
-        return float(wanted.get("predict_timeout_s", 0.0)) + load_s
+        load_s = float(spec.get("start_timeout_s", 0.0)) if loads else 0.0
+        return float(spec.get("predict_timeout_s", 0.0)) + load_s
 
     # Looking.
 
     def _status(self, instance_id: str, process: ProcessStatus | None) -> InstanceStatus:
-        wanted = self._read_spec(instance_id)
-        if process is not None and wanted.get("protocol", keeper.PROTOCOL) != keeper.PROTOCOL:
-            return self._status_of_another_protocol(instance_id, wanted, process)
-        state = keeper.read_state(self._places(instance_id).state_file)
+        spec = self._reader.spec(instance_id)
+        if reason := instance_folder.verdict_on(self._home, instance_id):
+            return self._make_status(instance_id, spec, InstancePhase.FAILED, reason=reason)
+        if process is not None and spec.get("protocol", keeper.PROTOCOL) != keeper.PROTOCOL:
+            return self._status_of_another_protocol(instance_id, spec, process)
+        state = self._reader.last_state(instance_id)
         if process is None:
+            if refusal := spec.get("refusal"):
+                return self._make_status(
+                    instance_id, spec, InstancePhase.FAILED, reason=str(refusal)
+                )
             if state is not None and state.phase == keeper.FAILED:
-                return self._tell(instance_id, wanted, InstancePhase.FAILED, reason=state.reason)
-            return self._tell(instance_id, wanted, InstancePhase.GONE)
+                return self._make_status(
+                    instance_id, spec, InstancePhase.FAILED, reason=state.reason
+                )
+            return self._make_status(instance_id, spec, InstancePhase.GONE)
         if process.phase is Phase.RUNNING:
-            return self._status_of_running(instance_id, wanted, process, state)
+            return self._status_of_running(instance_id, spec, process, state)
         if process.orphans and state is not None and state.phase in (keeper.READY, keeper.DRAINING):
-            return self._tell(
+            return self._make_status(
                 instance_id,
-                wanted,
+                spec,
                 InstancePhase.DEGRADED,
                 process=process,
                 state=state,
-                copies_ready=min(process.orphans, int(wanted.get("copies", 0))),
-                reason=f"its keeper {_how_it_ended(process)}; its copies serve on",
+                copies_ready=min(process.orphans, int(spec.get("copies", 0))),
+                reason=f"its keeper {endings.how_it_ended(process)}; its copies serve on",
             )
         has_failed = state is not None and state.phase == keeper.FAILED
         if process.exit_code is None and not has_failed:
             # The machine went down, or the supervisor died first: nothing against the model.
             reason = "its process ended while nobody watched"
-            return self._tell(instance_id, wanted, InstancePhase.GONE, reason=reason)
+            return self._make_status(instance_id, spec, InstancePhase.GONE, reason=reason)
         reason = self._explain_death(instance_id, process, state)
-        return self._tell(
-            instance_id, wanted, InstancePhase.FAILED, process=process, state=state, reason=reason
+        return self._make_status(
+            instance_id, spec, InstancePhase.FAILED, process=process, state=state, reason=reason
         )
 
     def _status_of_running(
         self,
         instance_id: str,
-        wanted: dict[str, Any],
+        spec: dict[str, Any],
         process: ProcessStatus,
         state: KeeperState | None,
     ) -> InstanceStatus:
-        # A keeper that is loading cannot answer: it is not asked.
-        answer = None
-        if state is not None and state.phase != keeper.STARTING:
-            answer = keeper.ask(self._control(instance_id), "status")
-            state = answer or state
+        answer = self._reader.ask(instance_id, state)
+        state = answer or state
         if state is None or state.phase == keeper.STARTING:
-            limit_s = float(wanted.get("start_timeout_s", 0.0))
-            has_served = state is not None and state.answered > 0
-            if wanted and not has_served and _age_s(process) > limit_s + START_MARGIN_S:
-                return self._give_up(instance_id, wanted, limit_s)
-            return self._tell(
+            if reason := _overdue(spec, process, state):
+                return self._make_status(instance_id, spec, InstancePhase.FAILED, reason=reason)
+            return self._make_status(
                 instance_id,
-                wanted,
+                spec,
                 InstancePhase.STARTING,
                 process=process,
                 state=state,
@@ -241,33 +232,34 @@ class ProcessEngine:
                 reason="" if state is None else state.reason,
             )
         phase = InstancePhase.FAILED if state.phase == keeper.FAILED else InstancePhase.READY
-        return self._tell(
+        return self._make_status(
             instance_id,
-            wanted,
+            spec,
             phase,
             process=process,
             state=state,
             pid=process.pid,
             copies_ready=state.ready,
             reason=state.reason,
-            is_silent=answer is None,
+            standing=keeper_process.standing(process.pid) if answer is None else None,
         )
 
     def _status_of_another_protocol(
-        self, instance_id: str, wanted: dict[str, Any], process: ProcessStatus
+        self, instance_id: str, spec: dict[str, Any], process: ProcessStatus
     ) -> InstanceStatus:
         """Another version of havre started it: its requests are served, and it is replaced.
 
-        Nothing it says is understood here but that it has served; one that has not is not waited
-        for.
+        Nothing that it reports is understood here but that it has served; one that has not is not
+        waited for.
         """
-        copies = int(wanted.get("copies", 0))
+        copies = int(spec.get("copies", 0))
         lives = process.phase is Phase.RUNNING or process.orphans
-        if not lives or not keeper.has_served(self._places(instance_id).state_file):
-            return self._tell(instance_id, wanted, InstancePhase.GONE, process=process)
-        return self._tell(
+        state_file = self._reader.paths(instance_id).state_file
+        if not lives or not keeper.has_served(state_file, below=self._home.instances):
+            return self._make_status(instance_id, spec, InstancePhase.GONE, process=process)
+        return self._make_status(
             instance_id,
-            wanted,
+            spec,
             InstancePhase.DEGRADED,
             process=process,
             pid=process.pid,
@@ -275,28 +267,10 @@ class ProcessEngine:
             reason="it runs an earlier version of havre's code; it is being replaced",
         )
 
-    def _give_up(self, instance_id: str, wanted: dict[str, Any], limit_s: float) -> InstanceStatus:
-        """End an instance whose model never finishes loading, and keep why."""
-        reason = f"the model was not loaded within {limit_s:g} s"
-        self._supervisor.stop(PREFIX + instance_id, grace_s=0.0)
-        state = {
-            "protocol": keeper.PROTOCOL,
-            "phase": keeper.FAILED,
-            "reason": reason,
-            **dict.fromkeys(("pid", "ready", "busy", "restarts", "answered"), 0),
-            **dict.fromkeys(("shared_bytes", "copy_bytes"), 0),
-            "notes": [],
-        }
-        try:
-            durable.write_file(self._places(instance_id).state_file, json.dumps(state).encode())
-        except OSError as error:
-            raise EngineFault(f"instance {instance_id}: {reason}, and {error}") from error
-        return self._tell(instance_id, wanted, InstancePhase.FAILED, reason=reason)
-
-    def _tell(
+    def _make_status(
         self,
         instance_id: str,
-        wanted: dict[str, Any],
+        spec: dict[str, Any],
         phase: InstancePhase,
         *,
         process: ProcessStatus | None = None,
@@ -304,32 +278,38 @@ class ProcessEngine:
         pid: int = 0,
         copies_ready: int = 0,
         reason: str = "",
-        is_silent: bool = False,
+        standing: Standing | None = None,
     ) -> InstanceStatus:
+        """``standing``: of a keeper that does not answer."""
         state = state or KeeperState()
+        copies = int(spec.get("copies", 0))
+        copies_ready = min(copies_ready, copies)
         warnings = process.warnings if process else ()
         return InstanceStatus(
             id=instance_id,
-            deployment_id=str(wanted.get("deployment", "")),
-            revision=str(wanted.get("revision", "")),
+            deployment_id=str(spec.get("deployment", "")),
+            revision=str(spec.get("revision", "")),
             phase=phase,
-            socket=self._socket(instance_id),
-            copies=int(wanted.get("copies", 0)),
+            address=self._reader.address(instance_id),
+            copies=copies,
             copies_ready=copies_ready,
             copies_busy=min(state.busy, copies_ready),
             restarts=state.restarts,
             pid=pid,
             reason=reason,
-            notes=(*wanted.get("confinement_notes", ()), *warnings, *state.notes),
+            notes=(*spec.get("confinement_notes", ()), *warnings, *state.notes),
             memory_bytes=state.copy_bytes,
             shared_bytes=state.shared_bytes,
             answered=state.answered,
             failed=state.failed,
             streaming=min(state.streaming, copies_ready),
+            in_hand_s=() if standing is not None else state.in_hand_s[:copies_ready],
             latency=state.latency,
             recording=state.recording,
             capture=state.capture,
-            is_silent=is_silent,
+            is_silent=standing is not None,
+            is_held_up=standing is not None and standing.is_held_up,
+            keeper_cpu_s=0.0 if standing is None else standing.cpu_s,
         )
 
     def _explain_death(
@@ -337,58 +317,22 @@ class ProcessEngine:
     ) -> str:
         if state is not None and state.phase == keeper.FAILED and state.reason:
             return state.reason
-        reason = f"the model's process {_how_it_ended(process)}"
-        line = _last_words(self._log(instance_id))
+        reason = f"the model's process {endings.how_it_ended(process)}"
+        line = endings.last_log_line(self._reader.log(instance_id), below=self._home.instance_logs)
         return f"{reason}; its log ends with: {line}" if line else reason
 
-    def _read_spec(self, instance_id: str) -> dict[str, Any]:
-        """What the keeper was told; empty when it cannot be read."""
-        try:
-            wanted = json.loads(self._places(instance_id).spec.read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return wanted if isinstance(wanted, dict) else {}
 
-    # Places.
+def _overdue(spec: Mapping[str, Any], process: ProcessStatus, state: KeeperState | None) -> str:
+    """Why an instance that runs and is not ready has failed; empty while it may go on.
 
-    def _places(self, instance_id: str) -> Places:
-        return Places(self._home.instances / instance_id)
-
-    def _log(self, instance_id: str) -> Path:
-        return self._home.instance_logs / instance_logs.of_keeper(instance_id)
-
-    def _socket(self, instance_id: str) -> Path:
-        return self._home.instance_sockets / f"{instance_id}.sock"
-
-    def _control(self, instance_id: str) -> Path:
-        return self._home.control_socket(instance_id)
-
-
-def _age_s(process: ProcessStatus) -> float:
-    """Seconds since the process began; both figures count from the machine's boot."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - process.start_time / os.sysconf("SC_CLK_TCK")
-
-
-def _how_it_ended(process: ProcessStatus) -> str:
-    code = process.exit_code
-    if code is None:
-        return "ended while nobody watched"
-    if code == -signal.SIGKILL and process.out_of_memory:
-        return "was ended by the system: out of memory, it needs more than its shape has"
-    if code == -signal.SIGKILL:
-        return "was killed by signal 9: probably out of memory"
-    if code < 0:
-        return f"was killed by signal {-code} ({signal.strsignal(-code)})"
-    return f"exited with code {code}"
-
-
-def _last_words(log: Path) -> str:
-    """The last line that the model itself wrote: the keeper's own do not tell why it ended."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
-            lines = file.read().decode(errors="replace").split("\n")
-    except OSError:
+    The keeper itself ends a model that loads for too long; it cannot while the model hangs in C.
+    """
+    is_starting = state is None or state.phase == keeper.STARTING
+    has_served = state is not None and state.answered > 0
+    limit_s = float(spec.get("start_timeout_s", 0.0))
+    within_s = limit_s + float(spec.get("min_ready_s", 0.0)) + START_MARGIN_S
+    if not spec or not is_starting or has_served or keeper_process.age_s(process) <= within_s:
         return ""
-    theirs = (line.strip() for line in reversed(lines) if not keeper.OWN_LINE.match(line))
-    return next((line for line in theirs if line), "")
+    if state is not None and state.reason:
+        return f"the instance was not ready within {limit_s:g} s: {state.reason}"
+    return f"the model was not loaded within {limit_s:g} s"

@@ -1,5 +1,6 @@
 """Inference environments: resolve, build, cache, publish."""
 
-from havre.environments.environments import EnvironmentRow, Environments
+from havre.environments.environments import Environments
+from havre.environments.rows import EnvironmentRow
 
 __all__ = ["EnvironmentRow", "Environments"]

@@ -1,30 +1,25 @@
 """Builds environments, once each, so that a half-built one is never used.
 
 An environment is built where it will stay, because its scripts name their interpreter's path. It
-counts as there only when its marker, written last, is. Whoever builds holds the lock of its digest,
-and so does the uv it started: if the builder is killed, the next one waits until that uv has ended
-too, finds no marker, clears the place and starts again.
+exists only once its marker, written last, is there. The builder holds the lock of its digest, and
+so does the uv that it started: if the builder is killed, the next one waits until that uv has ended
+too, finds no marker, clears the folder and starts again.
 """
 
-import json
-import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from havre import full_disk
 from havre.domain.errors import EnvironmentFault
-from havre.durable import (
-    DISK_FULL,
-    file_lock,
-    remove_tree,
-    sync_folder,
-    sync_tree,
-    try_lock,
-    write_file,
-)
+from havre.domain.progress import Progress, silent
+from havre.durable import write_file
+from havre.environments import build_lock
+from havre.environments.built_prefix import BuiltPrefix
+from havre.environments.confinement import Enclosure
 from havre.environments.definition import (
     BuiltEnvironment,
     EnvironmentDefinition,
@@ -32,44 +27,44 @@ from havre.environments.definition import (
     PackEnvironment,
     digest_of,
 )
-from havre.environments.faults import explain
-from havre.environments.interpreters import Interpreter, Interpreters, python_of
-from havre.environments.packs import relocate, unpack_pack
-from havre.environments.prefix import (
-    MARKER,
-    compile_packages,
-    installed_packages,
-    let_others_read,
-    read_marker,
-)
+from havre.environments.faults import USUAL_BYTES, explain
+from havre.environments.interpreters import Interpreter, Interpreters, version_of
+from havre.environments.java import java_warnings, lend_java
+from havre.environments.libraries import complete, lacking, warnings
+from havre.environments.making import Maker, OpenPack
+from havre.environments.prefix import installed_packages
 from havre.environments.reachable import ReachableInterpreters
-from havre.environments.uv import Progress, UvFailed, run_uv, silent
+from havre.environments.uv import UvFailed
+from havre.home import Home
+from havre.supervisor.spawn import SpawnFault
 
-OpenPack = Callable[[], AbstractContextManager[BinaryIO]]
-
-_WORTH_TELLING = 64 * 1024**2  # bytes; smaller packs are unpacked before one has read the line
+UNPACKED = 4
+"""Times that a pack grows, about."""
 
 OnBuild = Callable[[float, bool], None]
 
 
 class EnvironmentBuilder:
-    """The built environments of one home: ``root/built/<digest>``; logs are in ``logs``.
+    """The built environments of one home: ``built/<digest>``, and a log of each.
 
-    ``on_build`` is told of each build, or unpacking, how many seconds it took and whether it
-    succeeded.
+    ``on_build`` is called after each build, or unpacking, with the seconds that it took and whether
+    it succeeded.
     """
 
     def __init__(
         self,
-        root: Path,
-        logs: Path,
+        home: Home,
+        enclosure: Enclosure,
         interpreters: Interpreters,
         on_build: OnBuild = lambda *_: None,
     ) -> None:
+        root = home.environments
         self._root = root
-        self._logs = logs
+        self._logs = home.logs / "environments"
+        self._enclosure = enclosure
         self._interpreters = interpreters
-        self._copies = ReachableInterpreters(root / "interpreters")
+        self._interpreter_copies = ReachableInterpreters(root / "interpreters")
+        self._maker = Maker(enclosure, root)
         self._on_build = on_build
 
     def ensure(self, definition: EnvironmentDefinition, progress: Progress) -> BuiltEnvironment:
@@ -79,13 +74,15 @@ class EnvironmentBuilder:
         no space.
         """
         interpreter = self._interpreters.find(definition.python)
-        digest = digest_of([definition.digest, interpreter.version])
+        prefix = self._prefix(digest_of([definition.digest, interpreter.version]))
 
         def make(lock: int) -> BuiltEnvironment:
-            reachable = self._copies.reachable(interpreter, progress)
-            return self._build(definition, reachable, digest, lock, progress)
+            reachable = self._interpreter_copies.reachable(interpreter, progress)
+            return self._build(definition, reachable, prefix, lock, progress)
 
-        return self._once(digest, definition.slug, make, progress, doing="built")
+        return self._once(
+            prefix, definition.slug, make, progress, doing="built", needed=USUAL_BYTES
+        )
 
     def ensure_pack(
         self, pack: PackEnvironment, opened: OpenPack, progress: Progress
@@ -94,15 +91,20 @@ class EnvironmentBuilder:
 
         Raises EnvironmentFault: unsafe or damaged, no interpreter in it, no space.
         """
+        prefix = self._prefix(pack.digest)
 
         def make(lock: int) -> BuiltEnvironment:
-            return self._unpack(pack, opened, lock, progress)
+            return self._unpack(pack, opened, prefix, lock, progress)
 
-        return self._once(pack.digest, pack.slug, make, progress, doing="unpacked")
+        return self._once(
+            prefix, pack.slug, make, progress, doing="unpacked", needed=UNPACKED * pack.size
+        )
 
-    def adopt(self, environment: InPlaceEnvironment) -> BuiltEnvironment:
+    def adopt(
+        self, environment: InPlaceEnvironment, progress: Progress = silent
+    ) -> BuiltEnvironment:
         """An environment kept elsewhere, if it still runs. Raises EnvironmentFault."""
-        version = python_of(environment.interpreter)
+        version = version_of(self._enclosure, environment.interpreter)
         if not version:
             raise EnvironmentFault(
                 f"{environment.interpreter} of the environment {environment.slug} does not run: "
@@ -113,6 +115,10 @@ class EnvironmentBuilder:
                 f"the environment {environment.slug} was published with Python "
                 f"{environment.python} and now has {version}: publish it again"
             )
+        if progress is not silent:
+            lines = (*warnings(lacking(environment.prefix)), *java_warnings(environment.prefix))
+            for line in lines:
+                progress(line)
         digest = digest_of([environment.digest, version])
         return BuiltEnvironment(
             digest, environment.slug, environment.prefix, environment.interpreter, version
@@ -120,18 +126,13 @@ class EnvironmentBuilder:
 
     def get(self, digest: str) -> BuiltEnvironment | None:
         """A whole environment by its digest, or None. One whose Python has gone is not whole."""
-        prefix = self._prefix(digest)
-        marker = read_marker(prefix)
-        interpreter = prefix / "bin" / "python"
-        if marker is None or not os.access(interpreter, os.X_OK):
-            return None
-        return BuiltEnvironment(digest, marker["slug"], prefix, interpreter, marker["python"])
+        return self._prefix(digest).environment()
 
     def built(self) -> Iterator[tuple[BuiltEnvironment, dict[str, Any]]]:
-        """All whole environments, each with what its marker tells."""
-        for prefix in sorted((self._root / "built").glob("*")):
-            marker = read_marker(prefix)
-            environment = self.get(prefix.name)
+        """All whole environments, each with the content of its marker."""
+        for prefix in self._prefixes():
+            marker = prefix.marker()
+            environment = prefix.environment()
             if marker is not None and environment is not None:
                 yield environment, marker
 
@@ -141,60 +142,53 @@ class EnvironmentBuilder:
         ``unless`` is called with its prefix under its lock and raises if something uses it.
         """
         prefix = self._prefix(digest)
-        with self._locked(digest, digest, silent):
+        with prefix.locked(digest, silent):
             if unless is not None:
-                unless(prefix)
-            self._clear(prefix)
-            self._lock_file(digest).unlink()
+                unless(prefix.path)
+            prefix.remove()
 
     def sweep(self) -> list[str]:
         """Remove what killed builds left half done; returns the digests."""
-        swept = []
-        for prefix in sorted((self._root / "built").glob("*")):
-            if read_marker(prefix) is None:
-                lock = try_lock(self._lock_file(prefix.name))
-                if lock is not None:
-                    try:
-                        if read_marker(prefix) is None:
-                            remove_tree(prefix)
-                            swept.append(prefix.name)
-                    finally:
-                        os.close(lock)
-        return swept
+        return [prefix.digest for prefix in self._prefixes() if prefix.sweep()]
 
     def remove_unused_interpreters(self, bases: set[str]) -> list[str]:
         """Remove copies of interpreters that none of ``bases`` lies in; returns their names.
 
-        None is while something is being built: that may stand on a copy and say so only later.
+        Removes none while something is being built: that may use a copy and record it only later.
         """
         for path in (self._root / "locks").glob("*.lock"):
-            lock = try_lock(path)
-            if lock is None:
-                return []
-            os.close(lock)
-        return self._copies.remove_unused(bases)
+            with build_lock.held_if_free(path) as is_held:
+                if not is_held:
+                    return []
+        return self._interpreter_copies.remove_unused(bases)
 
     def log(self, digest: str) -> Path:
         return self._logs / f"{digest}.log"
 
     def _once(
         self,
-        digest: str,
+        prefix: BuiltPrefix,
         slug: str,
         make: Callable[[int], BuiltEnvironment],
         progress: Progress,
         *,
         doing: str,
+        needed: int,
     ) -> BuiltEnvironment:
-        if built := self.get(digest):
+        """``make`` gets the lock's descriptor. ``needed``: about how many bytes of the disk."""
+        if built := prefix.environment():
             return replace(built, slug=slug)
         try:
-            with self._locked(digest, slug, progress) as lock:
-                if built := self.get(digest):
+            with prefix.locked(slug, progress) as lock:
+                if built := prefix.environment():
                     return replace(built, slug=slug)
                 return self._timed(lambda: make(lock))
-        except OSError as error:
-            problem = "the disk is full" if error.errno in DISK_FULL else str(error)
+        except (OSError, SpawnFault) as error:
+            problem = (
+                full_disk.cause(error, self._root, needed=needed)
+                if isinstance(error, OSError)
+                else str(error)
+            )
             raise EnvironmentFault(
                 f"the environment {slug} could not be {doing} below {self._root}: {problem}"
             ) from error
@@ -210,162 +204,105 @@ class EnvironmentBuilder:
             self._on_build(time.monotonic() - began, is_built)
 
     def _unpack(
-        self, pack: PackEnvironment, opened: OpenPack, lock: int, progress: Progress
+        self,
+        pack: PackEnvironment,
+        opened: OpenPack,
+        prefix: BuiltPrefix,
+        lock: int,
+        progress: Progress,
     ) -> BuiltEnvironment:
-        prefix, log = self._prefix(pack.digest), self.log(pack.digest)
-        started = time.monotonic()
+        began = time.monotonic()
         progress(f"unpacking {pack.slug}: {pack.size >> 20} MiB")
         try:
-            self._logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_file(log, b"")
-            remove_tree(prefix)
-            self._make_place(prefix)
-            prefix.mkdir()
-            with opened() as file:
-                entries = unpack_pack(
-                    file, prefix, size=pack.size, told=_tell_tenths(pack, progress)
+            with self._making(prefix) as log:
+                entries, version = self._maker.unpack(
+                    pack, opened, prefix.path, log, progress, held=[lock]
                 )
-            relocate(prefix, log, lock)
-            version = python_of(prefix / "bin" / "python")
-            if not version:
-                raise EnvironmentFault("it has no bin/python that runs as a CPython 3 here")
-            marker = {
-                "slug": pack.slug,
-                "python": version,
-                "base": "",
-                "packages": installed_packages(prefix),
-                "seconds": round(time.monotonic() - started, 2),
-                "pack": pack.to_json(),
-            }
-            self._finish(prefix, marker)
+                complete(prefix.path, log, progress)
+                lend_java(prefix.path, progress)
+                prefix.seal(
+                    {
+                        "slug": pack.slug,
+                        "python": version,
+                        "base": "",
+                        "packages": installed_packages(prefix.path),
+                        "seconds": round(time.monotonic() - began, 2),
+                        "pack": pack.to_json(),
+                    }
+                )
         except EnvironmentFault as fault:
-            remove_tree(prefix)
             raise EnvironmentFault(
                 f"the pack of {pack.slug} ({pack.source}) cannot be used: {fault.message}"
             ) from fault
-        except BaseException:
-            remove_tree(prefix)
-            raise
-        seconds = time.monotonic() - started
+        seconds = time.monotonic() - began
         progress(f"unpacked {pack.slug}: {entries} files in {seconds:.0f} s, Python {version}")
-        return BuiltEnvironment(pack.digest, pack.slug, prefix, prefix / "bin" / "python", version)
+        return BuiltEnvironment(
+            pack.digest, pack.slug, prefix.path, prefix.path / "bin" / "python", version
+        )
 
     def _build(
         self,
         definition: EnvironmentDefinition,
         interpreter: Interpreter,
-        digest: str,
+        prefix: BuiltPrefix,
         lock: int,
         progress: Progress,
     ) -> BuiltEnvironment:
-        prefix, log = self._prefix(digest), self.log(digest)
-        started = time.monotonic()
+        began = time.monotonic()
         count = len([line for line in definition.requirements if not line.startswith("-")])
         progress(f"building {definition.slug}: {_packages(count)}, Python {interpreter.version}")
         try:
-            self._logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_file(log, b"")
-            remove_tree(prefix)
-            self._fill(definition, interpreter, prefix, log, lock, progress)
-            packages = installed_packages(prefix)
-            seconds = time.monotonic() - started
-            marker = {
-                "slug": definition.slug,
-                "python": interpreter.version,
-                "base": str(interpreter.path),
-                "packages": packages,
-                "seconds": round(seconds, 2),
-                "definition": definition.to_json(),
-            }
-            self._finish(prefix, marker)
+            with self._making(prefix) as log:
+                self._maker.install(
+                    definition, interpreter, prefix.path, log, progress, held=[lock]
+                )
+                complete(prefix.path, log, progress)
+                lend_java(prefix.path, progress)
+                packages = installed_packages(prefix.path)
+                seconds = time.monotonic() - began
+                prefix.seal(
+                    {
+                        "slug": definition.slug,
+                        "python": interpreter.version,
+                        "base": str(interpreter.path),
+                        "packages": packages,
+                        "seconds": round(seconds, 2),
+                        "definition": definition.to_json(),
+                    }
+                )
         except UvFailed as failure:
-            remove_tree(prefix)
-            reason = explain(str(failure), python=definition.python)
+            reason = explain(str(failure), python=definition.python, folder=self._root)
             raise EnvironmentFault(
                 f"the environment {definition.slug} could not be built: {reason}. "
-                f"The whole story is in {log}"
+                f"The full output is in {self.log(prefix.digest)}"
             ) from failure
-        except BaseException:
-            remove_tree(prefix)
-            raise
+        except EnvironmentFault as fault:
+            raise EnvironmentFault(
+                f"the environment {definition.slug} could not be built: {fault.message}"
+            ) from fault
         progress(f"installed {_packages(len(packages))} in {seconds:.0f} s")
         return BuiltEnvironment(
-            digest, definition.slug, prefix, prefix / "bin" / "python", interpreter.version
+            prefix.digest,
+            definition.slug,
+            prefix.path,
+            prefix.path / "bin" / "python",
+            interpreter.version,
         )
 
-    def _fill(
-        self,
-        definition: EnvironmentDefinition,
-        interpreter: Interpreter,
-        prefix: Path,
-        log: Path,
-        lock: int,
-        progress: Progress,
-    ) -> None:
-        python = str(prefix / "bin" / "python")
-        self._make_place(prefix)
-        # Copies, not links into uv's cache: a model that runs as this user cannot spoil the cache.
-        make = ["venv", "--no-project", "--python", str(interpreter.path), str(prefix)]
-        run_uv(make, log=log, folder=self._root, progress=progress, keep_open=[lock])
-        requirements = prefix / "requirements.txt"
-        requirements.write_text("\n".join(definition.requirements) + "\n")
-        install = ["pip", "install", "--python", python, "--link-mode", "copy"]
-        if definition.wheels_only:
-            install += ["--only-binary", ":all:"]
-        if definition.requirements:
-            install += ["--requirements", str(requirements)]
-            run_uv(install, log=log, folder=self._root, progress=progress, keep_open=[lock])
-        compile_packages(prefix, log, lock)
-        if python_of(prefix / "bin" / "python") != interpreter.version:
-            raise EnvironmentFault(
-                f"the environment {definition.slug} was built but its Python does not run; "
-                f"its log is {log}"
-            )
-
-    def _make_place(self, prefix: Path) -> None:
-        # Passable: copies may run as another user, who must reach the environment but list nothing.
-        prefix.parent.mkdir(parents=True, exist_ok=True)
-        prefix.parent.chmod(0o711)
-
-    def _finish(self, prefix: Path, marker: dict[str, Any]) -> None:
-        """Everything durable first, then the marker: from then on the environment is there."""
-        let_others_read(prefix)
-        sync_tree(prefix)
-        write_file(prefix / MARKER, json.dumps(marker, indent=1).encode(), mode=0o644)
-
-    def _clear(self, prefix: Path) -> None:
-        (prefix / MARKER).unlink(missing_ok=True)
-        if prefix.is_dir():
-            sync_folder(prefix)
-            remove_tree(prefix)
-
     @contextmanager
-    def _locked(self, digest: str, slug: str, progress: Progress) -> Iterator[int]:
-        path = self._lock_file(digest)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with file_lock(
-            path, waiting=lambda: progress(f"waiting: {slug} is being built already")
-        ) as lock:
-            yield lock
+    def _making(self, prefix: BuiltPrefix) -> Iterator[Path]:
+        """Yields the file of an empty log."""
+        log = self.log(prefix.digest)
+        self._logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_file(log, b"")
+        with prefix.being_made():
+            yield log
 
-    def _prefix(self, digest: str) -> Path:
-        return self._root / "built" / digest
+    def _prefix(self, digest: str) -> BuiltPrefix:
+        return BuiltPrefix(self._root, digest)
 
-    def _lock_file(self, digest: str) -> Path:
-        return self._root / "locks" / f"{digest}.lock"
-
-
-def _tell_tenths(pack: PackEnvironment, progress: Progress) -> Callable[[int], None]:
-    told = 0
-
-    def tell(done: int) -> None:
-        nonlocal told
-        tenth = done * 10 // max(pack.size, 1)
-        if pack.size > _WORTH_TELLING and told < tenth < 10:
-            told = tenth
-            progress(f"unpacking {pack.slug}: {tenth}0 %")
-
-    return tell
+    def _prefixes(self) -> list[BuiltPrefix]:
+        return [self._prefix(path.name) for path in sorted((self._root / "built").glob("*"))]
 
 
 def _packages(count: int) -> str:

@@ -4,6 +4,7 @@ The environments that havre brings are the files in ``definitions/``, named by t
 file adds an environment. ``scripts/lock-environments`` writes them.
 """
 
+import codecs
 import hashlib
 import json
 import re
@@ -25,9 +26,10 @@ DEFAULT_PYTHON = "3.8"
 _SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
 _SERVICE_SLUG = re.compile(
     r"(?P<family>[a-z0-9_]+?)_?p(?P<major>3)(?P<minor>\d{1,2})_(?P<device>cpu|gpu|any)"
-    r"(?:_x86_64|_aarch64)?_v\d+"
+    r"(?:_(?P<processor>x86_64|aarch64))?_v\d+"
 )
 _PYTHON = re.compile(r"3\.\d{1,2}")
+_NO_WHEEL = re.compile(r"^# No wheel of: ", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +135,15 @@ class BuiltEnvironment:
 
 @dataclass(frozen=True, slots=True)
 class ServiceSlug:
-    """What the slug of an environment of the original service tells."""
+    """What the slug of an environment of the original service tells.
+
+    ``device`` is ``cpu``, ``gpu`` or ``any``; ``processor`` is empty where the slug is silent.
+    """
 
     family: str
     python: str
     device: str
+    processor: str = ""
 
 
 def builtin_definitions() -> dict[str, EnvironmentDefinition]:
@@ -151,7 +157,7 @@ def parse_service_slug(slug: str) -> ServiceSlug | None:
     if match is None:
         return None
     python = f"{match['major']}.{int(match['minor'])}"
-    return ServiceSlug(match["family"], python, match["device"])
+    return ServiceSlug(match["family"], python, match["device"], match["processor"] or "")
 
 
 def check_slug(slug: str) -> str:
@@ -174,6 +180,20 @@ def check_python(python: str) -> str:
 def digest_of(identity: Any) -> str:
     """Thirty-two hex digits: short enough for the first line of a script in the environment."""
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
+
+
+def requirements_text(content: bytes) -> str:
+    """The text of a requirements file: UTF-8, or UTF-16 with its mark, which PowerShell's ``>``
+    writes. Raises ValueError that says what to do.
+    """
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if is_wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8 text ({error.reason}): save it as UTF-8") from error
+    if "\0" in text:
+        raise ValueError("it is not UTF-8 text (it has NUL characters): save it as UTF-8")
+    return text.replace("\r\n", "\n")
 
 
 def requirement_lines(text: str) -> tuple[str, ...]:
@@ -203,6 +223,7 @@ def _builtin() -> tuple[tuple[str, EnvironmentDefinition], ...]:
             continue
         text = file.read_text()
         title = text.partition("\n")[0].lstrip("# ")
-        found.append(EnvironmentDefinition(slug, parsed.python, requirement_lines(text), title))
+        lines, wheels_only = requirement_lines(text), not _NO_WHEEL.search(text)
+        found.append(EnvironmentDefinition(slug, parsed.python, lines, title, wheels_only))
     found.sort(key=lambda definition: (python_order(definition.python), definition.slug))
     return tuple((definition.slug, definition) for definition in found)

@@ -1,18 +1,21 @@
 """The room's one door: choose an environment, have it ready, publish, list and remove."""
 
 import hashlib
-import json
+import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from havre import foreign
 from havre.domain.errors import Conflict, EnvironmentFault, InvalidParameter, NotFound
 from havre.domain.manifest import RuntimeManifest
+from havre.domain.progress import Progress
 from havre.environments.builder import EnvironmentBuilder, OnBuild
+from havre.environments.confinement import Enclosure
 from havre.environments.definition import (
     BuiltEnvironment,
     Definition,
@@ -25,8 +28,8 @@ from havre.environments.definition import (
     digest_of,
 )
 from havre.environments.export import export
-from havre.environments.inspection import Finding, inspect
-from havre.environments.interpreters import Interpreters, python_of
+from havre.environments.inspection import EnvironmentCheck, inspect
+from havre.environments.interpreters import Interpreters, version_of
 from havre.environments.object_store import ObjectStore
 from havre.environments.packs import pack_slug
 from havre.environments.prefix import installed_packages
@@ -38,56 +41,42 @@ from havre.environments.resolve import (
     resolve,
     resolve_default,
 )
-from havre.environments.uv import Progress
+from havre.environments.rows import (
+    ARTIFACT,
+    BUILT_IN,
+    EARLIER,
+    IN_PLACE,
+    OBJECT,
+    PACK,
+    PUBLISHED,
+    EnvironmentRow,
+)
+from havre.environments.stand_ins import Hardware, lacks
 from havre.home import Home
+from havre.machine import count_gpus
 from havre.settings import Settings
-
-BUILT_IN = "built-in"
-PUBLISHED = "published"
-PACK = "pack"
-IN_PLACE = "in place"
-OBJECT = "object"
-ARTIFACT = "artifact"
-EARLIER = "earlier"
 
 InUse = Callable[[Path], Sequence[str]]
 """Names who uses an environment, given its prefix."""
 
 
-@dataclass(frozen=True, slots=True)
-class EnvironmentRow:
-    """One line of the list. ``kind`` is built-in, published, pack, in place, artifact or earlier.
-
-    ``artifact`` was built from an artifact's requirements; ``earlier`` is what is left of a
-    definition that has been replaced, and may still be in use. A ``pack`` was published, an
-    ``object`` is a pack that an artifact named in the object store.
-    ``prefix`` is where it is built, None if it is not; ``python_here`` tells whether this machine
-    has the Python that it needs.
-    """
-
-    slug: str
-    kind: str
-    python: str
-    title: str
-    requirements: tuple[str, ...]
-    python_here: bool
-    prefix: Path | None
-
-
 class Environments:
     """The inference environments of one home. Methods block; call them from a worker thread.
 
-    ``on_build`` is told of each build how many seconds it took and whether it succeeded.
+    ``on_build`` is called after each build with the seconds that it took and whether it succeeded.
     """
 
     def __init__(self, home: Home, settings: Settings, on_build: OnBuild = lambda *_: None) -> None:
         self._default_slug = settings.default_environment
+        self._stand_ins = settings.environment_stand_ins
+        self._hardware = Hardware(count_gpus(), platform.machine())
         self._instances = home.instances
-        logs = home.logs / "environments"
         self.interpreters = Interpreters(settings.python_paths)
-        self._builder = EnvironmentBuilder(home.environments, logs, self.interpreters, on_build)
-        self._published = PublishedEnvironments(home.environments, logs)
-        self._objects = ObjectStore(settings.object_store or str(home.root / "objects"))
+        self._enclosure = Enclosure(home)
+        self._builder = EnvironmentBuilder(home, self._enclosure, self.interpreters, on_build)
+        self._published = PublishedEnvironments(home, self._enclosure)
+        where = settings.object_store or str(home.root / "objects")
+        self._objects = ObjectStore(where, settings.object_store_allowed)
 
     def resolve(self, manifest: RuntimeManifest, artifact_folder: Path) -> Resolution:
         """The environment of an artifact; ``artifact_folder`` is the folder that has score.py.
@@ -110,14 +99,12 @@ class Environments:
         """A ready environment by its digest, or None."""
         if built := self._builder.get(digest):
             return built
-        for record in self._published.all().values():
+        for record in self._published.readable():
             if isinstance(record.definition, InPlaceEnvironment):
-                try:
+                with suppress(EnvironmentFault):
                     adopted = self._builder.adopt(record.definition)
-                except EnvironmentFault:
-                    continue
-                if adopted.digest == digest:
-                    return adopted
+                    if adopted.digest == digest:
+                        return adopted
         return None
 
     def build(self, slug: str, progress: Progress) -> BuiltEnvironment:
@@ -141,14 +128,16 @@ class Environments:
         self._published.put(record)
         return built
 
-    def publish_prefix(self, slug: str, prefix: Path, *, python: str = "") -> BuiltEnvironment:
+    def publish_prefix(
+        self, slug: str, prefix: Path, *, python: str = "", progress: Progress
+    ) -> BuiltEnvironment:
         """Record an environment that exists on this machine, to be used where it lies.
 
         Raises InvalidParameter if it has no Python, or another than ``python``.
         """
         check_slug(slug)
         prefix = prefix.expanduser().absolute()
-        version = python_of(prefix / "bin" / "python")
+        version = version_of(self._enclosure, prefix / "bin" / "python")
         if not version:
             raise InvalidParameter(
                 f"{prefix} is not an environment: {prefix}/bin/python must be a CPython 3 that runs"
@@ -157,7 +146,7 @@ class Environments:
         if python and check_python(python) != own:
             raise InvalidParameter(f"{prefix} has Python {version}, not {python}")
         environment = InPlaceEnvironment(slug, own, prefix)
-        built = self._builder.adopt(environment)
+        built = self._builder.adopt(environment, progress)
         self._published.put(Published(environment, (), time.time()))
         return built
 
@@ -180,12 +169,12 @@ class Environments:
             size = pack.stat().st_size
         except OSError as error:
             raise InvalidParameter(f"{pack} cannot be read: {error.strerror}") from error
-        wanted = PackEnvironment(slug, str(pack), identity, size, title=f"pack {pack.name}")
-        built = self._builder.ensure_pack(wanted, lambda: pack.open("rb"), progress)
+        definition = PackEnvironment(slug, str(pack), identity, size, title=f"pack {pack.name}")
+        built = self._builder.ensure_pack(definition, lambda: pack.open("rb"), progress)
         own = ".".join(built.python_version.split(".")[:2])
         if python and python != own:
             raise InvalidParameter(f"{pack} has Python {built.python_version}, not {python}")
-        self._published.put(Published(replace(wanted, python=own), (), time.time()))
+        self._published.put(Published(replace(definition, python=own), (), time.time()))
         return built
 
     def export(self, slug: str, output: Path, progress: Progress) -> int:
@@ -193,11 +182,11 @@ class Environments:
 
         Raises NotFound, EnvironmentFault, InvalidParameter (it cannot be written).
         """
-        return export(self.build(slug, progress), output, progress)
+        return export(self.build(slug, progress), output, progress, self._enclosure)
 
-    def inspect(self, slug: str, progress: Progress) -> Iterator[Finding]:
+    def inspect(self, slug: str, progress: Progress) -> Iterator[EnvironmentCheck]:
         """Whether it runs, fits and imports, a finding each. Raises NotFound, EnvironmentFault."""
-        return inspect(self.build(slug, progress))
+        return inspect(self.build(slug, progress), self._enclosure)
 
     def clone(self, slug: str, output: Path) -> int:
         """Write what an environment has as a requirements file to change and publish.
@@ -219,9 +208,8 @@ class Environments:
     def list(self) -> Sequence[EnvironmentRow]:
         """Published ones first, then those that havre brings, then what else is built."""
         known = [record.definition for record in self._published.all().values()]
-        own = builtin_definitions()
         rows = [self._row(definition, PUBLISHED) for definition in known]
-        rows += [self._row(definition, BUILT_IN) for definition in own.values()]
+        rows += [self._row(definition, BUILT_IN) for definition in builtin_definitions().values()]
         listed = {row.prefix for row in rows}
         for environment, marker in self._builder.built():
             if environment.prefix not in listed:
@@ -246,14 +234,17 @@ class Environments:
         built = [
             environment for environment, marker in self._builder.built() if marker["slug"] == slug
         ]
-        for prefix in {*([row.prefix] if row.prefix else []), *(one.prefix for one in built)}:
+        for prefix in {
+            *([row.prefix] if row.prefix else []),
+            *(environment.prefix for environment in built),
+        }:
             _refuse_used(slug, in_use, prefix)
         if row.kind in (PUBLISHED, PACK, IN_PLACE):
             self._published.remove(slug)
         stands = self._stands()
-        for one in built:
-            if one.digest not in stands:
-                self._builder.remove(one.digest, unless=partial(_refuse_used, slug, in_use))
+        for environment in built:
+            if environment.digest not in stands:
+                self._builder.remove(environment.digest, unless=partial(_refuse_used, slug, in_use))
 
     def clean(self, *, in_use: InUse | None = None) -> Sequence[str]:
         """Remove what is built and not used now; returns the slugs. It is built again when needed.
@@ -274,11 +265,10 @@ class Environments:
             except Conflict:
                 kept.add(str(marker.get("base", "")))
         half_built = self._builder.sweep()
-        copies = self._builder.remove_unused_interpreters(kept)
         return [
             *removed,
             *(f"half-built {digest}" for digest in half_built),
-            *(f"copy of Python {name}" for name in copies),
+            *(f"copy of Python {name}" for name in self._builder.remove_unused_interpreters(kept)),
         ]
 
     def users(self, prefix: Path) -> Sequence[str]:
@@ -286,7 +276,7 @@ class Environments:
         found = []
         for file in sorted(self._instances.glob("*/spec.json")):
             try:
-                interpreter = json.loads(file.read_bytes())["interpreter"]
+                interpreter = foreign.read_json(file, below=self._instances)["interpreter"]
             except (OSError, ValueError, KeyError, TypeError):
                 continue
             if Path(interpreter).is_relative_to(prefix):
@@ -295,11 +285,14 @@ class Environments:
 
     def _available(self) -> Available:
         return Available(
-            {slug: record.definition for slug, record in self._published.all().items()},
+            self._published.definitions(),
             builtin_definitions(),
             self.interpreters.has,
             self._default_slug,
             self._pack_at,
+            self._objects.refused,
+            self._hardware,
+            self._stand_ins,
         )
 
     def _pack_at(self, address: str) -> PackEnvironment | None:
@@ -311,11 +304,10 @@ class Environments:
 
     def _ensure(self, definition: Definition, progress: Progress) -> BuiltEnvironment:
         if isinstance(definition, InPlaceEnvironment):
-            return self._builder.adopt(definition)
+            return self._builder.adopt(definition, progress)
         if isinstance(definition, PackEnvironment):
-            return self._builder.ensure_pack(
-                definition, lambda: self._open_pack(definition), progress
-            )
+            opened = partial(self._open_pack, definition)
+            return self._builder.ensure_pack(definition, opened, progress)
         return self._builder.ensure(definition, progress)
 
     @contextmanager
@@ -335,9 +327,8 @@ class Environments:
             yield file
 
     def _definition(self, slug: str) -> Definition:
-        records = self._published.all()
-        if slug in records:
-            return records[slug].definition
+        if slug in (published := self._published.definitions()):
+            return published[slug]
         if slug in (own := builtin_definitions()):
             return own[slug]
         raise NotFound(self._unknown(slug))
@@ -346,16 +337,17 @@ class Environments:
         name = (definition.slug, kind, definition.python, definition.title)
         if isinstance(definition, InPlaceEnvironment):
             name = (definition.slug, IN_PLACE, definition.python, definition.title)
-            here = bool(python_of(definition.interpreter))
-            return EnvironmentRow(*name, (), python_here=here, prefix=definition.prefix)
+            here = version_of(self._enclosure, definition.interpreter)
+            needs = "" if here else f"Python {definition.python}"
+            return EnvironmentRow(*name, (), needs=needs, prefix=definition.prefix)
         if isinstance(definition, PackEnvironment):
             name = (definition.slug, PACK, definition.python, definition.title)
             built = self._builder.get(definition.digest)
-            return EnvironmentRow(*name, (), True, built.prefix if built else None)
+            return EnvironmentRow(*name, (), "", built.prefix if built else None)
         built = self._standing(definition)
         return EnvironmentRow(
             *(*name, definition.requirements),
-            python_here=self.interpreters.has(definition.python),
+            needs=self._needs(definition, kind),
             prefix=built.prefix if built else None,
         )
 
@@ -365,10 +357,15 @@ class Environments:
             pack = PackEnvironment.from_json(marker["pack"])
             kind = OBJECT if pack.source.startswith("oci://") else EARLIER
             python = ".".join(marker["python"].split(".")[:2])
-            return EnvironmentRow(pack.slug, kind, python, pack.title, (), True, prefix)
+            return EnvironmentRow(pack.slug, kind, python, pack.title, (), "", prefix)
         definition = EnvironmentDefinition.from_json(marker["definition"])
         kind = ARTIFACT if definition.slug.startswith(OF_ARTIFACT) else EARLIER
         return replace(self._row(definition, kind), prefix=prefix)
+
+    def _needs(self, definition: EnvironmentDefinition, kind: str) -> str:
+        if not self.interpreters.has(definition.python):
+            return f"Python {definition.python}"
+        return lacks(definition.slug, self._hardware) if kind == BUILT_IN else ""
 
     def _standing(self, definition: EnvironmentDefinition) -> BuiltEnvironment | None:
         if not self.interpreters.has(definition.python):

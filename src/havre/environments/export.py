@@ -6,21 +6,20 @@ A pack carries its interpreter, so it runs on a machine that has none of that ve
 import gzip
 import os
 import shutil
-import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
 
+from havre import full_disk
 from havre.domain.errors import EnvironmentFault, InvalidParameter
-from havre.durable import DISK_FULL
+from havre.domain.progress import Progress
+from havre.environments.confinement import Enclosure
 from havre.environments.definition import BuiltEnvironment
-from havre.environments.interpreters import Interpreter, python_of
+from havre.environments.interpreters import Interpreter, version_of
 from havre.environments.packs import UNPACK_PROGRAM
 from havre.environments.prefix import read_marker
 from havre.environments.reachable import copy_interpreter
-from havre.environments.uv import Progress
 
-_ASK_LIMIT_S = 30.0
 _SPEED_OVER_SIZE = 3
 
 _MOVE = '''#!/usr/bin/env python
@@ -48,7 +47,7 @@ with open(__file__, "w") as file:
 '''
 
 
-def export(built: BuiltEnvironment, output: Path, progress: Progress) -> int:
+def export(built: BuiltEnvironment, output: Path, progress: Progress, enclosure: Enclosure) -> int:
     """Write the pack (a .tar.gz) beside its place and rename it; returns its size in bytes.
 
     Raises EnvironmentFault, InvalidParameter (it cannot be written).
@@ -63,13 +62,14 @@ def export(built: BuiltEnvironment, output: Path, progress: Progress) -> int:
             return output.stat().st_size
         with tempfile.TemporaryDirectory(prefix="havre-export-") as folder:
             progress(f"gathering {built.slug}")
-            whole = _gather(built, Path(folder) / "pack")
+            Path(folder).chmod(0o755)  # what is asked of it is asked as another user
+            whole = _gather(built, Path(folder) / "pack", enclosure)
             progress(f"writing {output.name}")
             _write(whole, beside)
         beside.rename(output)
         return output.stat().st_size
     except OSError as error:
-        problem = "the disk is full" if error.errno in DISK_FULL else str(error)
+        problem = full_disk.cause(error, output.parent)
         raise InvalidParameter(f"{output} cannot be written: {problem}") from error
     finally:
         beside.unlink(missing_ok=True)
@@ -86,7 +86,7 @@ def _archive_of(built: BuiltEnvironment) -> Path | None:
     return archive
 
 
-def _gather(built: BuiltEnvironment, staged: Path) -> Path:
+def _gather(built: BuiltEnvironment, staged: Path, enclosure: Enclosure) -> Path:
     """A folder with the interpreter and the packages in one prefix."""
     if not (built.prefix / "pyvenv.cfg").is_file():
         raise EnvironmentFault(
@@ -98,10 +98,10 @@ def _gather(built: BuiltEnvironment, staged: Path) -> Path:
     for name in ("python", "python3"):
         if not (staged / "bin" / name).exists():
             (staged / "bin" / name).symlink_to(base.name)
-    _add_packages(built, staged, _purelib(python))
+    _add_packages(built, staged, _purelib(python, enclosure))
     (staged / UNPACK_PROGRAM).write_text(_MOVE.format(old=str(built.prefix)))
     (staged / UNPACK_PROGRAM).chmod(0o755)
-    if python_of(staged / "bin" / "python") != built.python_version:
+    if version_of(enclosure, staged / "bin" / "python") != built.python_version:
         raise EnvironmentFault(
             f"the Python {built.python_version} of {built.slug} does not run from another folder: "
             "it cannot be packed"
@@ -124,20 +124,11 @@ def _add_packages(built: BuiltEnvironment, staged: Path, purelib: Path) -> None:
             shutil.copytree(built.prefix / folder, staged / folder, symlinks=True)
 
 
-def _purelib(python: Path) -> Path:
+def _purelib(python: Path, enclosure: Enclosure) -> Path:
     """Where an interpreter looks for packages."""
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    answer = subprocess.run(
-        [str(python), "-I", "-S", "-c", code],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_ASK_LIMIT_S,
-        env={"LC_ALL": "C"},
-        check=False,
-    )
-    found = Path(answer.stdout.strip())
-    if answer.returncode != 0 or not found.is_relative_to(python.parent.parent):
+    found = Path(enclosure.ask(python, code))
+    if not found.is_relative_to(python.parent.parent):
         raise EnvironmentFault(f"{python} does not run from another folder: it cannot be packed")
     return found
 

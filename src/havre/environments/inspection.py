@@ -1,18 +1,26 @@
 """Whether an environment is what it claims: it runs, its packages fit, each can be imported."""
 
 import json
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from uv import find_uv_bin
+
+from havre.domain.progress import silent
+from havre.environments.confinement import Enclosure
 from havre.environments.definition import BuiltEnvironment
-from havre.environments.interpreters import python_of
-from havre.environments.uv import UvFailed, run_uv, silent
+from havre.environments.interpreters import version_of
+from havre.environments.libraries import lent_variables
+from havre.environments.uv import Uv, UvFailed
+from havre.supervisor.reach import interpreter_files
+from havre.supervisor.spawn import SpawnFault
 
 IMPORT_LIMIT_S = 300.0
+MAX_OUTPUT_BYTES = 16 * 1024 * 1024
 
+_VARIABLES = {"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
 _ENDS = (".py", ".so", ".pyd")
 _IMPORT = """
 import importlib, json, sys
@@ -28,75 +36,92 @@ for name in sys.argv[1:]:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at; ``problem`` is empty if it is as it should be."""
+class EnvironmentCheck:
+    """One check; ``problem`` is empty if it passed."""
 
     subject: str
     problem: str = ""
 
 
-def inspect(built: BuiltEnvironment) -> Iterator[Finding]:
+def inspect(built: BuiltEnvironment, enclosure: Enclosure) -> Iterator[EnvironmentCheck]:
     """Look at the interpreter, then at what the packages require, then import each of them.
 
-    Importing runs the packages' code, as the user that havre runs as.
+    All of it runs the environment's code: confined, as a user of its own where there can be one.
     """
-    version = python_of(built.interpreter)
+    version = version_of(enclosure, built.interpreter)
     if version != built.python_version:
-        said = f"it answers {version}, not {built.python_version}" if version else "it does not run"
-        yield Finding("interpreter", said)
+        problem = (
+            f"it answers {version}, not {built.python_version}" if version else "it does not run"
+        )
+        yield EnvironmentCheck("interpreter", problem)
         return
-    yield Finding("interpreter")
-    yield Finding("requirements of the packages", _conflicts(built))
-    yield from _imports(built)
+    yield EnvironmentCheck("interpreter")
+    yield EnvironmentCheck("requirements of the packages", _conflicts(built, enclosure))
+    yield from _imports(built, enclosure)
 
 
-def _conflicts(built: BuiltEnvironment) -> str:
-    with tempfile.TemporaryDirectory(prefix="havre-check-") as folder:
-        log = Path(folder) / "check.log"
+def _conflicts(built: BuiltEnvironment, enclosure: Enclosure) -> str:
+    read = list(interpreter_files(built.interpreter))
+    stranger = enclosure.stranger(f"checking {built.digest}", reads=[Path(find_uv_bin()), *read])
+    with tempfile.TemporaryDirectory(prefix="havre-check-") as folder, enclosure.scratch() as own:
         command = ["pip", "check", "--python", str(built.interpreter)]
         try:
-            run_uv(command, log=log, folder=Path(folder), progress=silent)
+            Uv(enclosure).run_foreign(
+                command,
+                stranger=stranger,
+                scratch=own,
+                log=Path(folder) / "check.log",
+                folder=Path("/"),
+                progress=silent,
+                readable=read,
+                network=False,
+            )
         except UvFailed as failure:
             lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
             return "; ".join(line for line in lines if line.startswith("The package")) or lines[-1]
     return ""
 
 
-def _imports(built: BuiltEnvironment) -> Iterator[Finding]:
+def _imports(built: BuiltEnvironment, enclosure: Enclosure) -> Iterator[EnvironmentCheck]:
     names = sorted(set(_modules(built.prefix)))
     while names:
-        with tempfile.TemporaryDirectory(prefix="havre-check-") as folder:
-            done = _run_imports(built, names, folder)
+        done = _run_imports(built, names, enclosure)
         for name, problem in done.items():
-            yield Finding(f"import {name}", problem)
+            yield EnvironmentCheck(f"import {name}", problem)
         names = [name for name in names if name not in done]
 
 
-def _run_imports(built: BuiltEnvironment, names: list[str], folder: str) -> dict[str, str]:
+def _run_imports(built: BuiltEnvironment, names: list[str], enclosure: Enclosure) -> dict[str, str]:
     """The outcome by module; the one that ends the process is the last."""
-    how = "took too long"
-    try:
-        ended = subprocess.run(
-            [str(built.interpreter), "-I", "-c", _IMPORT, *names],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=folder,
-            env={"LC_ALL": "C.UTF-8", "HOME": folder, "TMPDIR": folder, "PATH": "/usr/bin:/bin"},
-            timeout=IMPORT_LIMIT_S,
-            check=False,
-        )
-        said, how = ended.stdout, f"ended Python with code {ended.returncode}"
-    except subprocess.TimeoutExpired as late:
-        said = late.stdout or b""
+    read = [built.prefix, *interpreter_files(built.interpreter)]
+    stranger = enclosure.stranger(f"checking {built.digest}", reads=read)
+    with (
+        enclosure.scratch(stranger) as scratch,
+        tempfile.NamedTemporaryFile(prefix="havre-check-") as log,
+    ):
+        try:
+            with enclosure.run_foreign(
+                [str(built.interpreter), "-I", "-c", _IMPORT, *names],
+                stranger=stranger,
+                log=Path(log.name),
+                folder=scratch,
+                environment=_VARIABLES | lent_variables(built.interpreter),
+                scratch=scratch,
+                readable=read,
+            ) as running:
+                code = running.wait(IMPORT_LIMIT_S)
+        except SpawnFault as fault:
+            return {names[0]: str(fault)}
+        output = log.read(MAX_OUTPUT_BYTES)
+    how = "took too long" if code is None else f"ended Python with code {code}"
     outcome: dict[str, str] = {}
-    for line in said.splitlines():
+    for line in output.splitlines():
         try:
             name, problem = json.loads(line)
-        except ValueError:  # what a package itself prints
+        except (ValueError, TypeError):  # what a package itself prints
             continue
         if name in names:
-            outcome[name] = how if problem is None else problem
+            outcome[name] = how if problem is None else str(problem)
     return outcome or {names[0]: how}
 
 

@@ -1,6 +1,6 @@
 """Finds the Pythons of this machine. Nothing is ever downloaded.
 
-Looked at, first hit wins: the folders of the setting ``python_paths``, PATH, pyenv, and the Pythons
+Searched, first hit wins: the folders of the setting ``python_paths``, PATH, pyenv, and the Pythons
 that uv keeps. A virtual environment's python counts as the one it was made from; pyenv's shims
 (scripts) do not count.
 """
@@ -15,12 +15,14 @@ from pathlib import Path
 from threading import Lock
 
 from havre.domain.errors import EnvironmentFault
+from havre.environments.confinement import Enclosure
 from havre.environments.definition import python_order
 
 OLDEST = (3, 7)
 """The oldest Python that a copy runs on."""
 
 _NAME = re.compile(r"python(3(\.\d{1,2})?)?")
+_VERSION = re.compile(r"3\.\d{1,3}\.\d{1,3}")
 _ASK_TIMEOUT_S = 20.0
 _ASK = """
 import sys, sysconfig
@@ -45,7 +47,7 @@ class Interpreter:
 
 
 class Interpreters:
-    """What was found, asked once per process and again on ``rescan``."""
+    """The interpreters found; searched for once per process, and again on ``rescan``."""
 
     def __init__(
         self, python_paths: Sequence[str], *, environ: Mapping[str, str] | None = None
@@ -84,7 +86,7 @@ class Interpreters:
 
     def missing(self, python: str) -> str:
         """The sentence for a version that is not there."""
-        versions = sorted({one.version for one in self.found()}, key=python_order)
+        versions = sorted({interpreter.version for interpreter in self.found()}, key=python_order)
         there = f"found here: {', '.join(versions)}" if versions else "no Python was found here"
         return (
             f"Python {python} is needed and not on this machine ({there}). Install it, for example "
@@ -103,15 +105,15 @@ class Interpreters:
                     ranks.setdefault(executable, rank)
         paths = list(ranks)
         with ThreadPoolExecutor(max_workers=4, thread_name_prefix="ask-python") as pool:
-            versions = list(pool.map(_version, paths))
+            versions = list(pool.map(python_of, paths))
         found = [
             Interpreter(version, path)
             for path, version in zip(paths, versions, strict=True)
             if version and python_order(version) >= OLDEST
         ]
         # Within one source the newest patch of a version comes first.
-        found.sort(key=lambda one: [-part for part in python_order(one.version)])
-        found.sort(key=lambda one: ranks[one.path])
+        found.sort(key=lambda interpreter: [-part for part in python_order(interpreter.version)])
+        found.sort(key=lambda interpreter: ranks[interpreter.path])
         return found
 
     def _configured(self) -> Iterator[Path]:
@@ -126,22 +128,51 @@ class Interpreters:
 
     def _of_pyenv(self) -> Iterator[Path]:
         root = self._environ.get("PYENV_ROOT") or self._beneath_home(".pyenv")
-        for version in sorted(Path(root).glob("versions/3.*")):
+        for version in _versions(Path(root) / "versions", "3."):
             yield from _in_folder(version / "bin")
 
     def _of_uv(self) -> Iterator[Path]:
         data = self._environ.get("XDG_DATA_HOME") or self._beneath_home(".local/share")
         root = self._environ.get("UV_PYTHON_INSTALL_DIR") or f"{data}/uv/python"
-        for version in sorted(Path(root).glob("cpython-3.*")):
+        for version in _versions(Path(root), "cpython-3."):
             yield from _in_folder(version / "bin")
 
     def _beneath_home(self, name: str) -> str:
         return os.path.join(self._environ.get("HOME") or os.path.expanduser("~"), name)
 
 
+def version_of(enclosure: Enclosure, executable: Path) -> str:
+    """The exact version of an environment's own Python, or empty if it does not run or is none.
+
+    It is foreign code, and asked confined.
+    """
+    output = enclosure.ask(executable, _ASK)
+    return output if _VERSION.fullmatch(output) else ""
+
+
 def python_of(executable: Path) -> str:
-    """The exact version of an interpreter, or empty if it does not run or is not a CPython 3."""
-    return _version(executable)
+    """The exact version of a Python of this machine, or empty if it does not run or is none."""
+    # -I -S: neither the caller's variables nor anything in site-packages takes part.
+    try:
+        answer = subprocess.run(
+            [str(executable), "-I", "-S", "-c", _ASK],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_ASK_TIMEOUT_S,
+            env={"LC_ALL": "C"},
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.strip() if answer.returncode == 0 else ""
+
+
+def _versions(folder: Path, begin: str) -> list[Path]:
+    try:
+        return [folder / name for name in sorted(os.listdir(folder)) if name.startswith(begin)]
+    except OSError:  # another user's, perhaps
+        return []
 
 
 def _in_folder(folder: Path) -> Iterator[Path]:
@@ -164,20 +195,3 @@ def _executable(candidate: Path) -> Path | None:
             return None if file.read(2) == b"#!" else path
     except OSError:
         return None
-
-
-def _version(path: Path) -> str:
-    # -I -S: neither the caller's variables nor anything in site-packages takes part.
-    try:
-        answer = subprocess.run(
-            [str(path), "-I", "-S", "-c", _ASK],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_ASK_TIMEOUT_S,
-            env={"LC_ALL": "C"},
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return answer.stdout.strip() if answer.returncode == 0 else ""

@@ -7,7 +7,7 @@ AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION; without them requests a
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,12 @@ from typing import IO, Any, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
 from havre.domain.errors import EnvironmentFault
+from havre.domain.packs import is_allowed
 
 _ADDRESS = re.compile(r"oci://(?P<bucket>[^@/]+)@(?P<namespace>[^/]+)/(?P<name>.+)")
 _PLAIN_NAME = re.compile(r"[\w.-]+")
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+NAMESPACE = "{namespace}"
 _READ_AHEAD = 8 * 1024**2
 
 
@@ -32,32 +34,54 @@ class StoredObject:
 
 
 class ObjectStore:
-    """``where`` is a folder laid out as namespace/bucket/object, or an http(s) address."""
+    """``where`` is a folder laid out as namespace/bucket/object, or an http(s) address.
 
-    def __init__(self, where: str) -> None:
+    ``allowed`` are the patterns of the setting ``object_store_allowed``: a pack is code, and the
+    artifact chooses its address.
+    """
+
+    def __init__(self, where: str, allowed: Sequence[str] = ()) -> None:
         self._where = where
+        self._allowed = allowed
         self._is_remote = urlsplit(where).scheme in ("http", "https")
+
+    def refused(self, address: str) -> str:
+        """Why an artifact may not name a pack at this address; empty if it may."""
+        parts = _parts(address)
+        leads_to_anybodys = self._is_remote and NAMESPACE in self._where
+        if parts is None or not (self._allowed or leads_to_anybodys):
+            return ""
+        namespace, bucket, _ = parts
+        if is_allowed(self._allowed, namespace=namespace, bucket=bucket):
+            return ""
+        return (
+            f"{address} may not be used: a pack is code, and the setting object_store_allowed "
+            f"lists {', '.join(self._allowed) or 'no bucket'}. Who runs this server can add it, in "
+            f'havre.toml: object_store_allowed = ["{namespace}/{bucket}"]'
+        )
 
     def find(self, address: str) -> StoredObject | None:
         """The object at ``oci://bucket@namespace/name``; None if there is none, or no such address.
 
-        Raises EnvironmentFault if the store cannot be asked.
+        Raises EnvironmentFault if it may not be named, or the store cannot be asked.
         """
         parts = _parts(address)
         if parts is None:
             return None
+        self._check(address)
         if self._is_remote:
             return self._find_remote(address, *parts)
         path = self._path(*parts)
         if path is None or not path.is_file():
             return None
-        seen = path.stat()
-        return StoredObject(address, f"{path}:{seen.st_size}:{seen.st_mtime_ns}", seen.st_size)
+        found = path.stat()
+        return StoredObject(address, f"{path}:{found.st_size}:{found.st_mtime_ns}", found.st_size)
 
     @contextmanager
     def open(self, address: str) -> Iterator[BinaryIO]:
         """Read the object from its start. Raises EnvironmentFault."""
         parts = _parts(address)
+        self._check(address)
         path = None if parts is None or self._is_remote else self._path(*parts)
         try:
             if parts is not None and self._is_remote:
@@ -71,6 +95,10 @@ class ObjectStore:
         except _ABSENT as error:
             raise EnvironmentFault(f"{address} is no longer in {self._where}") from error
 
+    def _check(self, address: str) -> None:
+        if why := self.refused(address):
+            raise EnvironmentFault(why)
+
     def _path(self, namespace: str, bucket: str, name: str) -> Path | None:
         root = Path(self._where, namespace, bucket)
         path = root.joinpath(*(part for part in name.split("/") if part))
@@ -80,13 +108,13 @@ class ObjectStore:
         self, address: str, namespace: str, bucket: str, name: str
     ) -> StoredObject | None:
         try:
-            seen = self._bucket(namespace, bucket).head(name)
+            found = self._bucket(namespace, bucket).head(name)
         except _ABSENT:
             return None
         except Exception as error:  # the library has a tree of its own, all the way from Exception
             raise self._unreachable(address, error) from error
-        identity = seen["e_tag"] or f"{seen['size']}:{seen['last_modified']}"
-        return StoredObject(address, f"{self._where}:{address}:{identity}", int(seen["size"]))
+        identity = found["e_tag"] or f"{found['size']}:{found['last_modified']}"
+        return StoredObject(address, f"{self._where}:{address}:{identity}", int(found["size"]))
 
     @contextmanager
     def _open_remote(self, namespace: str, bucket: str, name: str) -> Iterator[IO[bytes]]:
@@ -104,7 +132,7 @@ class ObjectStore:
         # Not at the top: half a second of every command otherwise, for what few homes use.
         from obstore.store import S3Store
 
-        endpoint = self._where.replace("{namespace}", namespace).rstrip("/")
+        endpoint = self._where.replace(NAMESPACE, namespace).rstrip("/")
         signs = "AWS_ACCESS_KEY_ID" in os.environ
         return S3Store(
             bucket,
@@ -119,10 +147,10 @@ class ObjectStore:
         )
 
     def _unreachable(self, address: str, error: Exception) -> EnvironmentFault:
-        said = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
         return EnvironmentFault(
             f"{address} cannot be looked up in the object store {self._where} (setting "
-            f"object_store): {said}"
+            f"object_store): {reason}"
         )
 
 

@@ -1,4 +1,4 @@
-"""What the names of the original service's environments tell: family, Python, device.
+"""Reads the names of the original service's environments: family, Python, device.
 
 Its public list is ``definitions/oracle_slugs.tsv``; a slug that is not there is read by its parts,
 and a path whose slug is a placeholder by its words ("ONNX 1.10 for CPU on Python 3.7").
@@ -13,6 +13,9 @@ from havre.environments.definition import ServiceSlug, parse_service_slug
 
 NO_FAMILY = "-"
 
+_BASE = "python"
+"""The family of the environments that are for CPUs and GPUs alike."""
+
 _PYTHON_IN_PATH = re.compile(r"python[_ -]?(3\.\d{1,2})", re.IGNORECASE)
 _GPU_IN_PATH = re.compile(r"\bgpus?\b", re.IGNORECASE)
 _FAMILY_IN_PATH = {
@@ -20,10 +23,13 @@ _FAMILY_IN_PATH = {
     "onnx110": re.compile(r"onnx[ _-]?1\.10\b", re.IGNORECASE),
     "onnx": re.compile(r"\bonnx", re.IGNORECASE),
     "tensorflow": re.compile(r"\b(tensorflow|keras)", re.IGNORECASE),
+    "pyspark": re.compile(r"\bpyspark", re.IGNORECASE),
+    "forecast": re.compile(r"\b(ai[ _-])?forecast", re.IGNORECASE),
+    _BASE: re.compile(r"\bbase[ _-](python|environment)", re.IGNORECASE),
     "pytorch": re.compile(r"\b(py)?torch", re.IGNORECASE),
     "sklearnex": re.compile(r"\b(scikit-learn|sklearn)", re.IGNORECASE),
 }
-_SAME_FAMILY = {"onnxruntime": "onnx"}
+_SAME_FAMILY = {"onnxruntime": "onnx", "armml": "generalml"}
 
 
 def read_slug(slug: str) -> ServiceSlug | None:
@@ -33,7 +39,7 @@ def read_slug(slug: str) -> ServiceSlug | None:
     if listed is None:
         return parsed
     device = parsed.device if parsed else "gpu" if "gpu" in slug else "cpu"
-    return ServiceSlug(listed[0], listed[1], device)
+    return ServiceSlug(listed[0], listed[1], device, parsed.processor if parsed else "")
 
 
 def read_path(path: str) -> ServiceSlug | None:
@@ -42,7 +48,8 @@ def read_path(path: str) -> ServiceSlug | None:
     family = next((name for name, sign in _FAMILY_IN_PATH.items() if sign.search(words)), "")
     if not family:
         return None
-    return ServiceSlug(family, python_in(words), "gpu" if _GPU_IN_PATH.search(words) else "cpu")
+    device = "gpu" if _GPU_IN_PATH.search(words) else "cpu"
+    return ServiceSlug(family, python_in(words), "any" if family == _BASE else device)
 
 
 def python_in(path: str) -> str:
@@ -53,8 +60,13 @@ def python_in(path: str) -> str:
 
 def like_families(family: str) -> tuple[str, ...]:
     """The families that can stand in for one, best first: ``onnx110`` itself, then ``onnx``."""
-    general = family.rstrip("0123456789")
+    general = stem(family)
     return tuple(dict.fromkeys((family, general, _SAME_FAMILY.get(general, general))))
+
+
+def stem(family: str) -> str:
+    """The library that a family is of, without its version: ``onnx110`` is ``onnx``."""
+    return family.rstrip("0123456789")
 
 
 @cache

@@ -1,21 +1,21 @@
-"""Packs: archives with conda-pack's layout. Unpacked safely, relocated by their own program.
+"""Packs: archives with conda-pack's layout, unpacked safely: nothing in them is run here.
 
 The archive may come from strangers, so names, links and sizes are checked entry by entry while it
-streams: nothing is written outside the folder, and no link leads out of it. What compresses it is
-told by its first bytes, because published packs often have no ending.
+streams: nothing is written outside the folder, and no link leads out of it. The compression is
+detected from the first bytes, because published packs often have no extension.
 """
 
 import bz2
+import errno
 import gzip
 import lzma
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,6 @@ else:
     from backports import zstd
 
 UNPACK_PROGRAM = "bin/conda-unpack"
-RELOCATION_LIMIT_S = 600.0
 
 _CHUNK = 1024**2
 _MOST_PADDING = 64 * _CHUNK  # bytes after the last entry
@@ -56,16 +55,14 @@ def unpack_pack(
     *,
     size: int,
     limits: PackLimits = LIMITS,
-    told: Callable[[int], None],
 ) -> int:
     """Unpack an archive of ``size`` bytes into an empty folder; returns the number of entries.
 
-    ``told`` is called now and then with the bytes read so far. Raises EnvironmentFault naming the
-    entry and what is wrong with it, or OSError (a full disk); the caller clears the folder.
+    Raises EnvironmentFault naming the entry and what is wrong with it, or OSError (a full disk);
+    the caller clears the folder.
     """
-    counted = _Counted(file, told)
     try:
-        with _decompressed(counted) as plain:
+        with _decompressed(file) as plain:
             with tarfile.open(fileobj=plain, mode="r|") as archive:
                 entries = _extract_all(archive, into, size, limits)
             for _ in range(_MOST_PADDING // _CHUNK):  # to the end, where the checksum is
@@ -91,61 +88,25 @@ def pack_slug(address: str) -> str:
     return re.sub(r"\.(tar\.\w+|tar|t[gbxz]z2?)$", "", name)
 
 
-def relocate(prefix: Path, log: Path, lock: int) -> None:
-    """Run the pack's own conda-unpack with its own interpreter; a pack without one stays as it is.
+class _Peeked:
+    """A file that is read once, from start to end, whose first bytes were peeked at."""
 
-    ``lock`` is a descriptor that the program inherits. Raises EnvironmentFault.
-    """
-    program = prefix / UNPACK_PROGRAM
-    if not program.is_file():
-        return
-    with log.open("ab") as written:
-        try:
-            ended = subprocess.run(
-                [str(prefix / "bin" / "python"), "-I", "-S", str(program)],
-                stdin=subprocess.DEVNULL,
-                stdout=written,
-                stderr=written,
-                cwd=prefix,
-                env={"LC_ALL": "C.UTF-8", "PATH": f"{prefix}/bin:{os.defpath}"},
-                pass_fds=(lock,),
-                timeout=RELOCATION_LIMIT_S,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise EnvironmentFault(f"its {UNPACK_PROGRAM} cannot be run: {error}") from error
-    if ended.returncode != 0:
-        raise EnvironmentFault(f"its {UNPACK_PROGRAM} failed; its words are in {log}")
-
-
-class _Counted:
-    """A file that is read once, from start to end, and says how far it is."""
-
-    def __init__(self, file: BinaryIO, told: Callable[[int], None]) -> None:
+    def __init__(self, head: bytes, file: BinaryIO) -> None:
+        self._head = head
         self._file = file
-        self._told = told
-        self._done = 0
-        self._head = b""
-
-    def peek(self, size: int) -> bytes:
-        self._head = self._file.read(size)
-        return self._head
 
     def read(self, size: int = -1) -> bytes:
-        if self._head:
-            whole = self._head if size < 0 or size >= len(self._head) else self._head[:size]
-            self._head = self._head[len(whole) :]
-            return whole + (self._file.read() if size < 0 else b"")
-        piece = self._file.read(size)
-        self._done += len(piece)
-        self._told(self._done)
-        return piece
+        if not self._head:
+            return self._file.read(size)
+        whole = self._head if size < 0 or size >= len(self._head) else self._head[:size]
+        self._head = self._head[len(whole) :]
+        return whole + (self._file.read() if size < 0 else b"")
 
 
 @contextmanager
-def _decompressed(file: _Counted) -> Iterator[IO[bytes]]:
-    head = file.peek(8)
-    source = cast("BinaryIO", file)
+def _decompressed(file: BinaryIO) -> Iterator[IO[bytes]]:
+    head = file.read(8)
+    source = cast("BinaryIO", _Peeked(head, file))
     if head.startswith(b"\x1f\x8b"):
         plain: IO[bytes] = cast("IO[bytes]", gzip.GzipFile(fileobj=source, mode="rb"))
     elif head.startswith(b"BZh"):
@@ -215,9 +176,7 @@ def _extract(archive: tarfile.TarFile, entry: tarfile.TarInfo, target: Path, roo
     if entry.isreg():
         source = archive.extractfile(entry)
         assert source is not None
-        with target.open("xb") as file:
-            shutil.copyfileobj(source, file, _CHUNK)
-        target.chmod((entry.mode & 0o777 & ~0o022) | 0o600)
+        _write(source, target, (entry.mode & 0o777 & ~0o022) | 0o600)
     elif entry.issym():
         if entry.linkname.startswith("/"):
             raise _wrong(entry, f"is a link to an absolute path, {entry.linkname}")
@@ -231,9 +190,23 @@ def _extract(archive: tarfile.TarFile, entry: tarfile.TarInfo, target: Path, roo
             raise _wrong(entry, f"is a hard link out of the pack, to {entry.linkname}")
         if linked.is_symlink() or not linked.is_file():
             raise _wrong(entry, f"is a hard link to {entry.linkname}, which is not in the pack")
-        os.link(linked, target)
+        try:
+            os.link(linked, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # Before Linux 5.19 what is confined may not link from one folder into another.
+            with linked.open("rb") as source:
+                _write(source, target, linked.stat().st_mode & 0o777)
     else:
         raise _wrong(entry, "is a special file: only files, folders and links are allowed")
+
+
+def _write(source: IO[bytes], target: Path, mode: int) -> None:
+    """A new file, of its mode from the start: where packs are unpacked, no mode may be changed."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(target, flags, mode), "wb") as file:
+        shutil.copyfileobj(source, file, _CHUNK)
 
 
 def _wrong(entry: tarfile.TarInfo, problem: str) -> EnvironmentFault:

@@ -2,20 +2,29 @@
 
 import json
 import os
-import stat
-import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from havre.environments.confinement import Enclosure, log_warnings
+
+COMPILE_LIMIT_S = 1800.0
 MARKER = "havre-environment.json"
 """Written last: an environment is there when its marker is."""
 
 
+_COMPILE = """
+import compileall, multiprocessing, os, re, sys
+multiprocessing.set_start_method("fork")  # others need sockets, which are not to be had here
+compileall.compile_dir(sys.argv[1], quiet=1, rx=re.compile("/tests/"), workers=os.cpu_count() or 1)
+"""
+
+
 def read_marker(prefix: Path) -> dict[str, Any] | None:
-    """What the marker of an environment tells, or None if there is none."""
+    """The content of an environment's marker, or None if there is none."""
     try:
         marker = json.loads((prefix / MARKER).read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return marker if isinstance(marker, dict) else None
 
@@ -29,34 +38,26 @@ def installed_packages(prefix: Path) -> list[str]:
     return sorted(found)
 
 
-def let_others_read(prefix: Path) -> None:
-    """Whatever the umask or an archive left: copies may run as another user."""
-    for folder, _, names in os.walk(prefix):
-        os.chmod(folder, 0o755)
-        for name in names:
-            path = os.path.join(folder, name)
-            mode = os.lstat(path).st_mode
-            wanted = 0o755 if mode & 0o100 else 0o644
-            if not stat.S_ISLNK(mode) and stat.S_IMODE(mode) != wanted:
-                os.chmod(path, wanted)
-
-
-def compile_packages(prefix: Path, log: Path, lock: int) -> None:
+def compile_packages(
+    enclosure: Enclosure, interpreter: Path, prefix: Path, log: Path, *, held: Sequence[int]
+) -> None:
     """Write the byte code: copies cannot, the environment is not theirs to write to.
 
-    With -I -S no code of the packages runs here (a .pth file would). Their tests are left out, and
-    files that do not compile (templates, other Pythons' syntax) are the packages' own business.
+    The Python that the environment was made from does it, not the environment's: installed packages
+    cannot change what it loads. Tests are left out, and files that do not compile (templates, other
+    Pythons' syntax) are the packages' own business. Raises OSError, SpawnFault.
     """
-    with log.open("ab") as written:
-        subprocess.run(
-            [
-                *(str(prefix / "bin" / "python"), "-I", "-S", "-m", "compileall"),
-                *("-q", "-j", str(os.cpu_count() or 1), "-x", "/tests/", str(prefix / "lib")),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=written,
-            stderr=written,
-            env={"LC_ALL": "C.UTF-8", "PATH": os.defpath},
-            pass_fds=(lock,),
-            check=False,
-        )
+    with (
+        enclosure.scratch() as scratch,
+        enclosure.run_ours(
+            [str(interpreter), "-I", "-S", "-c", _COMPILE, str(prefix / "lib")],
+            log=log,
+            folder=prefix,
+            environment={"LC_ALL": "C.UTF-8", "PATH": os.defpath},
+            writable=[prefix / "lib"],
+            scratch=scratch,
+            held=held,
+        ) as running,
+    ):
+        log_warnings(running, log)
+        running.wait(COMPILE_LIMIT_S)

@@ -7,15 +7,21 @@ gets next year is the one that was tried. Wheels named by path are kept in the h
 import hashlib
 import json
 import re
-import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from uv import find_uv_bin
+
+from havre import full_disk
 from havre.domain.errors import EnvironmentFault, InvalidParameter, NotFound, Unavailable
+from havre.domain.progress import Progress
 from havre.durable import make_folder, sync_folder, write_file
+from havre.environments.confinement import Enclosure
 from havre.environments.definition import (
     Definition,
     EnvironmentDefinition,
@@ -24,10 +30,13 @@ from havre.environments.definition import (
     check_slug,
     digest_of,
     requirement_lines,
+    requirements_text,
 )
 from havre.environments.faults import explain
 from havre.environments.interpreters import Interpreter
-from havre.environments.uv import Progress, UvFailed, run_uv
+from havre.environments.uv import ONLY_WHEELS, Uv, UvFailed, lacks_wheels
+from havre.home import Home
+from havre.supervisor.reach import interpreter_files
 
 _INDEX_OPTION = re.compile(r"(--index-url|-i|--extra-index-url|--find-links|-f|--no-index)\b")
 _PIN = re.compile(r"[A-Za-z0-9][\w.-]*(\[.*\])?==")
@@ -35,7 +44,7 @@ _PIN = re.compile(r"[A-Za-z0-9][\w.-]*(\[.*\])?==")
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One record. ``asked`` are the lines given; the definition holds the locked ones."""
+    """One record. ``asked`` are the lines as given; the definition holds the locked ones."""
 
     definition: Definition
     asked: tuple[str, ...]
@@ -43,16 +52,31 @@ class Published:
 
 
 class PublishedEnvironments:
-    """The records below ``root/published``."""
+    """The records of a home."""
 
-    def __init__(self, root: Path, logs: Path) -> None:
-        self._root = root / "published"
-        self._logs = logs
+    def __init__(self, home: Home, enclosure: Enclosure) -> None:
+        self._root = home.environments / "published"
+        self._logs = home.logs / "environments"
+        self._enclosure = enclosure
 
     def all(self) -> dict[str, Published]:
         """By slug. A record that cannot be read is an error, not an absence."""
         files = sorted(self._root.glob("[!.]*.json"))
         return {file.name.removesuffix(".json"): _read(file) for file in files}
+
+    def readable(self) -> list[Published]:
+        """Those whose records are not damaged."""
+        found = []
+        for file in sorted(self._root.glob("[!.]*.json")):
+            with suppress(Unavailable, FileNotFoundError):
+                found.append(_read(file))
+        return found
+
+    def definitions(self) -> Mapping[str, Definition]:
+        """By slug. Each is read when it is asked for, which raises Unavailable if it is damaged:
+        one that is costs no other.
+        """
+        return _Definitions(self._root)
 
     def get(self, slug: str) -> Published:
         """Raises NotFound."""
@@ -98,8 +122,8 @@ class PublishedEnvironments:
         """
         check_slug(slug)
         try:
-            asked = requirement_lines(requirements.read_text(encoding="utf-8-sig"))
-        except (OSError, UnicodeDecodeError) as error:
+            asked = requirement_lines(requirements_text(requirements.read_bytes()))
+        except (OSError, ValueError) as error:
             raise InvalidParameter(f"{requirements} cannot be read: {error}") from error
         progress(f"resolving {requirements.name} for Python {interpreter.version}")
         lines = self._compile(slug, requirements, interpreter, progress)
@@ -118,24 +142,12 @@ class PublishedEnvironments:
         try:
             log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_file(log, b"")
-            with tempfile.TemporaryDirectory(prefix="havre-lock-") as folder:
-                output = Path(folder) / "locked.txt"
-                run_uv(
-                    [
-                        *("pip", "compile", "--no-header", "--no-annotate"),
-                        *("--python", str(interpreter.path), "--output-file", str(output)),
-                        str(requirements.absolute()),
-                    ],
-                    log=log,
-                    folder=requirements.absolute().parent,
-                    progress=progress,
-                )
-                lines = requirement_lines(output.read_text())
+            lines = requirement_lines(self._locked(requirements, interpreter, log, progress))
         except UvFailed as failure:
-            reason = explain(str(failure), python=interpreter.python)
+            reason = explain(str(failure), python=interpreter.python, folder=self._root)
             raise EnvironmentFault(
                 f"{requirements.name} cannot be resolved for Python {interpreter.version}: "
-                f"{reason}. The whole story is in {log}"
+                f"{reason}. The full output is in {log}"
             ) from failure
         except OSError as error:
             raise Unavailable(f"{requirements.name} cannot be resolved: {error}") from error
@@ -146,8 +158,43 @@ class PublishedEnvironments:
             )
         return lines
 
+    def _locked(
+        self, requirements: Path, interpreter: Interpreter, log: Path, progress: Progress
+    ) -> str:
+        """What uv makes of the file. Wheels go first: to ask others runs code of theirs."""
+        folder = requirements.absolute().parent
+        compile_ = ["pip", "compile", "--no-header", "--no-annotate"]
+        compile_ += ["--python", str(interpreter.path), str(requirements.absolute())]
+        with self._enclosure.scratch() as kept:
+            kept_file = kept / "locked.txt"
+            compile_ += ["--output-file", str(kept_file)]
+            uv = Uv(self._enclosure)
+            try:
+                ready = [*compile_, *ONLY_WHEELS]
+                uv.run(ready, log=log, folder=folder, progress=progress, writable=[kept])
+            except UvFailed as failure:
+                if not lacks_wheels(failure):
+                    raise
+                progress("not all of it is there ready-made: packages are asked what they require")
+                read = [folder, *interpreter_files(interpreter.path)]
+                stranger = self._enclosure.stranger(
+                    f"locking {requirements}", reads=[Path(find_uv_bin()), requirements, *read]
+                )
+                if stranger.note:
+                    progress(stranger.note)
+                uv.run_foreign(
+                    compile_,
+                    stranger=stranger,
+                    scratch=kept,
+                    log=log,
+                    folder=Path("/"),
+                    progress=progress,
+                    readable=read,
+                )
+            return kept_file.read_text()
+
     def _keep(self, line: str, folder: Path) -> str:
-        """A line that names a file, pointing at a copy of ours; any other line as it is."""
+        """A line that names a file, pointing at our copy of it; any other line as it is."""
         address = (line.partition(" @ ")[2] or line).partition(" ;")[0].strip()
         if _PIN.match(line) or ("://" in address and not address.startswith("file://")):
             return line
@@ -161,16 +208,43 @@ class PublishedEnvironments:
         kept = self._root.parent / "files" / digest_of(digest) / source.name
         try:
             make_folder(kept.parent)
-            write_file(kept, content)
+            for way in (kept.parent.parent, kept.parent):
+                way.chmod(0o711)  # who compiles may be another user
+            write_file(kept, content, mode=0o644)
         except OSError as error:
-            raise Unavailable(f"{source.name} cannot be kept in the home: {error}") from error
+            cause = full_disk.cause(error, kept.parent, needed=len(content))
+            raise Unavailable(f"{source.name} cannot be kept in the home: {cause}") from error
         return str(kept)
 
     def _file(self, slug: str) -> Path:
         return self._root / f"{check_slug(slug)}.json"
 
 
+class _Definitions(Mapping[str, Definition]):
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._slugs = [file.name.removesuffix(".json") for file in folder.glob("[!.]*.json")]
+
+    def __getitem__(self, slug: str) -> Definition:
+        if slug not in self._slugs:
+            raise KeyError(slug)
+        try:
+            return _read(self._folder / f"{slug}.json").definition
+        except FileNotFoundError:
+            raise KeyError(slug) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._slugs)
+
+    def __len__(self) -> int:
+        return len(self._slugs)
+
+    def __contains__(self, slug: object) -> bool:
+        return slug in self._slugs  # damaged or not
+
+
 def _read(file: Path) -> Published:
+    """Raises FileNotFoundError, and Unavailable for a file that is damaged."""
     try:
         stored = json.loads(file.read_bytes())
         definition: Definition
@@ -183,5 +257,13 @@ def _read(file: Path) -> Published:
         else:
             definition = EnvironmentDefinition.from_json(stored["definition"])
         return Published(definition, tuple(stored["asked"]), stored["published_at"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise Unavailable(f"{file} is damaged: publish that environment again") from error
+    except FileNotFoundError:
+        raise
+    except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError) as error:
+        raise Unavailable(
+            f"{file} is damaged ({error!r}): publish that environment again, or remove the file"
+        ) from error
+    except InvalidParameter as error:
+        raise Unavailable(
+            f"{file} is damaged ({error}): publish that environment again, or remove the file"
+        ) from error

@@ -12,9 +12,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from havre.domain.progress import Progress
 from havre.durable import file_lock, remove_tree, sync_folder, sync_tree
 from havre.environments.interpreters import Interpreter, python_of
-from havre.environments.uv import Progress
 from havre.unprivileged import unreachable_part
 
 CHECK_LIMIT_S = 30.0
@@ -40,7 +40,8 @@ class ReachableInterpreters:
     def reachable(self, interpreter: Interpreter, progress: Progress) -> Interpreter:
         """The interpreter, or its copy when copies of models could not reach it.
 
-        A copy that does not run is told and the original is used. Raises OSError (a full disk).
+        If the copy does not run, that is reported and the original is used. Raises OSError (a full
+        disk).
         """
         if not self._as_root or unreachable_part(interpreter.path) is None:
             return interpreter
@@ -91,8 +92,8 @@ class ReachableInterpreters:
         return ""
 
     def _place(self, interpreter: Interpreter) -> Path:
-        seen = interpreter.path.stat()
-        identity = f"{interpreter.path}:{seen.st_size}:{seen.st_mtime_ns}"
+        status = interpreter.path.stat()
+        identity = f"{interpreter.path}:{status.st_size}:{status.st_mtime_ns}"
         digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
         return self._root / f"{interpreter.version}-{digest}"
 
@@ -163,5 +164,5 @@ def _check(executable: Path, place: Path, original: Interpreter) -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
-    said = answer.stdout.strip() or answer.stderr.strip().rpartition("\n")[2]
-    return "" if said == "ok" else said
+    output = answer.stdout.strip() or answer.stderr.strip().rpartition("\n")[2]
+    return "" if output == "ok" else output

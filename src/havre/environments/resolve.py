@@ -1,7 +1,7 @@
 """Which environment an artifact gets: published here, one of ours, its own, or the default.
 
-Pure but for reading the artifact's ``requirements.txt``; nothing is built here. The messages are
-for the log of the work request: what was chosen, why, and how to choose otherwise.
+Pure, except that it reads the artifact's ``requirements.txt``; nothing is built here. The messages
+are for the log of the work request: what was chosen, why, and how to choose otherwise.
 """
 
 import re
@@ -22,15 +22,11 @@ from havre.environments.definition import (
     parse_service_slug,
     python_order,
     requirement_lines,
+    requirements_text,
 )
-from havre.environments.oracle_slugs import (
-    NO_FAMILY,
-    like_families,
-    python_in,
-    read_path,
-    read_slug,
-)
+from havre.environments.oracle_slugs import NO_FAMILY, python_in, read_path, read_slug
 from havre.environments.packs import pack_slug
+from havre.environments.stand_ins import Hardware, StandIn, lacks, nearest, stand_in
 
 REQUIREMENTS = "requirements.txt"
 OF_ARTIFACT = "requirements_"
@@ -38,7 +34,8 @@ OF_ARTIFACT = "requirements_"
 
 LARGEST_REQUIREMENTS = 64 * 1024  # bytes
 
-_PLAIN = re.compile(r"[A-Za-z0-9][\w.-]*\s*(\[[^\]]*\])?\s*([<>=!~(;][^@]*)?")
+_PLAIN = re.compile(r"[A-Za-z0-9][\w.-]*\s*(\[[^\]]*\]\s*)?([<>=!~(;][^@]*)?")
+_HERE = Hardware()
 _PIN = "name one as INFERENCE_ENV_SLUG under MODEL_DEPLOYMENT in runtime.yaml"
 
 
@@ -46,6 +43,12 @@ def _no_pack(address: str) -> PackEnvironment | None:
     """An object store that is empty."""
     del address
     return None
+
+
+def _all_allowed(address: str) -> str:
+    """No address is refused."""
+    del address
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +68,11 @@ class Resolution:
 class Available:
     """What there is to choose from.
 
-    ``has_python`` tells whether the machine has a version (``3.8``); ``default_slug`` is the
+    ``has_python`` says whether the machine has a version (``3.8``); ``default_slug`` is the
     setting ``default_environment``, empty for the general environment. ``pack_at`` looks an
-    ``oci://`` address up in the object store (raises EnvironmentFault if that cannot be asked).
+    ``oci://`` address up in the object store (raises EnvironmentFault if that cannot be reached);
+    ``pack_refused`` says why an artifact may not name it, empty if it may. ``stand_ins`` is the
+    setting ``environment_stand_ins``: whether what is made for other ``hardware`` has any.
     """
 
     published: Mapping[str, Definition]
@@ -75,6 +80,9 @@ class Available:
     has_python: Callable[[str], bool]
     default_slug: str = ""
     pack_at: Callable[[str], PackEnvironment | None] = _no_pack
+    pack_refused: Callable[[str], str] = _all_allowed
+    hardware: Hardware = _HERE
+    stand_ins: bool = True
 
 
 def resolve(manifest: RuntimeManifest, artifact: Path, available: Available) -> Resolution:
@@ -92,6 +100,9 @@ def resolve(manifest: RuntimeManifest, artifact: Path, available: Available) -> 
         return chosen
     if has_requirements:
         return _from_requirements(manifest, artifact / REQUIREMENTS, available)
+    for file in sorted(artifact.iterdir()):
+        if file.name.lower() == REQUIREMENTS:
+            raise ArtifactInvalid(f"{file.name} is not read: call it {REQUIREMENTS}, or remove it")
     chosen = resolve_default(manifest, available)
     _check_python(manifest, chosen.definition)
     return chosen
@@ -109,24 +120,26 @@ def resolve_default(manifest: RuntimeManifest, available: Available) -> Resoluti
             )
         return Resolution(
             definition,
-            (f"the artifact names no environment: {slug}, this server's default, is used; {_PIN}",),
+            (f"runtime.yaml names no environment: using this server's default, {slug}; {_PIN}",),
         )
     general = _general(available)
     if manifest.python:
         if manifest.python not in general:
             raise EnvironmentFault(
-                f"the artifact asks for Python {manifest.python} and names no environment; the "
+                f"runtime.yaml asks for Python {manifest.python} and names no environment; the "
                 f"general environment exists for Python {', '.join(general)}. Use one of these, "
                 "add a requirements.txt, or publish an environment with 'havre env publish'"
             )
-        python, why = manifest.python, "the artifact names only its Python version"
+        python, why = manifest.python, "runtime.yaml names only a Python version"
     else:
         python = _nearest_python(general, available)
-        why = "the artifact names no environment"
+        why = "runtime.yaml names no environment"
         if python != DEFAULT_PYTHON:
             why += f", and this machine has no Python {DEFAULT_PYTHON} for the usual default"
     definition = general[python]
-    return Resolution(definition, (f"{why}: {definition.slug} ({definition.title}); {_PIN}",))
+    return Resolution(
+        definition, (f"{why}: using the default, {definition.slug} ({definition.title}); {_PIN}",)
+    )
 
 
 def _named(manifest: RuntimeManifest, available: Available) -> Resolution:
@@ -136,62 +149,55 @@ def _named(manifest: RuntimeManifest, available: Available) -> Resolution:
         if name in available.published:
             why = f"environment {name}, published on this server"
             return Resolution(available.published[name], (resolving, why), manifest.python)
-    if pack := available.pack_at(manifest.path) if manifest.path else None:
+    refused = available.pack_refused(manifest.path) if manifest.path else ""
+    if pack := available.pack_at(manifest.path) if manifest.path and not refused else None:
         why = f"environment {pack.slug}: a pack of {pack.size >> 20} MiB at {manifest.path}"
         return Resolution(pack, (resolving, why), manifest.python)
+    messages = (resolving, refused) if refused else (resolving,)
     if manifest.kind != "published":
         for name in names:
-            if name in available.builtin:
-                return Resolution(available.builtin[name], (resolving, f"environment {name}"))
-        for wanted in _wanted(manifest, names):
-            if like := _of_family(wanted, available):
-                why = f"environment {like.slug} ({like.title}) stands in for {names[-1]}"
-                return Resolution(like, (resolving, why))
-    raise EnvironmentFault(_unknown(manifest, names, available))
+            if name in available.builtin and not lacks(name, available.hardware):
+                return Resolution(available.builtin[name], (*messages, f"environment {name}"))
+        for requested in _requested(manifest, names):
+            if found := stand_in(requested, available.builtin, available.hardware):
+                why = _standing_in(found, names[-1], available)
+                return Resolution(found.definition, (*messages, why))
+    raise EnvironmentFault(refused or _unknown(manifest, names, available))
 
 
-def _wanted(manifest: RuntimeManifest, names: list[str]) -> list[ServiceSlug]:
+def _requested(manifest: RuntimeManifest, names: list[str]) -> list[ServiceSlug]:
     """What the names and the path of the original service's environments ask for, best first."""
     read = [found for name in names if (found := read_slug(name))]
     if in_words := read_path(manifest.path):
         read.append(in_words)
     stated = python_in(manifest.path)
-    return [replace(one, python=stated or one.python or manifest.python) for one in read]
+    return [replace(slug, python=stated or slug.python or manifest.python) for slug in read]
 
 
-def _of_family(wanted: ServiceSlug, available: Available) -> EnvironmentDefinition | None:
-    """Ours for the same family, Python and device: service slugs differ in their last parts."""
-    for family in like_families(wanted.family):
-        for definition in available.builtin.values():
-            if parse_service_slug(definition.slug) == replace(wanted, family=family):
-                return definition
-    return None
-
-
-def _nearest(wanted: list[ServiceSlug], available: Available) -> EnvironmentDefinition | None:
-    """What comes closest: the same family on the nearest Python, else the general one."""
-    if not wanted:
-        return None
-    families = (*like_families(wanted[0].family), GENERAL)
-    python = python_order(wanted[0].python or DEFAULT_PYTHON)
-    for family in families:
-        same = [
-            (abs(python_order(definition.python)[1] - python[1]), definition.slug)
-            for definition in available.builtin.values()
-            if (parsed := parse_service_slug(definition.slug)) and parsed.family == family
-        ]
-        if same:
-            return available.builtin[min(same)[1]]
-    return None
+def _standing_in(found: StandIn, name: str, available: Available) -> str:
+    """The log line for a stand-in. Raises EnvironmentFault where the settings refuse it."""
+    ours = found.definition
+    if not found.lacking:
+        return f"environment {ours.slug} ({ours.title}) stands in for {name}"
+    if not available.stand_ins:
+        raise EnvironmentFault(
+            f"runtime.yaml names {name}, but {found.lacking}, and the setting "
+            f"environment_stand_ins refuses stand-ins; name {ours.slug} ({ours.title}) itself, or "
+            "deploy where there is what it is made for"
+        )
+    return (
+        f"{found.lacking}: environment {ours.slug} ({ours.title}) stands in for {name}; "
+        "environment_stand_ins = false in havre.toml refuses that"
+    )
 
 
 def _from_requirements(manifest: RuntimeManifest, file: Path, available: Available) -> Resolution:
     if file.stat().st_size > LARGEST_REQUIREMENTS:
         raise ArtifactInvalid(f"{REQUIREMENTS} is larger than {LARGEST_REQUIREMENTS // 1024} KiB")
     try:
-        lines = requirement_lines(file.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise ArtifactInvalid(f"{REQUIREMENTS} is not UTF-8 text: {error.reason}") from error
+        lines = requirement_lines(requirements_text(file.read_bytes()))
+    except ValueError as error:
+        raise ArtifactInvalid(f"{REQUIREMENTS} cannot be read: {error}") from error
     for line in lines:
         # Options, addresses and paths would have this server read files and run build scripts.
         if not _PLAIN.fullmatch(line):
@@ -248,26 +254,26 @@ def _names(manifest: RuntimeManifest) -> list[str]:
 def _unknown(manifest: RuntimeManifest, names: list[str], available: Available) -> str:
     where = f" (INFERENCE_ENV_PATH {manifest.path})" if manifest.path else ""
     kind = "a published environment" if manifest.kind == "published" else "an environment"
-    wanted = [] if manifest.kind == "published" else _wanted(manifest, names)
+    requested = [] if manifest.kind == "published" else _requested(manifest, names)
     name = " or ".join(repr(name) for name in names)
-    told = f"runtime.yaml names {kind} {name}{where}, which is neither here nor in the object store"
-    if nearest := _nearest(wanted, available):
-        why = _why_none(wanted[0])
-        told += f"{why}. The nearest is {nearest.slug} ({nearest.title})"
+    message = (
+        f"runtime.yaml names {kind} {name}{where}, which is neither here nor in the object store"
+    )
+    if requested and (near := nearest(requested[0], available.builtin, available.hardware)):
+        why = _why_none(requested[0])
+        message += f"{why}. The nearest is {near.slug} ({near.title})"
     elif manifest.kind == "published":
-        told += f". Published here: {', '.join(sorted(available.published)) or 'none'}"
+        message += f". Published here: {', '.join(sorted(available.published)) or 'none'}"
     else:
-        told += f". There are: {_existing(available)}"
+        message += f". There are: {_existing(available)}"
     return (
-        f"{told}. Publish yours with 'havre env publish {names[0]} --requirements FILE "
+        f"{message}. Publish yours with 'havre env publish {names[0]} --requirements FILE "
         "--python X.Y' or '--pack FILE', and INFERENCE_ENV_TYPE: published"
     )
 
 
-def _why_none(wanted: ServiceSlug) -> str:
-    if wanted.device == "gpu":
-        return ": those it brings are for CPUs"
-    if wanted.family != NO_FAMILY and python_order(wanted.python or DEFAULT_PYTHON) < (3, 7):
+def _why_none(requested: ServiceSlug) -> str:
+    if requested.family != NO_FAMILY and python_order(requested.python or DEFAULT_PYTHON) < (3, 7):
         return ": Python 3.7 is the oldest it runs"
     return ""
 

@@ -1,9 +1,9 @@
-"""What keeps a control plane from acting for others once it does not hold the lease any more.
+"""Keeps a control plane that does not hold the lease any more from acting as if it did.
 
-The database is shared: what is recorded asks for the lease's token in its own transaction, so that
-not even a process that slept through its end between two instructions writes a word. Engine and
-load balancer are of this machine alone: before each act the clock is asked, and what slips through
-in between is cleared away by the standby that this control plane then becomes.
+The database is shared: every transaction requires the lease's token, so that not even a process
+that slept through the end of its lease between two instructions writes anything. Engine and load
+balancer are of this machine alone: the clock is checked before each act, and what slips through in
+between is stopped by the standby that this control plane then becomes.
 """
 
 import time
@@ -15,15 +15,16 @@ from sqlalchemy.orm import Session
 from havre.balancer.base import Balancer
 from havre.domain.errors import LeaseLost
 from havre.domain.instance import (
-    CheckAnswer,
     CheckRequest,
+    CheckResponse,
     InstanceSpec,
     InstanceStatus,
     RecordedRequest,
 )
-from havre.domain.policy import Capture
+from havre.domain.rollout.policy import Capture
 from havre.domain.route import Route
 from havre.engines.base import Engine
+from havre.engines.model_channel import ModelChannel, always
 from havre.store import leases
 from havre.store.database import Database
 
@@ -34,7 +35,7 @@ def clock_s() -> float:
 
 
 class Fence:
-    """One holding of the lease: its token, and until when it may be acted upon.
+    """One period as the holder: the lease's token, and until when the holder may act.
 
     ``clock`` is in seconds and only goes forward.
     """
@@ -48,12 +49,12 @@ class Fence:
         self._until = until
 
     def close(self) -> None:
-        """For good: somebody else has the lease."""
+        """For good: another control plane has the lease."""
         self._until = float("-inf")
 
     @property
     def is_open(self) -> bool:
-        """Whether it is sure that nobody else holds the lease."""
+        """Whether it is certain that no other control plane holds the lease."""
         return self._clock() < self._until
 
     def check(self) -> None:
@@ -66,7 +67,7 @@ class Fence:
 
 
 class FencedDatabase:
-    """Transactions for the holder alone."""
+    """Transactions of the holder alone."""
 
     def __init__(self, database: Database, fence: Fence) -> None:
         self._database = database
@@ -74,7 +75,7 @@ class FencedDatabase:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """One transaction, as `Database.write`. Raises LeaseLost if it is not the holder's."""
+        """One transaction, as `Database.write`. Raises LeaseLost if we are not the holder."""
         self._fence.check()
         with self._database.write() as session:
             leases.require(session, self._fence.token)
@@ -82,7 +83,7 @@ class FencedDatabase:
 
 
 class FencedEngine:
-    """An `Engine` that asks the fence before it acts; looking is free."""
+    """An `Engine` that checks the fence before it acts; observing is free."""
 
     def __init__(self, engine: Engine, fence: Fence) -> None:
         self._engine = engine
@@ -96,17 +97,9 @@ class FencedEngine:
         self._fence.check()
         self._engine.stop(instance_id)
 
-    def check(self, instance_id: str, requests: Sequence[CheckRequest]) -> list[CheckAnswer]:
-        self._fence.check()
-        return self._engine.check(instance_id, requests)
-
-    def record(self, instance_id: str, most: int) -> None:
-        self._fence.check()
-        self._engine.record(instance_id, most)
-
-    def capture(self, instance_id: str, wanted: Capture) -> None:
-        self._fence.check()
-        self._engine.capture(instance_id, wanted)
+    def channel(self, instance_id: str) -> "FencedChannel | None":
+        channel = self._engine.channel(instance_id)
+        return None if channel is None else FencedChannel(channel, self._fence)
 
     def inspect(self, instance_id: str) -> InstanceStatus:
         return self._engine.inspect(instance_id)
@@ -114,18 +107,46 @@ class FencedEngine:
     def instances(self) -> list[InstanceStatus]:
         return self._engine.instances()
 
-    def sample(self, instance_id: str) -> CheckRequest | None:
-        return self._engine.sample(instance_id)
-
-    def recorded(self, instance_id: str) -> list[RecordedRequest]:
-        return self._engine.recorded(instance_id)
-
     def changes(self) -> Iterator[str]:
         return self._engine.changes()
 
 
+class FencedChannel:
+    """A `ModelChannel` that asks the fence before it acts; looking is free."""
+
+    def __init__(self, channel: ModelChannel, fence: Fence) -> None:
+        self._channel = channel
+        self._fence = fence
+
+    def check(
+        self, requests: Sequence[CheckRequest], *, is_wanted: Callable[[], bool] = always
+    ) -> Iterator[CheckResponse]:
+        self._fence.check()
+        return self._channel.check(requests, is_wanted=is_wanted)
+
+    def record(self, limit: int) -> None:
+        self._fence.check()
+        self._channel.record(limit)
+
+    def capture(self, policy: Capture) -> None:
+        self._fence.check()
+        self._channel.capture(policy)
+
+    def release(self) -> None:
+        self._fence.check()
+        self._channel.release()
+
+    def sample(self) -> CheckRequest | None:
+        return self._channel.sample()
+
+    def recorded(
+        self, limit: int, *, is_wanted: Callable[[], bool] = always
+    ) -> list[RecordedRequest]:
+        return self._channel.recorded(limit, is_wanted=is_wanted)
+
+
 class FencedBalancer:
-    """A `Balancer` that asks the fence before it acts; looking is free."""
+    """A `Balancer` that checks the fence before it acts; observing is free."""
 
     def __init__(self, balancer: Balancer, fence: Fence) -> None:
         self._balancer = balancer
@@ -152,5 +173,5 @@ class FencedBalancer:
     def deployments(self) -> set[str]:
         return self._balancer.deployments()
 
-    def active_requests(self, instance_id: str) -> int:
-        return self._balancer.active_requests(instance_id)
+    def active_requests(self, instance_ids: Collection[str]) -> dict[str, int]:
+        return self._balancer.active_requests(instance_ids)

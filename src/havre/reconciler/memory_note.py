@@ -15,10 +15,10 @@ def memory_note(status: InstanceStatus, spec: DeploymentSpec) -> list[str]:
     needed = status.shared_bytes + spec.copies * status.memory_bytes
     if needed <= spec.shape.memory_bytes:
         return []
-    most = max(1, (spec.shape.memory_bytes - status.shared_bytes) // status.memory_bytes)
+    fitting = max(1, (spec.shape.memory_bytes - status.shared_bytes) // status.memory_bytes)
     return [
         f"Warning: {spec.copies} copies need {needed / GIB:.1f} GB "
         f"({status.shared_bytes / GIB:.1f} GB shared and {status.memory_bytes / GIB:.2f} GB each), "
         f"the shape has {spec.shape.memory_gb:g} GB. Set the environment variable WEB_CONCURRENCY "
-        f"to {most} or less, or choose a shape with at least {needed / GIB:.0f} GB."
+        f"to {fitting} or less, or choose a shape with at least {needed / GIB:.0f} GB."
     ]

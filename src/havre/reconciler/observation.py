@@ -1,200 +1,98 @@
 """What is there now, of one deployment: asked of the engine and the load balancer, never guessed.
 
-A `Memory` per deployment keeps the few things that only time tells: since when an instance is out
-of the route, how often starts have failed, when the canary's step began. It may be lost at any
-time; waiting then starts anew.
+`look` asks, `observed_of` makes the planner's input of it. What only shows over time is kept in a
+`Memory` for each deployment.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from havre.balancer.base import Balancer
-from havre.domain.canary import Tally, Trial
 from havre.domain.instance import InstanceStatus
-from havre.domain.observed import (
-    Preparation,
-    Seen,
-    SeenCanary,
-    SeenInstance,
-    SeenRoute,
-    Verification,
+from havre.domain.rollout.canary import RequestStats, StepResult
+from havre.domain.rollout.planner import DEAD
+from havre.domain.rollout.planner_input import (
+    Observed,
+    ObservedCanary,
+    ObservedInstance,
+    ObservedRoute,
+    Outcome,
+    Stage,
 )
 from havre.domain.route import Endpoint, Route
 from havre.domain.states import InstancePhase
 from havre.engines.base import Engine
+from havre.reconciler.remembered import BLINK_S, HUNG, CanaryStep, Changing, Memory
 from havre.reconciler.snapshot import Snapshot
 from havre.settings import Settings
-
-FIRST_PAUSE_S = 1.0
-LONGEST_PAUSE_S = 60.0
-PROVEN_S = 60.0
-"""An instance that has been ready for this long clears the record of failures, and is replaced at
-once when it fails after all; one that fails younger makes the next start wait, longer each time."""
-
-BLINK_S = 2.0
-"""A copy that died is back long before: an instance without copies for so long is in trouble."""
-
-SILENT_S = 60.0
-"""A keeper that has answered nobody for so long hangs: its copies get no new connections. However
-busy the machine is, a keeper gets to answer in less."""
-
-
-@dataclass(slots=True)
-class BackOff:
-    """Starts of one revision that failed in a row, and until when none is tried again."""
-
-    failures: int = 0
-    until: float = 0.0
-
-
-@dataclass(slots=True)
-class CanaryStep:
-    """Since when a share is live, and what each instance had answered before."""
-
-    key: tuple[str, str, int]  # change, revision, percent
-    began: float
-    before: dict[str, Tally] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Memory:
-    """Monotonic seconds throughout."""
-
-    unrouted_since: dict[str, float] = field(default_factory=dict)
-    ready_since: dict[str, float] = field(default_factory=dict)
-    copyless_since: dict[str, float] = field(default_factory=dict)
-    silent_since: dict[str, float] = field(default_factory=dict)
-    announced: set[str] = field(default_factory=set)
-    proven: set[str] = field(default_factory=set)
-    """Instances that say nothing of the present change if they fail: they were there before it, or
-    have been in the route."""
-    failed: set[str] = field(default_factory=set)
-    last_failure: str = ""
-    back_offs: dict[str, BackOff] = field(default_factory=dict)
-    step: CanaryStep | None = None
-    quiet_passes: int = 0
-    trouble_since: float | None = None
-
-    def observe(
-        self,
-        statuses: Iterable[InstanceStatus],
-        revisions: Mapping[str, str],
-        routed: frozenset[str],
-        now: float,
-    ) -> None:
-        """Take note of what a look brought; before the planner is asked."""
-        self.proven |= routed
-        known: set[str] = set()
-        failed_young: set[str] = set()
-        for status in statuses:
-            known.add(status.id)
-            is_ready = status.phase is InstancePhase.READY
-            for since, is_so in (
-                (self.unrouted_since, status.id not in routed),
-                (self.copyless_since, is_ready and status.copies_ready == 0),
-                (self.silent_since, status.is_silent),
-            ):
-                if is_so:
-                    since.setdefault(status.id, now)
-                else:
-                    since.pop(status.id, None)
-            if is_ready:
-                ready_s = now - self.ready_since.setdefault(status.id, now)
-                if ready_s > PROVEN_S:
-                    self.back_offs.pop(revisions[status.id], None)
-            elif status.phase is InstancePhase.FAILED and status.id not in self.failed:
-                self.failed.add(status.id)
-                self.last_failure = status.reason
-                if now - self.ready_since.get(status.id, now) <= PROVEN_S:
-                    failed_young.add(revisions[status.id])
-        for revision in failed_young:
-            back_off = self.back_offs.setdefault(revision, BackOff())
-            back_off.until = now + min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**back_off.failures)
-            back_off.failures += 1
-        for revision in set(self.back_offs) - set(revisions.values()):
-            if now - self.back_offs[revision].until > PROVEN_S:
-                del self.back_offs[revision]  # nobody wants it any more
-        for table in (
-            self.unrouted_since,
-            self.ready_since,
-            self.copyless_since,
-            self.silent_since,
-        ):
-            for gone in set(table) - known:
-                del table[gone]
-        self.announced &= known
-        self.proven &= known
-        self.failed &= known
-
-    def start_at_once(self, revision: str) -> None:
-        """Whatever made its starts fail may be mended."""
-        if revision in self.back_offs:
-            self.back_offs[revision].until = 0.0
-
-    def is_hung(self, instance_id: str, now: float) -> bool:
-        return now - self.silent_since.get(instance_id, now) >= SILENT_S
-
-    def backing_off(self, now: float) -> dict[str, float]:
-        """Seconds to wait, by revision."""
-        waits = {revision: each.until - now for revision, each in self.back_offs.items()}
-        return {revision: seconds for revision, seconds in waits.items() if seconds > 0}
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """``serving`` instances have the traffic, but for the canary's; ``routed`` are all of them."""
+    """``serving`` instances have the traffic, except the canary's share; ``routed`` have any.
 
-    statuses: dict[str, InstanceStatus]
+    ``active`` counts the load balancer's requests in flight to each instance out of the route that
+    is otherwise idle.
+    """
+
+    statuses: Mapping[str, InstanceStatus]
     route: Route | None
     is_route_settled: bool
+    active: Mapping[str, int]
 
     @property
     def serving(self) -> frozenset[str]:
-        return _instances(() if self.route is None else self.route.endpoints)
+        return _serving(self.route)
 
     @property
     def routed(self) -> frozenset[str]:
-        canary = None if self.route is None else self.route.canary
-        return self.serving | _instances(() if canary is None else canary.endpoints)
+        return _routed(self.route)
 
 
 def look(snapshot: Snapshot, engine: Engine, balancer: Balancer) -> Observation:
-    """Raises EngineFault when the engine cannot be asked."""
-    return Observation(
-        {instance_id: engine.inspect(instance_id) for instance_id in snapshot.instances},
-        balancer.current(snapshot.deployment_id),
-        balancer.is_settled(snapshot.deployment_id),
-    )
+    """Raises EngineFault when the engine cannot be asked, Unavailable when the balancer cannot."""
+    statuses = {instance_id: engine.inspect(instance_id) for instance_id in snapshot.instances}
+    route = balancer.current(snapshot.deployment_id)
+    is_route_settled = balancer.is_settled(snapshot.deployment_id)
+    routed = _routed(route)
+    draining = [
+        status.id
+        for status in statuses.values()
+        if status.id not in routed and status.copies_busy == 0
+    ]
+    active = balancer.active_requests(draining) if draining else {}
+    return Observation(statuses, route, is_route_settled, active)
 
 
-def seen(
+def observed_of(
     snapshot: Snapshot,
-    observation: Observation,
+    raw: Observation,
     memory: Memory,
-    balancer: Balancer,
     *,
-    preparation: Preparation,
-    preparation_reason: str,
-    verification: Verification,
-    verification_reason: str,
+    preparation: Outcome,
+    verification: Outcome,
     settings: Settings,
     now: float,
-) -> Seen:
-    """The planner's observation."""
-    routed = observation.routed
-    memory.observe(observation.statuses.values(), snapshot.instances, routed, now)
+) -> Observed:
+    """The planner's input, and what ``memory`` needs of it for the next pass. No I/O."""
+    routed = raw.routed
+    memory.observe(raw.statuses.values(), snapshot.instances, routed, now)
+    _observe_change(snapshot, routed, memory)
     instances = []
     for instance_id, revision in sorted(snapshot.instances.items()):
-        status = observation.statuses[instance_id]
+        status = raw.statuses[instance_id]
         is_idle = instance_id in routed or (
-            status.copies_busy == 0 and balancer.active_requests(instance_id) == 0
+            status.copies_busy == 0 and raw.active.get(instance_id, 0) == 0
         )
         is_copyless = now - memory.copyless_since.get(instance_id, now) >= BLINK_S
         phase, reason = status.phase, status.reason
-        if phase is InstancePhase.READY and memory.is_hung(instance_id, now):
-            phase, reason = InstancePhase.DEGRADED, "its keeper does not answer"
+        is_on_trial = instance_id not in memory.proven
+        is_hung = phase is InstancePhase.READY and memory.is_hung(instance_id, now)
+        if is_hung:
+            phase = InstancePhase.FAILED if is_on_trial else InstancePhase.DEGRADED
+            reason = HUNG
         instances.append(
-            SeenInstance(
+            ObservedInstance(
                 id=instance_id,
                 revision=revision,
                 phase=phase,
@@ -202,56 +100,117 @@ def seen(
                 unrouted_s=now - memory.unrouted_since.get(instance_id, now),
                 reason=reason or ("none of its copies is up" if is_copyless else ""),
                 is_troubled=is_copyless or (phase is InstancePhase.READY and bool(reason)),
-                is_on_trial=instance_id not in memory.proven,
+                is_on_trial=is_on_trial,
+                is_new=memory.changing is not None and instance_id not in memory.changing.there,
+                is_hung=is_hung,
                 is_streaming=0 < status.streaming >= status.copies_busy,
             )
         )
-    return Seen(
+    return Observed(
         instances=tuple(instances),
-        route=_seen_route(observation.route),
-        is_route_settled=observation.is_route_settled,
+        lost=_lost(snapshot, instances, memory),
+        unwell_s=_unwell_s(snapshot, instances, memory, preparation.stage, now),
+        start_timeout_s=settings.start_timeout_s,
+        route=_observed_route(raw.route),
+        is_route_settled=raw.is_route_settled,
         preparation=preparation,
-        preparation_reason=preparation_reason,
         verification=verification,
-        verification_reason=verification_reason,
         backing_off=frozenset(memory.backing_off(now)),
         last_failure=memory.last_failure,
         drain_timeout_s=settings.drain_timeout_s,
         stream_total_s=settings.stream_total_s,
-        trial=_trial(snapshot, observation, memory, now),
+        step_result=_step_result(snapshot, raw, memory, now),
     )
 
 
-def _trial(snapshot: Snapshot, observation: Observation, memory: Memory, now: float) -> Trial:
+def _observe_change(snapshot: Snapshot, routed: frozenset[str], memory: Memory) -> None:
+    if snapshot.change is None:
+        memory.changing = None
+        return
+    if memory.changing is None or memory.changing.change_id != snapshot.change.id:
+        memory.changing = Changing(snapshot.change.id)  # it was begun by another control plane
+    serving = snapshot.serving_spec
+    memory.changing.there |= {
+        instance_id
+        for instance_id in routed
+        if serving and snapshot.instances.get(instance_id) == serving.revision
+    }
+
+
+def _lost(snapshot: Snapshot, instances: Sequence[ObservedInstance], memory: Memory) -> int:
+    """How many of the target revision have been in the route, and failed during this change."""
+    if memory.changing is None:
+        return 0
+    target = [instance for instance in instances if instance.revision == snapshot.spec.revision]
+    dead = {instance.id for instance in target if instance.phase in DEAD}
+    memory.changing.alive |= {instance.id for instance in target} - dead
+    memory.changing.lost |= {
+        instance.id
+        for instance in target
+        if instance.phase is InstancePhase.FAILED
+        and not instance.is_on_trial
+        and instance.id in memory.changing.alive
+    }
+    return len(memory.changing.lost)
+
+
+def _unwell_s(
+    snapshot: Snapshot,
+    instances: Sequence[ObservedInstance],
+    memory: Memory,
+    preparation: Stage,
+    now: float,
+) -> float:
+    """For how long the target revision has had too few instances that are well."""
+    changing = memory.changing
+    if changing is None:
+        return 0.0
+    well = sum(
+        instance.revision == snapshot.spec.revision
+        and instance.phase is InstancePhase.READY
+        and not (instance.is_new and instance.is_troubled)
+        for instance in instances
+    )
+    if well >= snapshot.spec.instance_count or preparation is not Stage.DONE:
+        changing.unwell_since = None
+        return 0.0
+    if changing.unwell_since is None:
+        changing.unwell_since = now
+    return now - changing.unwell_since
+
+
+def _step_result(snapshot: Snapshot, raw: Observation, memory: Memory, now: float) -> StepResult:
     """What both revisions have done since the canary's present step began."""
-    canary = None if observation.route is None else observation.route.canary
+    canary = None if raw.route is None else raw.route.canary
     if canary is None:
         memory.step = None
-        return Trial()
+        return StepResult()
     change_id = "" if snapshot.change is None else snapshot.change.id
     key = (change_id, canary.revision, canary.percent)
     if memory.step is None or memory.step.key != key:
         memory.step = CanaryStep(key, now)
     before = memory.step.before
 
-    def done_by(instances: frozenset[str]) -> Tally:
-        done = Tally()
-        for instance_id in instances & observation.statuses.keys():
-            status = observation.statuses[instance_id]
+    def done_by(instances: frozenset[str]) -> RequestStats:
+        done = RequestStats()
+        for instance_id in instances & raw.statuses.keys():
+            status = raw.statuses[instance_id]
             if status.phase is not InstancePhase.READY:
-                continue  # its counts are from before its keeper died
-            tally = Tally(status.answered, status.failed, status.latency)
-            done = done.plus(tally.minus(before.setdefault(instance_id, tally)))
+                continue  # its figures are from before its keeper died
+            total = RequestStats(
+                status.answered, status.failed, status.latency, status.in_hand_s, status.copies
+            )
+            done = done.plus(total.minus(before.setdefault(instance_id, total)))
         return done
 
-    new, old = done_by(_instances(canary.endpoints)), done_by(observation.serving)
-    return Trial(now - memory.step.began, new=new, old=old)
+    new, old = done_by(_instances(canary.endpoints)), done_by(raw.serving)
+    return StepResult(now - memory.step.began, new=new, old=old)
 
 
-def _seen_route(route: Route | None) -> SeenRoute | None:
+def _observed_route(route: Route | None) -> ObservedRoute | None:
     if route is None:
         return None
-    return SeenRoute(
+    return ObservedRoute(
         revision=route.revision,
         instances=_instances(route.endpoints),
         max_requests=route.max_requests,
@@ -259,13 +218,22 @@ def _seen_route(route: Route | None) -> SeenRoute | None:
         is_idempotent=route.is_idempotent,
         canary=None
         if route.canary is None
-        else SeenCanary(
+        else ObservedCanary(
             revision=route.canary.revision,
             instances=_instances(route.canary.endpoints),
             max_requests=route.canary.max_requests,
             percent=route.canary.percent,
         ),
     )
+
+
+def _serving(route: Route | None) -> frozenset[str]:
+    return _instances(() if route is None else route.endpoints)
+
+
+def _routed(route: Route | None) -> frozenset[str]:
+    canary = None if route is None else route.canary
+    return _serving(route) | _instances(() if canary is None else canary.endpoints)
 
 
 def _instances(endpoints: Iterable[Endpoint]) -> frozenset[str]:

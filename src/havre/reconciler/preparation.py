@@ -1,23 +1,24 @@
-"""Preparing a revision: unpack its artifact, make its environment. Slow, so in the background.
+"""Prepares a revision: unpacks its artifact, builds its environment. Slow, so in the background.
 
-One preparation per revision of a deployment runs at a time; what it came to is asked for by the
-next pass. Nothing of it needs to survive a crash: unpacking and building are idempotent.
+Of one revision of a deployment one preparation runs at a time. After a crash it is begun again:
+unpacking and building are idempotent.
 """
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 
 from havre.catalog.archive import score_folder
 from havre.catalog.manifest import read_manifest
 from havre.catalog.unpacked import Unpacker
 from havre.domain.errors import HavreError, StateUnavailable
-from havre.domain.observed import Preparation
+from havre.domain.rollout.planner_input import Outcome, Stage
+from havre.domain.workload import PythonWorkload
 from havre.environments import Environments
+from havre.reconciler.background import Background
 from havre.reconciler.record import Recorder
 from havre.reconciler.snapshot import PreparedRevision, Snapshot
 
@@ -25,14 +26,7 @@ logger = logging.getLogger(__name__)
 
 PARALLEL_PREPARATIONS = 8
 RETRY_S = 30.0
-"""How long a failure is believed when nobody waits for the outcome."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    state: Preparation
-    reason: str = ""
-    at: float = 0.0
+"""How long a failure is final where no change waits for the outcome; then it is tried again."""
 
 
 class Preparer:
@@ -49,38 +43,31 @@ class Preparer:
         self._environments = environments
         self._recorder = recorder
         self._wake = wake
-        self._outcomes: dict[tuple[str, str], Outcome] = {}
-        self._lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(PARALLEL_PREPARATIONS, thread_name_prefix="prepare")
+        pool = ThreadPoolExecutor(PARALLEL_PREPARATIONS, thread_name_prefix="prepare")
+        self._background: Background[tuple[str, str]] = Background(pool)
 
-    def state(self, snapshot: Snapshot) -> Outcome:
-        """How far the wanted revision is; failures fade after a while, so that it is retried."""
+    def outcome(self, snapshot: Snapshot) -> Outcome:
+        """How far the target revision is; a failure is forgotten after a while, to be retried."""
         revision = snapshot.revisions.get(snapshot.spec.revision)
         if revision is not None and revision.is_there:
-            return Outcome(Preparation.DONE)
-        with self._lock:
-            outcome = self._outcomes.get(_key(snapshot), Outcome(Preparation.NONE))
-            if outcome.state is Preparation.FAILED and time.monotonic() - outcome.at > RETRY_S:
-                del self._outcomes[_key(snapshot)]
-                return Outcome(Preparation.NONE)
-            return outcome
+            return Outcome(Stage.DONE)
+        task = self._background.task(_key(snapshot))
+        if task.outcome.stage is Stage.FAILED and time.monotonic() - task.at > RETRY_S:
+            self.forget(snapshot)
+            return Outcome()
+        return task.outcome
 
     def begin(self, snapshot: Snapshot) -> None:
-        with self._lock:
-            if _key(snapshot) in self._outcomes:
-                return
-            self._outcomes[_key(snapshot)] = Outcome(Preparation.RUNNING)
-        self._pool.submit(self._prepare, snapshot)
+        self._background.begin(_key(snapshot), partial(self._prepare, snapshot))
 
     def forget(self, snapshot: Snapshot) -> None:
-        """A failure has been told: the next wish for this revision starts afresh."""
-        with self._lock:
-            outcome = self._outcomes.get(_key(snapshot))
-            if outcome is not None and outcome.state is Preparation.FAILED:
-                del self._outcomes[_key(snapshot)]
+        """A failure has been recorded: the next change to this revision starts again."""
+        self._background.drop(
+            lambda key, task: key == _key(snapshot) and task.outcome.stage is Stage.FAILED
+        )
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._background.close()
 
     def _prepare(self, snapshot: Snapshot) -> None:
         failure = ""
@@ -93,26 +80,23 @@ class Preparer:
         except Exception as error:
             logger.exception("preparing %s failed", snapshot.deployment_id)
             failure = f"preparing the model failed: {type(error).__name__}: {error}"
-        with self._lock:
-            if failure:
-                self._outcomes[_key(snapshot)] = Outcome(
-                    Preparation.FAILED, failure, time.monotonic()
-                )
-            else:
-                # The database says DONE from now on, or was away: then it is begun again.
-                del self._outcomes[_key(snapshot)]
-        self._wake(snapshot.deployment_id)
+        # Without a failure the database has it as done from now on; or was unavailable, and then
+        # it is begun again.
+        outcome = Outcome(Stage.FAILED, failure) if failure else Outcome()
+        if self._background.finish(_key(snapshot), outcome):
+            self._wake(snapshot.deployment_id)
 
     def _do(self, snapshot: Snapshot) -> None:
         def progress(message: str) -> None:
-            with suppress(StateUnavailable):  # a build of minutes is not given up for that
+            with suppress(StateUnavailable):  # a build of minutes goes on without its log
                 self._recorder.note(snapshot, message)
 
         root = self._unpacker.ensure(snapshot.spec.artifact_digest)
         folder = score_folder(root)
         self._recorder.note(snapshot, "The model artifact is unpacked.", percent=10)
-        resolution = self._environments.resolve(read_manifest(folder), folder)
-        for message in resolution.messages:
+        manifest = read_manifest(folder)
+        resolution = self._environments.resolve(manifest, folder)
+        for message in (*manifest.warnings, *resolution.messages):
             progress(message)
         built = self._environments.ensure(resolution, progress)
         self._recorder.note(
@@ -120,7 +104,7 @@ class Preparer:
             f"The inference environment {built.slug} is ready (Python {built.python_version}).",
             percent=40,
         )
-        prepared = PreparedRevision(built.interpreter, built.python_version, folder)
+        prepared = PreparedRevision(PythonWorkload(built.interpreter, built.python_version, folder))
         self._recorder.add_revision(snapshot, prepared, built.digest)
 
 

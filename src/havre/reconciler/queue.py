@@ -1,7 +1,7 @@
-"""A queue of keys to look at: each at most once at a time, now or later.
+"""A queue of keys to work on: each at most once at a time, now or later.
 
-A key that is added while somebody works on it is handed out again afterwards, so no change is ever
-missed. Of several wishes for one key the earliest wins.
+A key that is added while a thread works on it is handed out again afterwards, so no change is ever
+missed. Of several times for one key the earliest counts.
 """
 
 import heapq
@@ -12,8 +12,8 @@ from collections.abc import Callable
 
 
 class WorkQueue:
-    """Thread-safe. ``clock`` is a monotonic clock in seconds. ``on_take`` is told of each key that
-    is handed out how late that is, in seconds.
+    """Thread-safe. ``clock`` is a monotonic clock in seconds. ``on_take`` is called for
+    each key that is handed out with how late that is, in seconds.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class WorkQueue:
         self._closed = False
 
     def add(self, key: str, delay_s: float = 0.0) -> None:
-        """Look at the key after the delay, or earlier if that was asked for before."""
+        """Hand the key out after the delay, or earlier if that was asked for before."""
         with self._changed:
             due = self._clock() + delay_s
             if key in self._due and self._due[key] <= due:

@@ -1,22 +1,23 @@
-"""What the database says of one deployment, read in one go, and what follows for the planner."""
+"""What the database holds of one deployment, read at once, and what is desired by it."""
 
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from havre.domain import workload
 from havre.domain.deployment import DeploymentSpec
 from havre.domain.errors import InvalidParameter
 from havre.domain.instance import InstanceStatus
 from havre.domain.latency import Latency
-from havre.domain.observed import Goal, Wanted
-from havre.domain.policy import RolloutPolicy, read_policy
-from havre.domain.queueing import most_requests
+from havre.domain.rollout.planner_input import Desired, DesiredRevision
+from havre.domain.rollout.policy import RolloutPolicy, read_policy
+from havre.domain.rollout.queueing import max_in_flight
 from havre.domain.states import BUSY, FINISHED, DeploymentState, Operation, WorkRequestState
+from havre.domain.workload import Workload
 from havre.settings import Settings
 from havre.store.schema import Deployment, InstanceRecord, Revision, WorkRequest
 
@@ -27,13 +28,11 @@ logger = logging.getLogger(__name__)
 class PreparedRevision:
     """What a revision is started from."""
 
-    interpreter: Path
-    python_version: str
-    artifact_folder: Path
+    workload: Workload
 
     @property
     def is_there(self) -> bool:
-        return self.interpreter.exists() and self.artifact_folder.exists()
+        return self.workload.interpreter.exists() and self.workload.artifact.exists()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +64,10 @@ class Snapshot:
     def runs(self) -> bool:
         return self.target is DeploymentState.ACTIVE and self.state is not DeploymentState.FAILED
 
+    @property
+    def is_canceling(self) -> bool:
+        return self.change is not None and self.change.is_canceling
+
     def spec_of(self, revision: str) -> DeploymentSpec:
         """The specification behind a revision that the planner named."""
         if self.serving_spec is not None and revision == self.serving_spec.revision:
@@ -74,7 +77,7 @@ class Snapshot:
 
 
 def load(session: Session, deployment_id: str) -> Snapshot | None:
-    """None for a deployment that does not exist or is DELETED: nothing is to be done for it."""
+    """None for a deployment that does not exist or is DELETED: there is nothing to do for it."""
     row = session.get(Deployment, deployment_id)
     if row is None or row.lifecycle_state == DeploymentState.DELETED:
         return None
@@ -91,12 +94,10 @@ def load(session: Session, deployment_id: str) -> Snapshot | None:
         spec=DeploymentSpec.from_json(row.spec),
         serving_spec=DeploymentSpec.from_json(row.serving_spec) if row.serving_spec else None,
         change=_change(session, row),
-        instances={each.id: each.revision for each in instances},
+        instances={record.id: record.revision for record in instances},
         revisions={
-            each.revision: PreparedRevision(
-                Path(each.interpreter), each.python_version, Path(each.artifact_folder)
-            )
-            for each in revisions
+            record.revision: PreparedRevision(workload.from_json(record.workload))
+            for record in revisions
         },
         current_instances=row.current_instances,
         tags=row.freeform_tags,
@@ -106,7 +107,7 @@ def load(session: Session, deployment_id: str) -> Snapshot | None:
 def policy_of(snapshot: Snapshot, settings: Settings) -> RolloutPolicy:
     """The deployment's own, or the server's where it has none.
 
-    Tags that an earlier version let pass are ignored: nobody waits for an answer here.
+    Tags are checked when they are set; wrong ones are ignored here, where no client waits.
     """
     defaults = {"replay": settings.rollout_replay, "canary": settings.rollout_canary}
     try:
@@ -116,49 +117,49 @@ def policy_of(snapshot: Snapshot, settings: Settings) -> RolloutPolicy:
         return read_policy({}, **defaults)
 
 
-def wanted(
+def desired_of(
     snapshot: Snapshot,
     policy: RolloutPolicy,
     settings: Settings,
     statuses: Iterable[InstanceStatus],
-) -> Wanted:
-    """The planner's wish. ``statuses`` tell how long predictions take."""
+) -> Desired:
+    """What is desired, for the planner. ``statuses`` have how long predictions take."""
     latencies: defaultdict[str, Latency] = defaultdict(Latency)
     for status in statuses:
         latencies[status.revision] = latencies[status.revision].plus(status.latency)
     serving = snapshot.serving_spec if snapshot.runs else None
     if serving is not None and serving.revision not in snapshot.revisions:
-        serving = None  # it was served elsewhere, by an earlier holder of the lease
+        serving = None  # it was served on another machine, by an earlier holder of the lease
 
-    def goal(spec: DeploymentSpec) -> Goal:
+    def desired_revision(spec: DeploymentSpec) -> DesiredRevision:
         revision = spec.revision
-        return Goal(
+        return DesiredRevision(
             revision=revision,
             instances=spec.instance_count,
-            requests_per_instance=most_requests(
+            requests_per_instance=max_in_flight(
                 copies=spec.copies,
                 mean_s=latencies[revision].mean_s,
-                per_copy=settings.queue_per_copy,
-                at_least=settings.queue_at_least,
-                wait_s=settings.queue_wait_s,
+                per_copy=settings.max_requests_per_copy,
+                at_least=settings.min_instance_queue,
+                wait_s=settings.max_queue_wait_s,
             ),
             bandwidth_mbps=spec.maximum_bandwidth_mbps or spec.bandwidth_mbps,
             is_idempotent=policy.is_idempotent,
         )
 
-    return Wanted(
+    return Desired(
         run=snapshot.runs,
-        goal=goal(snapshot.spec),
-        fallback=goal(serving) if serving is not None else None,
+        target=desired_revision(snapshot.spec),
+        fallback=desired_revision(serving) if serving is not None else None,
         changing=snapshot.change is not None,
-        canceling=snapshot.change is not None and snapshot.change.is_canceling,
+        canceling=snapshot.is_canceling,
         needs_attention=snapshot.state is DeploymentState.NEEDS_ATTENTION,
         canary=policy.canary,
     )
 
 
 def _change(session: Session, row: Deployment) -> Change | None:
-    # In one transaction a change ends and its deployment is not busy any more: nothing to ask for.
+    # A change ends in the transaction in which its deployment stops being busy: no need to ask.
     if row.work_request_id is None or DeploymentState(row.lifecycle_state) not in BUSY:
         return None
     request = session.get(WorkRequest, row.work_request_id)

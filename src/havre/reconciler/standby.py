@@ -1,7 +1,7 @@
-"""What a standby does with what it serves from the time when it held the lease.
+"""What a standby does with instances and routes from the time when it held the lease.
 
-In the order of a rollout: a deployment is served on here until the holder serves it, or until
-nobody wants it; then its route goes, its requests are finished, its instances stop.
+In the order of a rollout: a deployment is served here until the holder serves it, or until it is
+not to be served any more; then its route goes, its requests are finished, its instances stop.
 """
 
 import logging
@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from havre.balancer.base import Balancer
-from havre.domain.rollout import SETTLE_S
+from havre.domain.rollout.planner import SETTLE_S
 from havre.domain.states import SERVING, DeploymentState
 from havre.engines.base import Engine
 from havre.store.schema import Deployment
@@ -19,8 +19,8 @@ from havre.store.schema import Deployment
 logger = logging.getLogger(__name__)
 
 
-class Retreat:
-    """Of one time as a standby. ``clock`` is in seconds and only goes forward."""
+class StandbyDrain:
+    """Of one period as a standby. ``clock`` is in seconds and only goes forward."""
 
     def __init__(
         self,
@@ -38,37 +38,36 @@ class Retreat:
         self.is_over = False
         """Nothing is left here; a standby starts nothing."""
 
-    def step(self, unserved: set[str]) -> None:
-        """Clear away what may go now; ``unserved`` stays. Safe to repeat.
+    def step(self, not_yet_served: set[str]) -> None:
+        """Stop what may stop now; deployments that are ``not_yet_served`` stay. Safe to repeat.
 
         Raises HavreError when engine or load balancer do not let it.
         """
-        for deployment_id in self._balancer.deployments() - unserved:
+        for deployment_id in self._balancer.deployments() - not_yet_served:
             logger.info("%s: the holder of the lease serves it from now on", deployment_id)
             self._balancer.withdraw(deployment_id)
         kept = self._balancer.deployments()
         left = {status.id: status.deployment_id for status in self._engine.instances()}
-        for instance_id, deployment_id in list(left.items()):
-            if deployment_id not in kept and self._is_drained(instance_id):
+        unrouted = [instance_id for instance_id, owner in left.items() if owner not in kept]
+        active = self._balancer.active_requests(unrouted) if unrouted else {}
+        for instance_id in unrouted:
+            if self._is_drained(instance_id, active.get(instance_id, 0)):
+                deployment_id = left.pop(instance_id)
                 self._engine.stop(instance_id)
-                del left[instance_id]
                 alive = [other for other, owner in left.items() if owner == deployment_id]
                 self._balancer.retire(deployment_id, alive=alive)
         self.is_over = not left and not kept
 
-    def _is_drained(self, instance_id: str) -> bool:
-        """Never at the first look: the balancer's threads take a changed route over one by one."""
+    def _is_drained(self, instance_id: str, active: int) -> bool:
+        """Never at once: the balancer's threads take a changed route over one by one."""
         now = self._clock()
         waited_s = now - self._unrouted_since.setdefault(instance_id, now)
-        is_idle = (
-            self._engine.inspect(instance_id).copies_busy == 0
-            and self._balancer.active_requests(instance_id) == 0
-        )
+        is_idle = active == 0 and self._engine.inspect(instance_id).copies_busy == 0
         return waited_s >= self._drain_timeout_s or (is_idle and waited_s >= SETTLE_S)
 
 
-def unserved(session: Session) -> set[str]:
-    """Deployments that shall serve, and that no instance of the holder answers for yet."""
+def not_yet_served_by_holder(session: Session) -> set[str]:
+    """Deployments that are to serve, and of which no instance of the holder answers yet."""
     return set(
         session.scalars(
             select(Deployment.id).where(

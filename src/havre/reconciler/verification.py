@@ -1,23 +1,26 @@
-"""Asking a new revision before it gets traffic: the artifact's own sample, then live requests.
+"""Checks a new revision before it gets traffic: the artifact's own sample, then live requests.
 
-A model may take a minute to answer, so it is done in the background, like preparing; what it came
-to is asked for by the next pass. Nothing of it survives a crash: the next control plane asks again.
+A model may take a minute to answer, so it is done in the background, like preparing. Nothing of it
+survives a crash: the next control plane checks again.
 """
 
 import json
 import logging
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from concurrent import futures
+from functools import partial
 
-from havre.domain.canary import in_ms
+from havre.domain import bandwidth
 from havre.domain.errors import EngineFault, HavreError
-from havre.domain.instance import CheckAnswer, CheckRequest, RecordedRequest
-from havre.domain.observed import Verification
-from havre.domain.policy import Replay
-from havre.domain.replay import Answer, compare
+from havre.domain.instance import CheckRequest, CheckResponse, RecordedRequest
+from havre.domain.reported import text
+from havre.domain.rollout.canary import in_ms
+from havre.domain.rollout.planner_input import Outcome, Stage
+from havre.domain.rollout.policy import Replay
+from havre.domain.rollout.replay import Response, compare
 from havre.engines.base import Engine
+from havre.engines.model_channel import ModelChannel
+from havre.reconciler.background import Background
 from havre.reconciler.record import Recorder
 from havre.reconciler.snapshot import Snapshot
 
@@ -25,22 +28,18 @@ logger = logging.getLogger(__name__)
 
 PARALLEL_VERIFICATIONS = 8
 FAULT_PAUSE_S = 1.0
-MOST_FAULTS = 5
-"""An instance that cannot be asked is not the revision's fault until it is so, so many times."""
-LONGEST_TOLD = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    state: Verification
-    reason: str = ""
-    faults: int = 0
+MAX_FAULTS = 5
+"""An instance that does not take the check fails the revision only after this many times."""
+MAX_QUOTED = 500
+"""Characters of a response in a message."""
+MAX_READ = 64 * 1024
+"""Bytes of a response that are read for that."""
 
 
 class Verifier:
     """One per change; a later change of the same deployment takes its place.
 
-    ``wake`` is called with the deployment's id when there is a verdict.
+    ``wake`` is called with the deployment's id when there is an outcome.
     """
 
     def __init__(
@@ -48,46 +47,35 @@ class Verifier:
         engine: Engine,
         recorder: Recorder,
         wake: Callable[[str], None],
-        pool: Executor | None = None,
+        pool: futures.Executor | None = None,
     ) -> None:
         self._engine = engine
         self._recorder = recorder
         self._wake = wake
-        self._pool = pool or ThreadPoolExecutor(PARALLEL_VERIFICATIONS, thread_name_prefix="verify")
-        self._verdicts: dict[str, tuple[str, Verdict]] = {}
-        self._lock = threading.Lock()
-        self._closing = threading.Event()
+        self._background: Background[tuple[str, str]] = Background(
+            pool or futures.ThreadPoolExecutor(PARALLEL_VERIFICATIONS, thread_name_prefix="verify")
+        )
 
-    def state(self, snapshot: Snapshot) -> Verdict:
-        """How far the change under way is."""
-        with self._lock:
-            change_id, verdict = self._verdicts.get(snapshot.deployment_id, ("", _NONE))
-        is_this = snapshot.change is not None and snapshot.change.id == change_id
-        return verdict if is_this else _NONE
+    def outcome(self, snapshot: Snapshot) -> Outcome:
+        """How far the present change is."""
+        return self._background.task(_key(snapshot)).outcome
 
     def begin(
         self, snapshot: Snapshot, instance_id: str, serving: Sequence[str], replay: Replay | None
     ) -> None:
         """``serving`` are the instances that have the live requests."""
-        before = self.state(snapshot)
-        if before.state is not Verification.NONE:
-            return
-        self._put(snapshot, Verdict(Verification.RUNNING, faults=before.faults))
-        self._pool.submit(self._verify, snapshot, instance_id, tuple(serving), replay)
+        deployment_id, change_id = _key(snapshot)
+        self._background.drop(lambda key, _: key[0] == deployment_id and key[1] != change_id)
+        self._background.begin(
+            _key(snapshot), partial(self._verify, snapshot, instance_id, tuple(serving), replay)
+        )
 
     def forget(self, deployment_id: str) -> None:
         """The change has ended."""
-        with self._lock:
-            self._verdicts.pop(deployment_id, None)
+        self._background.drop(lambda key, _: key[0] == deployment_id)
 
     def close(self) -> None:
-        self._closing.set()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _put(self, snapshot: Snapshot, verdict: Verdict) -> None:
-        assert snapshot.change is not None
-        with self._lock:
-            self._verdicts[snapshot.deployment_id] = (snapshot.change.id, verdict)
+        self._background.close()
 
     def _verify(
         self,
@@ -96,98 +84,123 @@ class Verifier:
         serving: Sequence[str],
         replay: Replay | None,
     ) -> None:
-        faults = self.state(snapshot).faults
+        faults = 0
         try:
-            reason = self._check(snapshot, instance_id)
-            if not reason and replay is not None and serving:
-                reason = self._replay(snapshot, instance_id, serving, replay)
-            verdict = Verdict(Verification.FAILED if reason else Verification.DONE, reason)
+            channel = self._engine.channel(instance_id)
+            if channel is None:
+                self._note_unchecked(snapshot, "its model cannot be asked apart from its traffic")
+                reason = ""
+            else:
+                reason = self._check(snapshot, channel)
+                if not reason and replay is not None and serving:
+                    reason = self._replay(snapshot, channel, serving, replay)
+            outcome = Outcome(Stage.FAILED if reason else Stage.DONE, reason)
         except EngineFault as error:
+            if not self._is_wanted(snapshot):
+                return  # it was canceled, and has ended for that
             logger.warning("checking %s: %s", instance_id, error.message)
-            verdict = Verdict(Verification.NONE, faults=faults + 1)
-            if verdict.faults >= MOST_FAULTS:
-                reason = f"the check could not be made: {error.message}"
-                verdict = Verdict(Verification.FAILED, reason)
-            self._closing.wait(FAULT_PAUSE_S)
+            outcome, faults = Outcome(), self._background.task(_key(snapshot)).faults + 1
+            if faults >= MAX_FAULTS:
+                outcome = Outcome(Stage.FAILED, f"the check could not run: {error.message}")
+            self._background.pause(FAULT_PAUSE_S)
         except HavreError as error:
             logger.warning("checking %s: %s", instance_id, error.message)
-            verdict = _NONE  # it could not be told: a later pass asks again
+            outcome = Outcome()  # it could not be recorded: a later pass begins again
         except Exception as error:
             logger.exception("checking %s failed", instance_id)
-            reason = f"the check could not be made: {type(error).__name__}: {error}"
-            verdict = Verdict(Verification.FAILED, reason)
-        if self._is_wanted(snapshot):
-            self._put(snapshot, verdict)
+            reason = f"the check could not run: {type(error).__name__}: {error}"
+            outcome = Outcome(Stage.FAILED, reason)
+        if self._background.finish(_key(snapshot), outcome, faults=faults):
             self._wake(snapshot.deployment_id)
 
     def _is_wanted(self, snapshot: Snapshot) -> bool:
-        return self.state(snapshot).state is Verification.RUNNING
+        """Whether a check that runs is to go on: its change has not ended."""
+        return self._background.is_running(_key(snapshot))
 
-    def _check(self, snapshot: Snapshot, instance_id: str) -> str:
+    def _check(self, snapshot: Snapshot, channel: ModelChannel) -> str:
         """Why the revision must not serve; "" if it may."""
-        sample = self._engine.sample(instance_id)
+        sample = channel.sample()
         if sample is None:
-            self._recorder.note(
-                snapshot,
-                "Nothing was checked: the artifact has no sample request (test_input.json).",
-                percent=70,
-            )
+            self._note_unchecked(snapshot, "the artifact has no sample request (test_input.json)")
             return ""
-        [answer] = self._engine.check(instance_id, [sample])
-        if answer.status != OK:
-            return f"the check failed: {_how_it_answered(answer)}"
+        [response] = channel.check([sample], is_wanted=partial(self._is_wanted, snapshot))
+        if response.status != OK:
+            return f"the check failed: {_failed_check(response)}"
         self._recorder.note(
             snapshot,
             "The new revision was checked: it answered the artifact's own sample in "
-            f"{in_ms(answer.took_s)}.",
+            f"{in_ms(response.took_s)}.",
             percent=70,
         )
+        lines = bandwidth.in_requests(
+            snapshot.spec.bandwidth_mbps,
+            asked_bytes=len(sample.body),
+            answered_bytes=len(response.body),
+        )
+        self._note_all(snapshot, lines)
         return ""
 
+    def _note_unchecked(self, snapshot: Snapshot, why: str) -> None:
+        self._recorder.note(snapshot, f"Nothing was checked: {why}.", percent=70)
+        self._note_all(snapshot, bandwidth.in_bytes(snapshot.spec.bandwidth_mbps))
+
+    def _note_all(self, snapshot: Snapshot, lines: Iterable[str]) -> None:
+        for line in lines:
+            self._recorder.note(snapshot, line)
+
     def _replay(
-        self, snapshot: Snapshot, instance_id: str, serving: Sequence[str], replay: Replay
+        self, snapshot: Snapshot, channel: ModelChannel, serving: Sequence[str], replay: Replay
     ) -> str:
-        recorded = self._recorded(serving, replay.requests)
+        recorded = self._recorded(snapshot, serving, replay.requests)
         if not recorded:
             self._recorder.note(
                 snapshot, "Nothing was replayed: no live request is recorded yet.", percent=72
             )
             return ""
-        # All in one go: where each copy loads its own model, so does each child that is asked.
-        # Whoever calls the change off stops the instance, and that ends it.
-        asked = [CheckRequest(each.body, each.content_type) for each in recorded]
-        answers = self._engine.check(instance_id, asked)
+        # All in one call: where each copy loads its own model, so does the child that answers each
+        # call. Responses are compared as they come: together they may be larger than our memory.
+        requests = [CheckRequest(request.body, request.content_type) for request in recorded]
+        responses = channel.check(requests, is_wanted=partial(self._is_wanted, snapshot))
         comparison = compare(
-            [Answer(each.status, each.answer, each.took_s) for each in recorded],
-            [Answer(each.status, each.body, each.took_s) for each in answers],
+            (Response(live.status, live.answer, live.took_s) for live in recorded),
+            (Response(new.status, new.body, new.took_s) for new in responses),
+            tolerance=replay.tolerance,
         )
         self._recorder.note(snapshot, f"Replay of live requests: {comparison}.", percent=72)
-        return comparison.exceeded(replay)
+        return comparison.violated_limit(replay)
 
-    def _recorded(self, serving: Sequence[str], most: int) -> list[RecordedRequest]:
-        """The last ones, as many of each instance."""
-        share = -(-most // len(serving))
+    def _recorded(
+        self, snapshot: Snapshot, serving: Sequence[str], count: int
+    ) -> list[RecordedRequest]:
+        """The last ones, equally many of each instance."""
+        is_wanted = partial(self._is_wanted, snapshot)
+        share = -(-count // len(serving))
         recorded: list[RecordedRequest] = []
         for instance_id in serving:
+            channel = self._engine.channel(instance_id)
+            if channel is None:
+                continue
             try:
-                recorded += self._engine.recorded(instance_id)[-share:]
+                recorded += channel.recorded(share, is_wanted=is_wanted)
             except EngineFault as error:
                 logger.info("no requests of %s to replay: %s", instance_id, error.message)
-        return recorded[-most:]
+        return recorded[-count:]
 
 
 OK = 200
-_NONE = Verdict(Verification.NONE)
 
 
-def _how_it_answered(answer: CheckAnswer) -> str:
-    if answer.status == 0:
-        return f"the model did not answer the artifact's own sample: {answer.error}"
-    told = answer.body.decode(errors="replace")
+def _key(snapshot: Snapshot) -> tuple[str, str]:
+    return snapshot.deployment_id, "" if snapshot.change is None else snapshot.change.id
+
+
+def _failed_check(response: CheckResponse) -> str:
+    if response.status == 0:
+        return f"the model did not answer the artifact's own sample: {response.error}"
+    quoted = response.body[:MAX_READ].decode(errors="replace")
     try:
-        told = str(json.loads(told)["message"])
-    except (ValueError, KeyError, TypeError):
+        quoted = str(json.loads(quoted)["message"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         pass
-    return (
-        f"the model answered the artifact's own sample with {answer.status}: {told[:LONGEST_TOLD]}"
-    )
+    quoted = text(quoted, MAX_QUOTED)
+    return f"the model answered the artifact's own sample with {response.status}: {quoted}"

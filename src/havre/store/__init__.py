@@ -1,1 +1,1 @@
-"""Durable state: what is wanted, and the smallest record of what was done."""
+"""Durable state: what is desired, and the smallest record of what was done."""

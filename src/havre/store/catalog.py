@@ -25,7 +25,7 @@ from havre.store.schema import (
 )
 
 DELETED = "DELETED"
-NAMED_AT_MOST = 5
+MAX_NAMED = 5
 _KINDS: dict[type, tuple[Kind, str]] = {
     Project: (Kind.PROJECT, "project"),
     Model: (Kind.MODEL, "model"),
@@ -45,7 +45,7 @@ def find(session: Session, kind: type[R], resource_id: str) -> R:
 
 
 def find_for_change(session: Session, kind: type[R], resource_id: str) -> R:
-    """The same, held until the transaction ends. Raises Conflict for what was deleted."""
+    """The same, locked until the transaction ends. Raises Conflict for what was deleted."""
     find(session, kind, resource_id)
     row = session.get_one(kind, resource_id, with_for_update=True, populate_existing=True)
     refuse_deleted(row)
@@ -78,9 +78,9 @@ def generated_name(kind: Kind, now: datetime) -> str:
 def refuse_used(what: str, users: list[str], how: str) -> None:
     """Raises Conflict naming the users, if there are any."""
     if users:
-        named = ", ".join(users[:NAMED_AT_MOST])
-        if len(users) > NAMED_AT_MOST:
-            named += f" and {len(users) - NAMED_AT_MOST} more"
+        named = ", ".join(users[:MAX_NAMED])
+        if len(users) > MAX_NAMED:
+            named += f" and {len(users) - MAX_NAMED} more"
         raise Conflict(f"{what}: {named}; {how}")
 
 

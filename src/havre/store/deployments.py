@@ -1,4 +1,4 @@
-"""Finding deployments, and what they ask of the machine together."""
+"""Finding deployments, and what they demand of the machine together."""
 
 from typing import Any
 
@@ -7,35 +7,32 @@ from sqlalchemy.orm import Bundle, Session
 
 from havre.domain.capacity import Demand, demand_of, total
 from havre.domain.deployment import DeploymentSpec
-from havre.domain.errors import InvalidParameter, NotFound, RelatedNotFound
+from havre.domain.errors import EtagMismatch, InvalidParameter, NotFound, RelatedNotFound
 from havre.domain.ocid import Kind, is_ocid
-from havre.domain.states import DeploymentState, ModelState, ProjectState
+from havre.domain.states import IDLE, NAMELESS, ModelState, ProjectState
 from havre.store.locks import hold
 from havre.store.schema import Artifact, Deployment, Model, Project
 
 MODEL_SLOT = "model"
 
-IDLE = frozenset({DeploymentState.INACTIVE, DeploymentState.FAILED, DeploymentState.DELETED})
-"""States in which a deployment asks nothing of the machine."""
-
-_UNTOLD = {"spec", "serving_spec", "serving_configuration"}
-_TOLD: Bundle[Any] = Bundle(
+_HIDDEN = {"spec", "serving_spec", "serving_configuration"}
+_LISTED: Bundle[Any] = Bundle(
     "deployment",
     *(
-        getattr(Deployment, each.key)
-        for each in inspect(Deployment).column_attrs
-        if each.key not in _UNTOLD
+        getattr(Deployment, column.key)
+        for column in inspect(Deployment).column_attrs
+        if column.key not in _HIDDEN
     ),
 )
 
 
 def listed() -> Select[Deployment]:
-    """Deployments, to be filtered and read by the page, as far as the API tells of them.
+    """Deployments, to be filtered and read by the page, with what the API shows of them.
 
-    What comes are not the rows themselves, which could be changed, but their values by the same
-    names, without what only the reconciler and changes need: half of the time and of the bytes.
+    The results are not rows, which could be changed, but their values by the same names, without
+    what only the reconciler and changes need: half of the time and of the bytes.
     """
-    return select(_TOLD)
+    return select(_LISTED)
 
 
 def find(session: Session, deployment_id: str) -> Deployment:
@@ -46,13 +43,37 @@ def find(session: Session, deployment_id: str) -> Deployment:
 
 
 def find_for_change(session: Session, deployment_id: str) -> Deployment:
-    """The same, held until the transaction ends, so that of two changes one sees the other."""
+    """The same, locked until the transaction ends, so that of two changes one sees the other."""
     row = (
         session.get(Deployment, deployment_id, with_for_update=True, populate_existing=True)
         if _may_be(deployment_id)
         else None
     )
     return _found(row, deployment_id)
+
+
+def claim_name(session: Session, *, compartment_id: str, display_name: str) -> None:
+    """For a deployment that is to be the only one of its name: of two that claim it at the same
+    time the second waits until the first's transaction has ended, and then finds it.
+
+    Raises EtagMismatch naming the deployment that has the name. One that is FAILED, DELETING or
+    DELETED does not keep it.
+    """
+    hold(session, f"name {compartment_id} {display_name}")
+    holder = session.scalars(
+        select(Deployment)
+        .where(
+            Deployment.compartment_id == compartment_id,
+            Deployment.display_name == display_name,
+            Deployment.lifecycle_state.not_in(NAMELESS),
+        )
+        .order_by(Deployment.time_created.desc(), Deployment.id.desc())
+    ).first()
+    if holder is not None:
+        raise EtagMismatch(
+            f"deployment {holder.id}, which is {holder.lifecycle_state}, is called "
+            f"{display_name!r} already: update it, or leave out if-none-match to have two"
+        )
 
 
 def require_project(session: Session, project_id: str) -> Project:
@@ -97,11 +118,11 @@ def require_artifact(session: Session, model_id: str) -> Artifact:
 
 
 def used_by_others(session: Session, deployment_id: str | None) -> Demand:
-    """What all other deployments ask of the machine, each the larger of what it is to be and what
-    it serves: a change that fails goes back to that.
+    """What all other deployments demand of the machine, each the larger of what is desired and what
+    serves: a change that fails goes back to that.
 
-    Until the transaction ends no other can ask the same question: two deployments cannot both be
-    given the last place.
+    Until the transaction ends no other can read the same: two deployments cannot both get the last
+    of the room.
     """
     hold(session, "capacity")
     specs = session.execute(
@@ -110,8 +131,8 @@ def used_by_others(session: Session, deployment_id: str | None) -> Demand:
         )
     )
     return total(
-        _demand(wanted).larger(_demand(serving))
-        for other, wanted, serving in specs
+        _demand(desired).larger(_demand(serving))
+        for other, desired, serving in specs
         if other != deployment_id
     )
 
@@ -126,5 +147,7 @@ def _may_be(deployment_id: str) -> bool:
 
 def _found(row: Deployment | None, deployment_id: str) -> Deployment:
     if row is None:
-        raise NotFound(f"model deployment {deployment_id} does not exist, or you may not see it")
+        raise NotFound(
+            f"model deployment {deployment_id[:255]} does not exist, or you may not see it"
+        )
     return row

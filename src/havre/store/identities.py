@@ -1,5 +1,5 @@
-"""Whose database it is. The first home that comes to it settles that; every later one belongs to
-the same tenancy, with the same user and default project.
+"""Whose database it is: the tenancy, user and default project of the first home that uses it, and
+of every later one.
 """
 
 from datetime import datetime
@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from havre.auth.identity import Identity, new_identity
+from havre.auth.identity import OciIdentity, new_identity
 from havre.domain.errors import SystemFault
 from havre.store import logs
 from havre.store.locks import hold
@@ -16,11 +16,11 @@ from havre.store.schema import IdentityRow, Project
 _ONE = 1
 
 
-def settle(session: Session, own: Identity | None, *, now: datetime) -> Identity:
+def claim_identity(session: Session, own: OciIdentity | None, *, now: datetime) -> OciIdentity:
     """The database's identity, which a home with ``own`` (None: a new home) is to have.
 
-    Its default project and its built-in logs are there afterwards. Raises SystemFault if the home
-    is somebody else's.
+    Its default project and its built-in logs exist afterwards. Raises SystemFault if the home has
+    another identity.
     """
     hold(session, "identity")
     row = session.get(IdentityRow, _ONE)
@@ -35,7 +35,7 @@ def settle(session: Session, own: Identity | None, *, now: datetime) -> Identity
             )
         )
     else:
-        identity = Identity(row.tenancy_ocid, row.user_ocid, row.project_ocid)
+        identity = OciIdentity(row.tenancy_ocid, row.user_ocid, row.project_ocid)
     if own is not None and own != identity:
         raise SystemFault(
             f"this home belongs to the tenancy {own.tenancy_ocid}, its database to "
@@ -47,16 +47,16 @@ def settle(session: Session, own: Identity | None, *, now: datetime) -> Identity
     return identity
 
 
-def _first(session: Session, own: Identity | None) -> Identity:
+def _first(session: Session, own: OciIdentity | None) -> OciIdentity:
     if own is None and session.scalars(select(Project.id)).first() is not None:
         raise SystemFault(
-            "the database is another home's, of an earlier version: start that one first, then "
-            "this one joins it"
+            "the database belongs to another home, whose identity it does not have: start that one "
+            "first, then this one joins it"
         )
     return own or new_identity()
 
 
-def _ensure_default_project(session: Session, identity: Identity, now: datetime) -> None:
+def _ensure_default_project(session: Session, identity: OciIdentity, now: datetime) -> None:
     if session.get(Project, identity.project_ocid) is None:
         session.add(
             Project(

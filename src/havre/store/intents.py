@@ -1,8 +1,8 @@
-"""What may be asked of a deployment, and how the wish is written down.
+"""What may be requested of a deployment, and how the request is recorded.
 
-One function per call of the API. Each checks the state, writes the wanted specification, the state
-and the work request in the caller's transaction, and returns the work request. Carrying it out is
-the reconciler's, later.
+One function per call of the API. Each checks the state, writes the desired specification, the state
+and the work request in the caller's transaction, and returns the work request. The reconciler
+carries it out, later.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from havre.domain.states import (
     DeploymentState,
     Operation,
     WorkRequestState,
-    move,
+    transition,
 )
 from havre.store import work_requests
 from havre.store.schema import Deployment, WorkRequest
@@ -71,7 +71,7 @@ def update(
     deployment.target_state = (
         DeploymentState.INACTIVE if state is DeploymentState.INACTIVE else DeploymentState.ACTIVE
     )
-    _move(deployment, DeploymentState.UPDATING)
+    _transition(deployment, DeploymentState.UPDATING)
     return _accept(session, deployment, Operation.MODEL_DEPLOYMENT_UPDATE, now)
 
 
@@ -87,7 +87,7 @@ def activate(
         )
     deployment.spec = spec.to_json()
     deployment.target_state = DeploymentState.ACTIVE
-    _move(deployment, DeploymentState.UPDATING)
+    _transition(deployment, DeploymentState.UPDATING)
     return _accept(session, deployment, Operation.MODEL_DEPLOYMENT_ACTIVATE, now)
 
 
@@ -99,12 +99,12 @@ def deactivate(session: Session, deployment: Deployment, *, now: datetime) -> Wo
             f"this one is {deployment.lifecycle_state}"
         )
     deployment.target_state = DeploymentState.INACTIVE
-    _move(deployment, DeploymentState.UPDATING)
+    _transition(deployment, DeploymentState.UPDATING)
     return _accept(session, deployment, Operation.MODEL_DEPLOYMENT_DEACTIVATE, now)
 
 
 def delete(session: Session, deployment: Deployment, *, now: datetime) -> WorkRequest:
-    """Always allowed but twice: it ends a change that is under way."""
+    """Always allowed, except twice: it ends a change that is under way."""
     if deployment.target_state == DeploymentState.DELETED:
         raise Conflict(f"the deployment is {deployment.lifecycle_state} already")
     if deployment.work_request_id is not None:
@@ -114,7 +114,7 @@ def delete(session: Session, deployment: Deployment, *, now: datetime) -> WorkRe
                 session, running.id, "Canceled: the deployment is being deleted.", now=now
             )
     deployment.target_state = DeploymentState.DELETED
-    _move(deployment, DeploymentState.DELETING)
+    _transition(deployment, DeploymentState.DELETING)
     return _accept(session, deployment, Operation.MODEL_DEPLOYMENT_DELETE, now)
 
 
@@ -156,8 +156,8 @@ def _refuse_busy(deployment: Deployment) -> None:
         )
 
 
-def _move(deployment: Deployment, to: DeploymentState) -> None:
-    deployment.lifecycle_state = move(DeploymentState(deployment.lifecycle_state), to)
+def _transition(deployment: Deployment, to: DeploymentState) -> None:
+    deployment.lifecycle_state = transition(DeploymentState(deployment.lifecycle_state), to)
     deployment.lifecycle_details = None
     deployment.version += 1
 

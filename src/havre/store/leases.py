@@ -1,7 +1,7 @@
-"""The lease in the database: taken, renewed, and asked for by every transaction that needs it.
+"""The lease in the database: acquired, renewed, and required by every transaction of its holder.
 
-Each function works inside the caller's transaction. A transaction that has asked for the token
-keeps the lease from being taken until it ends; renewing disturbs it not.
+Each function works inside the caller's transaction. A transaction that requires the token keeps
+the lease from being acquired by another until it ends; renewing does not disturb it.
 """
 
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from havre.domain import lease as rules
 from havre.domain.errors import LeaseLost
-from havre.domain.lease import Applicant, Lease
+from havre.domain.lease import Candidate, Lease
 from havre.domain.states import WorkRequestState
 from havre.store.schema import Deployment, InstanceRecord, LeaseRow, Revision, WorkRequest
 
@@ -23,29 +23,29 @@ def current(session: Session) -> tuple[Lease, datetime]:
     return _lease(session.get_one(LeaseRow, _ONE)), database_now(session)
 
 
-def take(session: Session, by: Applicant) -> Lease | None:
+def acquire(session: Session, candidate: Candidate) -> Lease | None:
     """Become the holder; None while another home is.
 
-    What another home has recorded of its instances is forgotten in the same transaction: they run
-    where this one cannot see them, and it starts its own.
+    Another home's records of its instances are deleted in the same transaction: they run where this
+    one cannot reach them, and it starts its own.
     """
     row = session.get_one(LeaseRow, _ONE, with_for_update=True)
     before = _lease(row)
-    taken = rules.take(before, by, database_now(session))
-    if taken is None:
+    acquired = rules.acquire(before, candidate, database_now(session))
+    if acquired is None:
         return None
-    _write(row, taken)
-    if before.holder and before.holder != by.home_id:
+    _write(row, acquired)
+    if before.holder and before.holder != candidate.home_id:
         session.execute(delete(InstanceRecord))
         session.execute(delete(Revision))
         session.execute(update(Deployment).values(current_instances=0))
-    return taken
+    return acquired
 
 
-def renew(session: Session, by: Applicant, token: int) -> Lease | None:
-    """Prolong the lease; None if it was taken since."""
+def renew(session: Session, candidate: Candidate, token: int) -> Lease | None:
+    """Extend the lease; None if another has acquired it since."""
     row = session.get_one(LeaseRow, _ONE, with_for_update={"key_share": True})
-    renewed = rules.renew(_lease(row), by, token, database_now(session))
+    renewed = rules.renew(_lease(row), candidate, token, database_now(session))
     if renewed is not None:
         _write(row, renewed)
     return renewed
@@ -54,16 +54,16 @@ def renew(session: Session, by: Applicant, token: int) -> Lease | None:
 def require(session: Session, token: int) -> None:
     """Keep the lease under this token until the transaction ends. Raises LeaseLost."""
     statement = select(LeaseRow.token).with_for_update(read=True, key_share=True)
-    now = session.scalars(statement).one()
-    if now != token:
+    current_token = session.scalars(statement).one()
+    if current_token != token:
         raise LeaseLost(
-            f"another control plane has taken the lease (token {now}, not {token}): "
+            f"another control plane has acquired the lease (token {current_token}, not {token}): "
             "nothing was changed"
         )
 
 
-def waiting(session: Session) -> list[str]:
-    """Deployments, by id, with a wish that the reconciler has not taken up."""
+def pending(session: Session) -> list[str]:
+    """Deployments, by id, with a change or a cancellation that the reconciler has not begun."""
     return list(
         session.scalars(
             select(Deployment.id)
@@ -74,12 +74,14 @@ def waiting(session: Session) -> list[str]:
 
 
 def database_now(session: Session) -> datetime:
-    """The moment by the database's own clock, while a transaction goes on, too."""
+    """The moment by the database's own clock; it goes on within a transaction, too."""
     if session.get_bind().dialect.name == "postgresql":
         now: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
         return now.astimezone(UTC)
-    told: str = session.execute(text("SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now')")).scalar_one()
-    return datetime.fromisoformat(told).replace(tzinfo=UTC)
+    formatted: str = session.execute(
+        text("SELECT strftime('%Y-%m-%dT%H:%M:%f', 'now')")
+    ).scalar_one()
+    return datetime.fromisoformat(formatted).replace(tzinfo=UTC)
 
 
 def _lease(row: LeaseRow) -> Lease:

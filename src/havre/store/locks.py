@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 
 def hold(session: Session, name: str) -> None:
-    """Nobody else passes here with the same name until this transaction ends.
+    """Until this transaction ends no other gets the lock of this name.
 
     SQLite has one writer anyway.
     """

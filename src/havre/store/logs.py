@@ -1,7 +1,7 @@
 """Log groups, logs, and which log the entries of each deployment belong to.
 
 Every function works inside the caller's transaction; the moment is an argument. What is deleted is
-gone: entries stay, and are found by their compartment, until their time is over.
+gone: its entries stay, and are found by their compartment, until their retention ends.
 """
 
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ from typing import Any, TypeVar
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from havre.auth.identity import Identity
+from havre.auth.identity import OciIdentity
 from havre.domain.errors import Conflict, NotFound, RelatedNotFound
 from havre.domain.logs import (
     BUILT_IN_GROUP,
     Category,
     LogAddress,
-    Place,
+    LogStream,
     built_in_group,
     built_in_log,
-    places_of,
+    streams_of,
 )
 from havre.domain.ocid import Kind, is_ocid, new_ocid
 from havre.domain.states import DeploymentState, Operation
@@ -32,7 +32,7 @@ from havre.store.schema import Deployment, Log, LogGroup, WorkRequest
 R = TypeVar("R", LogGroup, Log)
 
 
-def ensure_built_in(session: Session, identity: Identity, now: datetime) -> None:
+def ensure_built_in(session: Session, identity: OciIdentity, now: datetime) -> None:
     """The log group that is there from the start, and a log for each category in it."""
     group = built_in_group(identity.tenancy_ocid)
     owned = {"created_by": identity.user_ocid, "time_created": now, "time_last_modified": now}
@@ -54,26 +54,26 @@ def ensure_built_in(session: Session, identity: Identity, now: datetime) -> None
 
 
 def find_group(session: Session, group_id: str, *, for_change: bool = False) -> LogGroup:
-    """Raises NotFound. ``for_change``: held until the transaction ends."""
-    found = None
+    """Raises NotFound. ``for_change``: locked until the transaction ends."""
+    result = None
     if is_ocid(group_id, Kind.LOG_GROUP):
-        found = session.get(LogGroup, group_id, with_for_update=for_change or None)
-    if found is None:
+        result = session.get(LogGroup, group_id, with_for_update=for_change or None)
+    if result is None:
         raise NotFound(f"log group {group_id[:255]} does not exist, or you may not see it")
-    return found
+    return result
 
 
 def find_log(session: Session, group_id: str, log_id: str, *, for_change: bool = False) -> Log:
-    """Raises NotFound. ``for_change``: held until the transaction ends."""
-    found = None
+    """Raises NotFound. ``for_change``: locked until the transaction ends."""
+    result = None
     if is_ocid(log_id, Kind.LOG):
-        found = session.get(Log, log_id, with_for_update=for_change or None)
-    if found is None or found.log_group_id != group_id:
+        result = session.get(Log, log_id, with_for_update=for_change or None)
+    if result is None or result.log_group_id != group_id:
         raise NotFound(
             f"log {log_id[:255]} of log group {group_id[:255]} does not exist, or you may not "
             "see it"
         )
-    return found
+    return result
 
 
 def create_group(
@@ -174,7 +174,7 @@ def require_logs(
 ) -> None:
     """Logs that a deployment may name, kept from being deleted meanwhile. Raises RelatedNotFound.
 
-    What ``kept`` names as well is taken as it is: earlier versions did not look.
+    What ``kept`` names as well was checked when it was set, and cannot be gone.
     """
     for category, named in (details or {}).items():
         if named == (kept or {}).get(category):
@@ -191,37 +191,37 @@ def require_logs(
 def addresses(session: Session) -> dict[str, LogAddress]:
     """Every log by its OCID, and every log group by its own."""
     groups = {row.id: row for row in session.scalars(select(LogGroup))}
-    found = {
+    result = {
         row.id: LogAddress(row.compartment_id, row.id, row.display_name) for row in groups.values()
     }
     for log in session.scalars(select(Log)):
         group = groups[log.log_group_id]
-        found[log.id] = LogAddress(
+        result[log.id] = LogAddress(
             group.compartment_id, group.id, group.display_name, log.id, log.display_name
         )
-    return found
+    return result
 
 
-def places(session: Session, *, known: Mapping[str, LogAddress], tenancy: str) -> list[Place]:
+def streams(session: Session, *, known: Mapping[str, LogAddress], tenancy: str) -> list[LogStream]:
     """Where the entries of every deployment belong to, of those that are deleted as well."""
     rows = session.execute(
         select(Deployment.id, Deployment.compartment_id, Deployment.category_log_details)
     )
     return [
-        place
+        stream
         for deployment, compartment, details in rows
-        for place in places_of(deployment, compartment, details, known=known, tenancy=tenancy)
+        for stream in streams_of(deployment, compartment, details, known=known, tenancy=tenancy)
     ]
 
 
 def retention(session: Session, *, tenancy: str) -> dict[tuple[str, Category], int]:
-    """Days, by deployment and category, where the log says how many."""
+    """Days, by deployment and category, where the log defines them."""
     logs = session.execute(select(Log.id, Log.retention_days))
     days = {log: kept for log, kept in logs if kept is not None}
     return {
-        (place.deployment, place.category): days[place.address.log]
-        for place in (places(session, known={}, tenancy=tenancy) if days else ())
-        if place.address.log in days
+        (stream.deployment, stream.category): days[stream.address.log]
+        for stream in (streams(session, known={}, tenancy=tenancy) if days else ())
+        if stream.address.log in days
     }
 
 
@@ -277,7 +277,7 @@ def _set(session: Session, row: R, fields: Mapping[str, Any], now: datetime) -> 
 def _done(
     session: Session, operation: Operation, row: LogGroup | Log, message: str, now: datetime
 ) -> WorkRequest:
-    """Nothing of it takes time, but clients wait for a work request."""
+    """It takes no time, but clients wait for a work request."""
     if isinstance(row, LogGroup):
         kind, path, compartment_id = "loggroup", row.id, row.compartment_id
     else:

@@ -1,8 +1,8 @@
 """Which bytes belong to which model, and when bytes may go.
 
 Bytes are shared by digest, so that they are removed only under a lock on the digest and once no row
-refers to them. A row that is given up is first marked (its model DELETED, or its slot `released/`),
-then its bytes go, then the row: a crash anywhere in between is finished by the next `release`.
+refers to them. A row that is dropped is first marked (its model DELETED, or its slot `released/`),
+then its bytes go, then the row: after a crash in between the next `release` does the rest.
 """
 
 from collections.abc import Callable
@@ -19,13 +19,13 @@ from havre.store.schema import Artifact, Model
 CUSTOM = "custom/"
 DEFINED = "defined/"
 RELEASED = "released/"
-LONGEST_KEY = 255
+MAX_KEY_LENGTH = 255
 
 
 def metadata_slot(family: str, key: str) -> str:
     """``family`` is CUSTOM or DEFINED. Raises InvalidParameter for a key that cannot be one."""
-    if not 1 <= len(key) <= LONGEST_KEY:
-        raise InvalidParameter(f"a metadata key has 1 to {LONGEST_KEY} characters")
+    if not 1 <= len(key) <= MAX_KEY_LENGTH:
+        raise InvalidParameter(f"a metadata key has 1 to {MAX_KEY_LENGTH} characters")
     return family + key
 
 
@@ -62,7 +62,7 @@ def attach(
     has_bytes: Callable[[str], bool],
     now: datetime,
 ) -> Artifact:
-    """Record bytes that lie in the store. The model is held by the caller.
+    """Record bytes that lie in the store. The caller has locked the model.
 
     Raises Conflict if the slot is taken, IncorrectState if another call removed the same bytes
     meanwhile.
@@ -84,12 +84,12 @@ def attach(
     )
     session.add(artifact)
     if "/" in slot:
-        model.version += 1  # the model tells which of its metadata have an artifact
+        model.version += 1  # the model shows which of its metadata have an artifact
     session.flush()
     return artifact
 
 
-def give_up(session: Session, model: Model, slot: str) -> None:
+def drop(session: Session, model: Model, slot: str) -> None:
     """The slot is free again; call `release` after the transaction. Raises NotFound."""
     artifact = find_artifact(session, model, slot)
     artifact.slot = f"{RELEASED}{artifact.id}"
@@ -98,9 +98,9 @@ def give_up(session: Session, model: Model, slot: str) -> None:
 
 
 def release(session: Session, remove_bytes: Callable[[str], None]) -> int:
-    """Finish what was given up, in a transaction of its own. Returns how many rows went."""
-    given_up = select(Artifact.id, Artifact.digest).join(Model).where(_is_given_up())
-    rows = session.execute(given_up.order_by(Artifact.digest, Artifact.id)).all()
+    """Remove what was dropped, in a transaction of its own. Returns how many rows went."""
+    dropped = select(Artifact.id, Artifact.digest).join(Model).where(_is_dropped())
+    rows = session.execute(dropped.order_by(Artifact.digest, Artifact.id)).all()
     for artifact_id, digest in rows:
         hold(session, digest)
         if not _is_needed(session, digest):
@@ -123,9 +123,9 @@ def _get(session: Session, model_id: str, slot: str) -> Artifact | None:
 
 
 def _is_needed(session: Session, digest: str) -> bool:
-    others = select(Artifact.id).join(Model).where(Artifact.digest == digest, ~_is_given_up())
+    others = select(Artifact.id).join(Model).where(Artifact.digest == digest, ~_is_dropped())
     return session.scalars(others).first() is not None
 
 
-def _is_given_up() -> ColumnElement[bool]:
+def _is_dropped() -> ColumnElement[bool]:
     return or_(Model.lifecycle_state == ModelState.DELETED, Artifact.slot.startswith(RELEASED))

@@ -93,7 +93,7 @@ def delete(session: Session, model: Model) -> None:
 
 
 def provenance_of(model: Model) -> dict[str, Any]:
-    """Raises NotFound until it was set: clients tell "never" from "empty" by that."""
+    """Raises NotFound until it was set: so clients distinguish "never" from "empty"."""
     if model.provenance is None:
         raise NotFound(f"model {model.id} has no provenance yet")
     return model.provenance

@@ -1,7 +1,8 @@
-"""Pages of a list that stay right while rows are added: each begins after the last row seen.
+"""Pages of a list that stay right while rows are added: each begins after the last row
+of the one before.
 
-A page token carries the order and the last row's place in it. It is opaque to clients, not secret:
-a forged one can only move the place.
+A page token holds the order and the last row's position in it. It is opaque to clients, not secret:
+a forged one only changes the position.
 """
 
 import base64
@@ -22,7 +23,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """``column`` sorts, ``tie`` (unique) settles equals; ``name`` is the API's word for it."""
+    """``column`` sorts, ``tie`` (unique) orders equals; ``name`` is the API's word for it."""
 
     name: str
     column: InstrumentedAttribute[Any]
@@ -65,9 +66,9 @@ def _comparable(session: Session, column: InstrumentedAttribute[Any]) -> ColumnE
 
 def _encode(row: object, order: Order) -> str:
     values = [getattr(row, order.column.key), getattr(row, order.tie.key)]
-    place = [value.isoformat() if isinstance(value, datetime) else value for value in values]
+    position = [value.isoformat() if isinstance(value, datetime) else value for value in values]
     direction = "DESC" if order.descending else "ASC"
-    text = json.dumps([order.name, direction, *place], separators=(",", ":"))
+    text = json.dumps([order.name, direction, *position], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 

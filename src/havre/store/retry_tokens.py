@@ -1,4 +1,4 @@
-"""Calls answered once: a retried create finds the first answer instead of creating again."""
+"""Calls carried out once: a retried create gets the first response instead of creating again."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ KEPT_FOR = timedelta(hours=24)
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a call made: enough to give the same answer again."""
+    """What a call created: enough to send the same response again."""
 
     resource_id: str
     work_request_id: str | None = None
 
 
-def answer_once(
+def run_once(
     session: Session,
     token: str | None,
     *,
@@ -31,11 +31,11 @@ def answer_once(
     now: datetime,
     act: Callable[[], Receipt],
 ) -> Receipt:
-    """Run ``act``, or return what it made when the token was seen within 24 hours.
+    """Run ``act``, or return what it created if the token was used within 24 hours.
 
-    The token is claimed before anything is made, in the caller's transaction: of two calls at the
-    same time the second waits for the first and finds its receipt. Raises RetryTokenInvalid if the
-    token was used for another request.
+    The token is claimed before anything is created, in the caller's transaction: of two calls at
+    the same time the second waits for the first and finds its receipt. Raises RetryTokenInvalid if
+    the token was used for another request.
     """
     if token is None:
         return act()
@@ -52,7 +52,7 @@ def answer_once(
 
 
 def is_known(session: Session, token: str | None, operation: str) -> bool:
-    """Whether a call with this token was answered before."""
+    """Whether a call with this token was carried out before."""
     return token is not None and session.get(RetryToken, (token, operation)) is not None
 
 

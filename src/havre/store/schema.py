@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column
 
+from havre.domain.reported import shorten
 from havre.domain.states import (
     DeploymentState,
     ModelState,
@@ -66,8 +67,10 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC)
 
 
-class ToldText(TypeDecorator[str]):
-    """What models, builds and other programs said: they may say what a database does not take."""
+class FittedText(TypeDecorator[str]):
+    """Output of models, builds and other programs, made to fit: it may contain what a database does
+    not take, and more than anyone reads.
+    """
 
     impl = Text
     cache_ok = True
@@ -79,7 +82,7 @@ class ToldText(TypeDecorator[str]):
     ) -> str | None:
         if value is None:
             return None
-        return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value)
+        return shorten(_UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value))
 
 
 class Base(DeclarativeBase):
@@ -148,7 +151,7 @@ class Model(Resource, Base):
     version_label: Mapped[str | None] = mapped_column(String(255))
     retention_setting: Mapped[dict[str, Any] | None]
     backup_setting: Mapped[dict[str, Any] | None]
-    provenance: Mapped[dict[str, Any] | None]  # None until it is set: the API answers 404
+    provenance: Mapped[dict[str, Any] | None]  # None until it is set: the API returns 404
 
 
 class Artifact(Base):
@@ -168,10 +171,10 @@ class Artifact(Base):
 
 
 class Deployment(Resource, Base):
-    """A deployment: what is wanted of it, and what the reconciler has achieved.
+    """A deployment: what is desired, and what the reconciler has achieved.
 
-    ``spec`` is the wanted DeploymentSpec; ``serving_spec`` the one that last became ACTIVE, which
-    goes on serving if the wanted one fails. ``target_state`` is ACTIVE, INACTIVE or DELETED.
+    ``spec`` is the desired DeploymentSpec; ``serving_spec`` the one that last became ACTIVE, which
+    goes on serving if the desired one fails. ``target_state`` is ACTIVE, INACTIVE or DELETED.
     ``work_request_id`` is the change under way, if any.
     """
 
@@ -185,7 +188,7 @@ class Deployment(Resource, Base):
     display_name: Mapped[str] = mapped_column(String(255))
     description: Mapped[str | None] = mapped_column(Text)
     lifecycle_state: Mapped[str] = mapped_column(String(32), default=DeploymentState.CREATING)
-    lifecycle_details: Mapped[str | None] = mapped_column(ToldText)
+    lifecycle_details: Mapped[str | None] = mapped_column(FittedText)
     configuration: Mapped[dict[str, Any]]  # as the API echoes it
     serving_configuration: Mapped[dict[str, Any] | None]
     category_log_details: Mapped[dict[str, Any] | None]
@@ -208,7 +211,7 @@ class LogGroup(Resource, Base):
 class Log(Base):
     """Where entries belong to; the entries themselves are in the files of `telemetry/`.
 
-    It is in its group's compartment. ``retention_days`` None: as long as the settings say.
+    It is in its group's compartment. ``retention_days`` None: as the settings define.
     """
 
     __tablename__ = "logs"
@@ -226,7 +229,7 @@ class Log(Base):
 
 
 class Revision(Base):
-    """What one revision of a deployment was started from, settled once and kept."""
+    """What one revision of a deployment is started from, decided once and kept."""
 
     __tablename__ = "revisions"
     __table_args__ = (UniqueConstraint("deployment_id", "revision"),)
@@ -236,14 +239,12 @@ class Revision(Base):
     revision: Mapped[str] = mapped_column(String(12))
     spec: Mapped[dict[str, Any]]
     environment: Mapped[str] = mapped_column(String(64))  # digest of the built environment
-    interpreter: Mapped[str] = mapped_column(Text)
-    python_version: Mapped[str] = mapped_column(String(32))
-    artifact_folder: Mapped[str] = mapped_column(Text)
+    workload: Mapped[dict[str, Any]]
     time_created: Mapped[datetime]
 
 
 class InstanceRecord(Base):
-    """The smallest handle on an instance; what it is now is asked of the engine."""
+    """The smallest record of an instance; its present state is the engine's to report."""
 
     __tablename__ = "instances"
 
@@ -284,7 +285,7 @@ class WorkRequestLog(Base):
 
     id: Mapped[int] = mapped_column(BIG_ID, primary_key=True, autoincrement=True)
     work_request_id: Mapped[str] = mapped_column(ForeignKey("work_requests.id"))
-    message: Mapped[str] = mapped_column(ToldText)
+    message: Mapped[str] = mapped_column(FittedText)
     timestamp: Mapped[datetime]
 
 
@@ -295,12 +296,12 @@ class WorkRequestError(Base):
     id: Mapped[int] = mapped_column(BIG_ID, primary_key=True, autoincrement=True)
     work_request_id: Mapped[str] = mapped_column(ForeignKey("work_requests.id"))
     code: Mapped[str] = mapped_column(String(64))
-    message: Mapped[str] = mapped_column(ToldText)
+    message: Mapped[str] = mapped_column(FittedText)
     timestamp: Mapped[datetime]
 
 
 class RetryToken(Base):
-    """A create call already answered: the same token within 24 hours gets the same answer."""
+    """A create call that was answered: the same token within 24 hours gets the same response."""
 
     __tablename__ = "retry_tokens"
 
@@ -313,7 +314,7 @@ class RetryToken(Base):
 
 
 class IdentityRow(Base):
-    """Whose database it is: one row, settled by the first home that came to it."""
+    """Whose database it is: one row, written by the first home that used it."""
 
     __tablename__ = "identity"
 

@@ -60,7 +60,7 @@ def delete(
     session: Session, version_set: VersionSet, *, with_models: bool, now: datetime
 ) -> WorkRequest:
     """Raises Conflict while it has models, or when one of them is used by a deployment."""
-    living = session.scalars(
+    remaining = session.scalars(
         select(Model)
         .where(Model.version_set_id == version_set.id, Model.lifecycle_state != ModelState.DELETED)
         .order_by(Model.id)
@@ -69,10 +69,10 @@ def delete(
     if not with_models:
         refuse_used(
             "the model version set contains models",
-            [model.id for model in living],
-            "delete them first, or say isDeleteRelatedModels=true",
+            [model.id for model in remaining],
+            "delete them first, or set isDeleteRelatedModels=true",
         )
-    for model in living:
+    for model in remaining:
         models.delete(session, model)
     apply(session, version_set, {"lifecycle_state": VersionSetState.DELETED, "time_updated": now})
     return work_requests.finish_at_once(

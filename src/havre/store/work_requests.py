@@ -10,13 +10,13 @@ from sqlalchemy.orm import Session
 
 from havre.domain.errors import NotFound
 from havre.domain.ocid import Kind, new_ocid
-from havre.domain.states import FINISHED, OF_LOGGING, Operation, WorkRequestState, move
+from havre.domain.states import FINISHED, OF_LOGGING, Operation, WorkRequestState, transition
 from havre.store.schema import WorkRequest, WorkRequestError, WorkRequestLog
 
-BEGUN = 5.0
-"""Percent, of one that is taken up."""
+STARTED = 5.0
+"""Percent, of one that has started."""
 ALMOST_DONE = 99.0
-"""Clients stop waiting at 100, so that only a finished work request may say so."""
+"""Clients stop waiting at 100, so only a finished work request may have it."""
 
 
 def accept(
@@ -58,7 +58,7 @@ def finish_at_once(
     compartment_id: str,
     now: datetime,
 ) -> WorkRequest:
-    """A work request for what clients wait for though it is done already."""
+    """A finished work request, for clients that wait for one, of what takes no time."""
     request = accept(
         session,
         operation,
@@ -75,7 +75,7 @@ def finish_at_once(
 def log(
     session: Session, work_request_id: str, message: str, *, percent: float = 0.0, now: datetime
 ) -> None:
-    """Tell a step. A finished work request has had its last word: clients show that.
+    """Log a step. Of a finished work request the last line stays: clients show that one.
 
     ``percent`` raises the progress; it never falls and reaches 100 only when finished.
     """
@@ -86,7 +86,7 @@ def log(
 
 
 def start(session: Session, work_request_id: str, first_step: str, *, now: datetime) -> None:
-    """ACCEPTED becomes IN_PROGRESS, and its first step is told; anything later stays as it is."""
+    """ACCEPTED becomes IN_PROGRESS, with its first step in the log; any later state stays."""
     request = _get(session, work_request_id)
     if request.status == WorkRequestState.ACCEPTED:
         _start(session, request, first_step, now)
@@ -94,16 +94,13 @@ def start(session: Session, work_request_id: str, first_step: str, *, now: datet
 
 def cancel(session: Session, work_request_id: str) -> None:
     """Ask for the end of an unfinished work request: CANCELING."""
-    _move(_get(session, work_request_id), WorkRequestState.CANCELING)
+    _transition(_get(session, work_request_id), WorkRequestState.CANCELING)
 
 
-def succeed(
-    session: Session, work_request_id: str, message: str, *, first_step: str = "", now: datetime
-) -> None:
-    """``first_step`` is told before, if it was never started."""
+def succeed(session: Session, work_request_id: str, message: str, *, now: datetime) -> None:
     request = _get(session, work_request_id)
     if request.status == WorkRequestState.ACCEPTED:
-        _start(session, request, first_step, now)
+        _start(session, request, "", now)
     _finish(session, request, WorkRequestState.SUCCEEDED, message, now)
 
 
@@ -120,9 +117,9 @@ def fail(session: Session, work_request_id: str, code: str, reason: str, *, now:
 
 
 def _start(session: Session, request: WorkRequest, first_step: str, now: datetime) -> None:
-    _move(request, WorkRequestState.IN_PROGRESS)
+    _transition(request, WorkRequestState.IN_PROGRESS)
     request.time_started = now
-    request.percent_complete = BEGUN
+    request.percent_complete = STARTED
     if first_step:
         _log(session, request, first_step, now)
 
@@ -130,7 +127,7 @@ def _start(session: Session, request: WorkRequest, first_step: str, now: datetim
 def _finish(
     session: Session, request: WorkRequest, state: WorkRequestState, message: str, now: datetime
 ) -> None:
-    _move(request, state)
+    _transition(request, state)
     request.time_started = request.time_started or now
     request.time_finished = now
     if state is WorkRequestState.SUCCEEDED:
@@ -142,16 +139,16 @@ def _log(session: Session, request: WorkRequest, message: str, now: datetime) ->
     session.add(WorkRequestLog(work_request_id=request.id, message=message, timestamp=now))
 
 
-def _move(request: WorkRequest, to: WorkRequestState) -> None:
-    request.status = move(WorkRequestState(request.status), to)
+def _transition(request: WorkRequest, to: WorkRequestState) -> None:
+    request.status = transition(WorkRequestState(request.status), to)
     request.version += 1
 
 
 def _get(session: Session, work_request_id: str) -> WorkRequest:
-    """Held until the transaction ends: a delete and the reconciler may both want to end it."""
+    """Locked until the transaction ends: a deletion and the reconciler may both want to end it."""
     request = session.get(
         WorkRequest, work_request_id, with_for_update=True, populate_existing=True
     )
     if request is None:
-        raise NotFound(f"work request {work_request_id} does not exist")
+        raise NotFound(f"work request {work_request_id[:255]} does not exist")
     return request

@@ -5,9 +5,7 @@ With ``--end`` it takes over what an earlier supervisor left behind only to stop
 
 import argparse
 import contextlib
-import ctypes
 import fcntl
-import json
 import os
 import resource
 import socket
@@ -22,12 +20,12 @@ from typing import Any
 from havre.domain.errors import HavreError, IncorrectState, SystemFault
 from havre.home import Home
 from havre.release import current
-from havre.supervisor import port
+from havre.supervisor import port, server_file
 from havre.supervisor.identity import identify
 from havre.supervisor.protocol import BALANCER
 from havre.supervisor.supervisor import Supervisor
+from havre.supervisor.system_calls import PR_SET_CHILD_SUBREAPER, prctl
 
-PR_SET_CHILD_SUBREAPER = 36
 WANTED_DESCRIPTORS = 65536
 WILDCARD = "0.0.0.0"
 
@@ -53,7 +51,7 @@ def _parse_options() -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--end", action="store_true", help="stop what was left behind, and exit")
-    parser.add_argument("--foreground", action="store_true", help="tell on standard error, too")
+    parser.add_argument("--foreground", action="store_true", help="log to standard error, too")
     return parser.parse_args()
 
 
@@ -61,19 +59,25 @@ def _supervise(home: Home, options: argparse.Namespace) -> int:
     _become_subreaper()
     _raise_descriptor_limit()
     os.chdir(home.root)
-    supervisor = Supervisor(home, tell=_Journal(home, is_aloud=options.foreground))
+    supervisor = Supervisor(home, log=_Log(home, is_aloud=options.foreground))
     supervisor.adopt()
     if options.end:
         supervisor.begin_shutdown()
         return supervisor.run()
-    earlier = _read_server_file(home)
-    with _take_port(earlier if supervisor.is_running(BALANCER) else None, options) as reservation:
+    serves = supervisor.is_running(BALANCER)
+    earlier = server_file.read_if_whole(home)
+    if serves and earlier is None:
+        raise SystemFault(
+            f"{home.server_file} is missing or damaged, and the load balancer of this home serves "
+            "where it said: stop it with `havre down`, then start with `havre up`"
+        )
+    with _take_port(earlier if serves else None, options) as reservation:
         number = reservation.getsockname()[1]
         about = _describe(options, number)
-        _write_server_file(home, about)
+        server_file.write(home, about)
         # With another port than before, the load balancer needs new files first.
         if earlier is None or (earlier["host"], earlier["port"]) == (options.host, number):
-            supervisor.revive()
+            supervisor.restart_dead()
         supervisor.listen(about)
         return supervisor.run()
 
@@ -130,25 +134,9 @@ def _describe(options: argparse.Namespace, number: int) -> dict[str, Any]:
     }
 
 
-def _read_server_file(home: Home) -> dict[str, Any] | None:
-    try:
-        described = json.loads(home.server_file.read_bytes())
-        return described if {"host", "port", "url"} <= set(described) else None
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def _write_server_file(home: Home, about: dict[str, Any]) -> None:
-    beside = home.server_file.with_suffix(".new")
-    beside.write_text(json.dumps(about))
-    beside.chmod(0o600)
-    beside.rename(home.server_file)
-
-
 def _become_subreaper() -> None:
     """Processes whose parent died become our children, not those of the machine's first one."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "cannot become the parent of orphans")
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _raise_descriptor_limit() -> None:
@@ -159,7 +147,7 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-class _Journal:
+class _Log:
     """The supervisor's own log: a sentence a line. A full disk or a closed terminal costs lines."""
 
     def __init__(self, home: Home, *, is_aloud: bool) -> None:

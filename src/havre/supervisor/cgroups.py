@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from havre.supervisor.identity import identify, open_pidfd
+from havre.supervisor.identity import identify, send_signal
 
 CONTROLLERS = ("memory", "cpu", "pids")
 OURS = "havre"
@@ -24,8 +24,8 @@ LEAF = "havre-host"
 """Where a scope's own processes go: version 2 wants none beside groups that have limits."""
 PERIOD_US = 100_000
 SHAPE_LIMITS = {"memory": "memory", "cpu": "processor time"}
-MOST_KILL_ROUNDS = 20
-MOST_RETRIES = 4
+MAX_KILL_ROUNDS = 20
+MAX_RETRIES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Cgroups:
             if "pids" in tree.controllers:
                 with suppress(OSError):
                     (folder / "pids.max").write_text("0")  # no fork can outrun us
-        for _ in range(MOST_KILL_ROUNDS):
+        for _ in range(MAX_KILL_ROUNDS):
             members = self.members(name)
             if not members:
                 return
@@ -180,7 +180,7 @@ class Cgroups:
     def _enter(self, tree: Tree, name: str, pid: int, limits: Limits) -> list[str]:
         folder = self._folder(tree, name)
         # Another home's supervisor may remove an empty group at this moment: then once more.
-        for is_last in (*[False] * MOST_RETRIES, True):
+        for is_last in (*[False] * MAX_RETRIES, True):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 if tree.version == 2:
@@ -196,17 +196,9 @@ class Cgroups:
 
     def _kill_member(self, name: str, pid: int) -> None:
         identity = identify(pid)
-        descriptor = None if identity is None else open_pidfd(identity)
-        if descriptor is None:
-            return
-        try:
-            # Looked at after opening: the descriptor means the member, whatever pids do now.
-            if pid in self.members(name):
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
-        finally:
-            os.close(descriptor)
+        if identity is not None:
+            with suppress(PermissionError):
+                send_signal(identity, signal.SIGKILL, only_if=lambda: pid in self.members(name))
 
 
 def find_trees(
@@ -309,7 +301,7 @@ def _enable(folder: Path, controllers: Iterable[str]) -> None:
 
 def _own_groups(proc: Path) -> str:
     """Our own path in version 2's tree; that of the scope if we were moved aside in it."""
-    for line in (proc / "cgroup").read_text().splitlines():
+    for line in _lines(proc / "cgroup"):
         number, _, path = line.split(":", 2)
         if number == "0":
             return path.removesuffix(f"/{LEAF}") or "/"
@@ -318,7 +310,7 @@ def _own_groups(proc: Path) -> str:
 
 def _mounts(proc: Path) -> Iterable[tuple[Path, str, str, str]]:
     """Mount point, root within the hierarchy, kind and options of each group hierarchy."""
-    for line in (proc / "mountinfo").read_text().splitlines():
+    for line in _lines(proc / "mountinfo"):
         before, _, after = line.partition(" - ")
         fields, (kind, _, options) = before.split(), after.split(" ", 2)
         if kind in ("cgroup", "cgroup2"):
@@ -332,6 +324,14 @@ def _below(place: Path, root: str, own: str) -> Path:
 
 def _is_writable(folder: Path) -> bool:
     return os.access(folder, os.W_OK) and os.access(folder / "cgroup.procs", os.W_OK)
+
+
+def _lines(file: Path) -> list[str]:
+    """None of a file that a kernel without groups does not have."""
+    try:
+        return file.read_text().splitlines()
+    except OSError:
+        return []
 
 
 def _words(file: Path) -> set[str]:

@@ -20,7 +20,7 @@ class NoAnswer(EngineFault):
     """A supervisor is there, and does not answer in time: it is stopped, or has no processor."""
 
 
-class Supervisor:
+class SupervisorClient:
     """Speaks to the supervisor of one home, over a connection per call: safe from any thread.
 
     Every method raises EngineFault when the supervisor cannot be reached or refuses.
@@ -30,7 +30,7 @@ class Supervisor:
         self._path = socket_path
 
     def ping(self) -> dict[str, Any]:
-        """What the server file says: host, port, url, version, supervisor; ``shutting_down``."""
+        """What the server file has: host, port, url, version, supervisor; ``shutting_down``."""
         about: dict[str, Any] = self._call({"op": "ping"})["about"]
         return about
 
@@ -49,7 +49,7 @@ class Supervisor:
             self._call({"op": "renew", "spec": spec.to_json()})["status"]
         )
 
-    def become(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+    def re_exec(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
         """Have the supervisor go on as another program, under its own process id.
 
         Returns when it is about to. All it started runs on; the program adopts it.
@@ -77,7 +77,8 @@ class Supervisor:
     def watch(self) -> Iterator[ProcessStatus]:
         """The status of every process now, then one at each change, for ever.
 
-        A stopped process is told once more, EXITED. Raises EngineFault when the supervisor ends.
+        A stopped process is reported once more, EXITED. Raises EngineFault when the supervisor
+        ends.
         """
         with self._connect(timeout_s=None) as stream:
             _send(stream, {"op": "watch"})

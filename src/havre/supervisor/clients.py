@@ -15,8 +15,8 @@ LAST_WORD_S = 1.0
 
 
 class Clients:
-    """They are told of by ``selector``: with this object somebody wants to be accepted, with a
-    Connection somebody is to be heard.
+    """``selector`` names this object when a client wants to be accepted, and a Connection when
+    there is something to receive.
     """
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
@@ -25,8 +25,11 @@ class Clients:
         self._connections: dict[socket.socket, Connection] = {}
 
     def listen(self, path: Path) -> None:
-        """Open the socket, for its owner alone. Raises OSError."""
+        """Open the socket, for its owner alone; in place of an earlier one. Raises OSError."""
         path.unlink(missing_ok=True)
+        if self._listener is not None:
+            self._selector.unregister(self._listener)
+            self._listener.close()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.setblocking(False)
         mask = os.umask(0o177)
@@ -43,17 +46,17 @@ class Clients:
             sock, _ = self._listener.accept()
         except (BlockingIOError, ConnectionError):
             return
-        # Descriptors must be left for processes: who has been here longest gives way.
+        # Descriptors must be left for processes: the oldest connection is dropped.
         if len(self._connections) >= resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2:
             self._drop(next(iter(self._connections.values())))
         connection = Connection(sock)
         self._connections[sock] = connection
         self._selector.register(sock, selectors.EVENT_READ, connection)
 
-    def hear(self, connection: Connection) -> list[dict[str, Any]]:
+    def receive(self, connection: Connection) -> list[dict[str, Any]]:
         """The requests that are complete now; sends on what waited."""
         if connection.sock not in self._connections:
-            return []  # dropped since it was told of
+            return []  # dropped since it was selected
         try:
             connection.flush()
             self._choose_events(connection)
@@ -74,7 +77,7 @@ class Clients:
         else:
             self._choose_events(connection)
 
-    def tell_watchers(self, message: Mapping[str, Any]) -> None:
+    def send_to_watchers(self, message: Mapping[str, Any]) -> None:
         for connection in list(self._connections.values()):
             if connection.is_watching:
                 self.send(connection, message)

@@ -3,20 +3,27 @@
 The order matters: limits and the view of the file system need rights that are then let go of, and
 the rules about files are the last but one because nothing could be opened under them.
 
-What this machine cannot do is left out and told; only changing the user must succeed, because a
+What this machine cannot do is left out and reported; only changing the user must succeed, because a
 process that has kept its user is not what was asked for.
 """
 
 import os
 import resource
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cache
 
 from havre.supervisor import landlock, private_view, seccomp
+from havre.supervisor.attempt import why_not
 from havre.supervisor.protocol import Confinement
-from havre.supervisor.system_calls import PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, prctl
+from havre.supervisor.system_calls import (
+    PR_CAPBSET_DROP,
+    PR_SET_NO_NEW_PRIVS,
+    keep_capabilities,
+    prctl,
+)
 
-MOST_CAPABILITIES = 64
+MAX_CAPABILITIES = 64
 OVERRIDE_FILE_MODES = 1  # CAP_DAC_OVERRIDE
 
 Warn = Callable[[str], None]
@@ -39,8 +46,9 @@ def confine(confinement: Confinement, *, limits_processes: bool, warn: Warn) -> 
     ``limits_processes``: that no cgroup bounds their number. ``warn`` takes a sentence for each
     thing that this machine does not do.
     """
+    # The view first: it is tried in a child, which a limit of processes could refuse.
+    view = _take_own_view(confinement, warn)
     _limit(confinement, warn, limits_processes=limits_processes)
-    has_own_view = _take_own_view(confinement, warn)
     files = file_rules(confinement, warn)
     _drop_capabilities(is_needed=confinement.user is None)
     if confinement.user is not None:
@@ -52,8 +60,17 @@ def confine(confinement: Confinement, *, limits_processes: bool, warn: Warn) -> 
     _close_ports(confinement, warn)
     if files is not None:
         landlock.obey(files)
-    # Where other users' sockets are neither hidden nor forbidden, none can be used at all.
-    _filter_calls(warn, unix_sockets=has_own_view or confinement.user is not None)
+    # Who shares the user may connect to whatever socket that user may, the server's included where
+    # they are not hidden.
+    shares_user = confinement.user is None
+    unix_sockets = not shares_user or (confinement.unix_sockets and view.is_own)
+    _filter_calls(
+        warn,
+        unix_sockets=unix_sockets,
+        shares_user=shares_user,
+        file_modes=not shares_user or view.is_read_only or confinement.file_modes,
+        network=confinement.network,
+    )
 
 
 def _limit(confinement: Confinement, warn: Warn, *, limits_processes: bool) -> None:
@@ -62,11 +79,11 @@ def _limit(confinement: Confinement, warn: Warn, *, limits_processes: bool) -> N
         wanted[resource.RLIMIT_NPROC] = confinement.processes + (
             0 if confinement.user is not None else _threads_of(os.geteuid())
         )
-    for kind, most in wanted.items():
+    for kind, limit in wanted.items():
         _, hard = resource.getrlimit(kind)
-        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        lower = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         try:
-            resource.setrlimit(kind, (least, least))
+            resource.setrlimit(kind, (lower, lower))
         except (OSError, ValueError) as error:
             warn(f"a resource limit ({kind}) cannot be set: {error}")
 
@@ -83,26 +100,48 @@ def _threads_of(uid: int) -> int:
     return count
 
 
-def _take_own_view(confinement: Confinement, warn: Warn) -> bool:
-    try:
-        private_view.enter(
+@dataclass(frozen=True, slots=True)
+class _View:
+    is_own: bool
+    is_read_only: bool
+
+
+def _take_own_view(confinement: Confinement, warn: Warn) -> _View:
+    def enter() -> bool:
+        return private_view.enter(
             temporary=confinement.temporary,
             hidden=confinement.hidden,
-            needed=(*confinement.readable, *confinement.writable),
+            readable=confinement.readable,
+            writable=confinement.writable,
+            opened=confinement.opened,
+            user=confinement.user,
         )
-    except OSError as error:
+
+    if why := why_not(enter):
+        if confinement.opened:
+            folders = ", ".join(confinement.opened)
+            raise OSError(
+                f"{folders} is closed to the model's user, and this machine does not let us make "
+                f"a view around it ({why}): open it with `chmod o+x`, or move what is needed"
+            )
         warn(
-            f"no private /tmp and shared memory: this machine does not let us ({error}); "
+            f"no private /tmp and shared memory: this machine does not let us make {why}; "
             "what a model leaves in /dev/shm stays there"
         )
-        return False
-    return True
+        return _View(is_own=False, is_read_only=False)
+    return _View(is_own=True, is_read_only=enter())
 
 
 def file_rules(confinement: Confinement, warn: Warn) -> int | None:
     """For `landlock.obey`; None where files cannot be restricted."""
-    if not landlock.abi():
-        warn("this kernel has no Landlock: files that others may read are readable for the model")
+    if why := landlock.obstacle():
+        if confinement.user is not None:
+            warn(f"{why}: files that others may read are readable for the model")
+        else:
+            warn(
+                f"{why}: the model can read and write the files of the server's user, "
+                "and signal its processes"
+            )
         return None
     try:
         rules = landlock.file_rules(confinement.readable, confinement.writable)
@@ -119,24 +158,31 @@ def _drop_capabilities(*, is_needed: bool) -> None:
     """What no program can ever regain. Only root has any to drop.
 
     Who stays root may need to read an environment that belongs to somebody else: Landlock says
-    which files these are.
+    which files these are. In some containers root must not drop what it could regain, only what it
+    has: with no new privileges, that is as good.
     """
-    for number in range(MOST_CAPABILITIES):
+    for number in range(MAX_CAPABILITIES):
         if number == OVERRIDE_FILE_MODES and is_needed:
             continue
         try:
             prctl(PR_CAPBSET_DROP, number)
         except OSError:
-            return  # not root, or beyond the last one
+            break  # not root, or beyond the last one
+    if is_needed:
+        keep_capabilities(1 << OVERRIDE_FILE_MODES)  # a change of the user drops them all by itself
 
 
 def _close_ports(confinement: Confinement, warn: Warn) -> None:
+    if not confinement.network:
+        _close_all_ports(warn)
+        return
     if not confinement.closed_ports:
         return
     ports = _in_words(confinement.closed_ports)
     if landlock.abi() < landlock.ABI_PORTS:
+        why = landlock.obstacle() or "this kernel is older than 6.7"
         warn(
-            f"this kernel is older than 6.7: the model can call the server itself ({ports}); "
+            f"{why}: the model can call the server itself ({ports}); "
             "requests can be required to be signed instead"
         )
         return
@@ -146,14 +192,38 @@ def _close_ports(confinement: Confinement, warn: Warn) -> None:
         warn(f"{ports} cannot be closed to the model: {error}")
 
 
-def _filter_calls(warn: Warn, *, unix_sockets: bool) -> None:
+def _close_all_ports(warn: Warn) -> None:
+    if landlock.abi() >= landlock.ABI_PORTS:
+        try:
+            landlock.obey(landlock.no_ports())
+        except OSError as error:
+            warn(f"TCP ports cannot be closed: {error}")
+
+
+def _filter_calls(
+    warn: Warn, *, unix_sockets: bool, shares_user: bool, file_modes: bool, network: bool
+) -> None:
     if not seccomp.is_known_here():
-        warn("system calls are not filtered on this kind of machine")
+        warn(f"system calls are not filtered on this kind of machine: {_unfiltered(shares_user)}")
         return
     try:
-        seccomp.obey(unix_sockets=unix_sockets)
+        seccomp.obey(
+            unix_sockets=unix_sockets,
+            shares_user=shares_user,
+            file_modes=file_modes,
+            network=network,
+        )
     except OSError as error:
-        warn(f"system calls cannot be filtered: {error}")
+        warn(f"system calls cannot be filtered ({error.strerror}): {_unfiltered(shares_user)}")
+
+
+def _unfiltered(shares_user: bool) -> str:
+    if not shares_user:
+        return "some lead to closed ports"
+    return (
+        "some lead to closed ports, to sockets of the server's user, and change the limits of its "
+        "processes"
+    )
 
 
 def _in_words(ports: Iterable[int]) -> str:

@@ -1,14 +1,19 @@
 """Which process is meant: a pid alone is reused, so it is never enough to signal anything.
 
+Descriptors of processes need Linux 5.3, and not every sandbox lets them through. Without them a
+process is looked at just before it is signalled: nearly as good, for numbers come round slowly.
+
 Figures are those of ``/proc/PID/stat`` (Linux, proc(5)): state is field 3, the process group
 field 5, the session field 6, the start time field 22, in clock ticks since the machine's boot.
 """
 
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +24,20 @@ class Identity:
     start_time: int
     boot_id: str
 
+    @classmethod
+    def from_json(cls, stored: Any) -> "Identity":
+        """Raises ValueError, TypeError and KeyError for what cannot be one."""
+        identity = cls(**stored)
+        if type(identity.pid) is not int or type(identity.start_time) is not int:
+            raise ValueError(f"pid {identity.pid!r} with start time {identity.start_time!r}")
+        if identity.pid <= 0 or not isinstance(identity.boot_id, str):
+            raise ValueError(f"pid {identity.pid} of boot {identity.boot_id!r}")
+        return identity
+
 
 @dataclass(frozen=True, slots=True)
 class Stat:
-    """What the kernel says of a process at this moment."""
+    """What the kernel reports of a process at this moment."""
 
     pid: int
     state: str
@@ -38,13 +53,18 @@ class Stat:
 
     @property
     def is_stopped(self) -> bool:
-        """By a signal or a debugger: it does nothing until it is told to go on."""
+        """By a signal or a debugger: it does nothing until it is continued."""
         return self.state in "Tt"
 
 
 @cache
 def boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    """The kernel's name for this boot; in a sandbox that hides it, the time of the boot."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        lines = Path("/proc/stat").read_text().splitlines()
+        return next(line for line in lines if line.startswith("btime "))
 
 
 def read_stat(pid: int) -> Stat | None:
@@ -83,7 +103,10 @@ def is_running(identity: Identity) -> bool:
 
 
 def open_pidfd(identity: Identity) -> int | None:
-    """A descriptor that can mean no other process, or None if this one does not run any more."""
+    """A descriptor that can mean no other process, or None if this one does not run any more.
+
+    Raises OSError where none is to be had.
+    """
     try:
         descriptor = os.pidfd_open(identity.pid)
     except ProcessLookupError:
@@ -95,12 +118,22 @@ def open_pidfd(identity: Identity) -> int | None:
     return None
 
 
-def send_signal(identity: Identity, number: int) -> bool:
-    """Signal this very process; False if it does not run any more."""
-    descriptor = open_pidfd(identity)
+def send_signal(
+    identity: Identity, number: int, *, only_if: Callable[[], bool] = lambda: True
+) -> bool:
+    """Signal this very process; False if it does not run any more.
+
+    ``only_if`` is asked while the number cannot come to mean another. Raises PermissionError.
+    """
+    try:
+        descriptor = open_pidfd(identity)
+    except OSError:
+        return _send_by_number(identity, number, only_if)
     if descriptor is None:
         return False
     try:
+        if not only_if():
+            return False
         signal.pidfd_send_signal(descriptor, signal.Signals(number))
     except ProcessLookupError:
         return False
@@ -113,3 +146,13 @@ def living_processes() -> list[Stat]:
     """Every process of the machine that we may look at, zombies left out."""
     stats = (read_stat(int(entry)) for entry in os.listdir("/proc") if entry.isdigit())
     return [stat for stat in stats if stat is not None and not stat.is_dead]
+
+
+def _send_by_number(identity: Identity, number: int, only_if: Callable[[], bool]) -> bool:
+    try:
+        if not (only_if() and is_running(identity)):
+            return False
+        os.kill(identity.pid, number)
+    except ProcessLookupError:
+        return False
+    return True

@@ -5,6 +5,7 @@ Every file not named is out of reach, every TCP port but the closed ones is open
 Constants: linux/landlock.h.
 """
 
+import errno
 import os
 import struct
 from collections.abc import Iterable
@@ -29,13 +30,30 @@ ABI_PORTS, ABI_SIGNALS = 4, 6
 PORTS = 65536
 
 
+SWITCHED_OFF = errno.EOPNOTSUPP
+WHY_NOT = {
+    errno.ENOSYS: "this kernel has no Landlock",
+    SWITCHED_OFF: "Landlock is switched off on this machine",
+}
+
+
 @cache
 def abi() -> int:
     """What the kernel offers, a number that grows; 0 is nothing."""
+    return _version()[0]
+
+
+def obstacle() -> str:
+    """Why there is nothing; "" where there is something."""
+    return _version()[1]
+
+
+@cache
+def _version() -> tuple[int, str]:
     try:
-        return call(CREATE_RULESET, None, 0, TELL_VERSION)
-    except OSError:
-        return 0
+        return call(CREATE_RULESET, None, 0, TELL_VERSION), ""
+    except OSError as error:
+        return 0, WHY_NOT.get(error.errno or 0, f"Landlock is refused to havre ({error.strerror})")
 
 
 def file_rules(readable: Iterable[str], writable: Iterable[str]) -> int:
@@ -64,13 +82,24 @@ def port_rules(closed: Iterable[int]) -> int:
     Only what is open can be listed, so this takes a tenth of a second: keep the descriptor. The
     kernel needs ABI_PORTS. Raises OSError.
     """
-    rules = _ruleset(ports=BIND | CONNECT)
+    rules = no_ports()
     closed = frozenset(closed)
     rule = create_string_buffer(16)
     for port in range(PORTS):
         if port not in closed:
             struct.pack_into("=QQ", rule, 0, BIND | CONNECT, port)
             call(ADD_RULE, rules, RULE_PORT, rule, 0)
+    return rules
+
+
+def no_ports() -> int:
+    """A descriptor of rules: no TCP port at all. The kernel needs ABI_PORTS. Raises OSError.
+
+    Rules that name no files forbid one thing of them all the same: to move or link a file from one
+    folder to another fails with EXDEV (seen with Linux 6.18). So that is named, and allowed.
+    """
+    rules = _ruleset(files=REFER, ports=BIND | CONNECT)
+    _allow_below(rules, "/", REFER)
     return rules
 
 

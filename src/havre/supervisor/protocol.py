@@ -1,4 +1,4 @@
-"""What the supervisor and its clients say to each other: the nouns, as JSON, a line each.
+"""What the supervisor and its clients send each other: the nouns, as JSON, a line each.
 
 A request is an object with ``op``; the answer has ``ok``, and ``error`` (a sentence) when it is
 false. `shutdown` answers ``progress`` lines first; `watch` answers ``event`` lines for ever.
@@ -12,8 +12,13 @@ from enum import StrEnum
 from typing import Any
 
 CONTROL_PLANE = "control-plane"
-BALANCER = "envoy"
+BALANCER = "load-balancer"
 TELEMETRY = "telemetry"
+INSTANCE_PREFIX = "i-"
+"""How the name of an instance's keeper begins; its id follows."""
+SERVES = "the control plane serves"
+CANNOT_BEGIN = "the control plane cannot begin:"
+"""The one that a control plane's log has last shows whether it has come up."""
 STOP_ORDER = (CONTROL_PLANE, BALANCER)
 """Who is stopped first when a home shuts down; everything else follows, all at once."""
 
@@ -49,7 +54,12 @@ class Confinement:
     ``processes`` (threads included) are limits of the process and all it starts together;
     ``open_files`` of each. ``readable`` (and executable), ``writable`` and ``devices`` are the only
     files and folders within reach; ``hidden`` folders are empty for it. ``temporary`` is its own
-    /tmp. It can neither connect to a TCP port of ``closed_ports`` nor listen there.
+    /tmp. It can neither connect to a TCP port of ``closed_ports`` nor listen there; without
+    ``network`` it makes no sockets at all but pairs.
+    ``unix_sockets``: that it may make Unix sockets although it keeps the supervisor's user;
+    ``file_modes``: that it may change the modes of that user's files although it sees them all.
+    ``opened`` are folders closed to the ``user``: in their place are ones that lead to what it may
+    use below them.
     """
 
     user: User | None = None
@@ -63,15 +73,19 @@ class Confinement:
     hidden: tuple[str, ...] = ()
     temporary: str = ""
     closed_ports: tuple[int, ...] = ()
+    unix_sockets: bool = False
+    file_modes: bool = False
+    opened: tuple[str, ...] = ()
+    network: bool = True
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "Confinement":
         user = stored["user"]
-        lists = ("readable", "writable", "devices", "hidden", "closed_ports")
+        lists = ("readable", "writable", "devices", "hidden", "closed_ports", "opened")
         return cls(
             **{
                 **stored,
-                **{key: tuple(stored[key]) for key in lists},
+                **{key: tuple(stored[key]) for key in lists if key in stored},
                 "user": user and User(**{**user, "groups": tuple(user["groups"])}),
             }
         )
@@ -83,8 +97,8 @@ class ProcessSpec:
 
     ``listen`` are Unix sockets that the supervisor binds (mode 0600) and passes as descriptors
     3, 4, …; ``log`` takes standard output and error, appended. Without a ``confinement`` the
-    process has all the rights that the supervisor has. ``gives_way``: woken by work, it waits until
-    whoever has the processor has had its turn (``SCHED_BATCH``).
+    process has all the rights that the supervisor has. ``batch_scheduling``: woken by work, it
+    waits until whoever has the processor has had its turn (``SCHED_BATCH``).
     """
 
     name: str
@@ -96,7 +110,7 @@ class ProcessSpec:
     restart: Restart = Restart.NEVER
     stop_grace_s: float = 10.0
     confinement: Confinement | None = None
-    gives_way: bool = False
+    batch_scheduling: bool = False
 
     @property
     def digest(self) -> str:
@@ -149,7 +163,7 @@ class ProcessStatus:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "ProcessStatus":
-        """What a newer supervisor says beyond what is known here is left out."""
+        """Fields of a newer supervisor that are not known here are left out."""
         known = {each.name: stored[each.name] for each in fields(cls) if each.name in stored}
         warnings = tuple(stored["warnings"])
         return cls(**{**known, "phase": Phase(stored["phase"]), "warnings": warnings})

@@ -16,13 +16,15 @@ from havre.supervisor.protocol import ProcessSpec
 
 FORMAT = 2
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+DAMAGED = (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError)
+"""What reading something raises that is no record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """``exit_code`` is known once the process ended under a supervisor's eyes.
 
-    ``warnings`` tell what could not be done of its confinement. ``renewed``: the process was
+    ``warnings`` are what could not be done of its confinement. ``renewed``: the process was
     started from an earlier specification; this one is for its next start.
     """
 
@@ -51,7 +53,7 @@ class Record:
             raise ValueError(f"format {stored['format']} is not known here")
         return cls(
             spec=ProcessSpec.from_json(stored["spec"]),
-            identity=Identity(**stored["identity"]),
+            identity=Identity.from_json(stored["identity"]),
             restarts=stored["restarts"],
             exit_code=stored["exit_code"],
             warnings=tuple(stored["warnings"]),
@@ -83,28 +85,45 @@ def load_all(folder: Path) -> tuple[list[Record], list[str]]:
             record = Record.from_json(json.loads(path.read_bytes()))
             if record.spec.name != path.stem:
                 raise ValueError(f"it names {record.spec.name!r}")
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except DAMAGED as error:
             problems.append(f"left out the record {path}: {error!r}")
         else:
             records.append(record)
     return records, problems
 
 
-def running_strangers(folder: Path) -> list[str]:
-    """Names of processes that run, and whose records only another version of havre can read."""
-    found = []
+def running_strangers(folder: Path) -> dict[str, Identity]:
+    """Processes that run, by name, and whose records only another version of havre can read."""
+    found, _ = _left_out(folder)
+    return {name: identity for name, identity in found.items() if is_running(identity)}
+
+
+def remove_torn(folder: Path) -> list[Path]:
+    """Remove what no version of havre can have written as it is. Raises OSError."""
+    _, torn = _left_out(folder)
+    for path in torn:
+        path.unlink()
+    return torn
+
+
+def _left_out(folder: Path) -> tuple[dict[str, Identity], list[Path]]:
+    """Of the records that `load_all` leaves out: whom they name, and those that name nobody."""
+    named: dict[str, Identity] = {}
+    torn: list[Path] = []
     for path in sorted(folder.glob("*.json")):
         try:
             stored = json.loads(path.read_bytes())
-            identity = Identity(**stored["identity"])
-        except (ValueError, KeyError, TypeError, OSError):
-            continue  # torn: of a boot that is over
+            identity = Identity.from_json(stored["identity"])
+        except OSError:
+            continue  # what it means is not known
+        except DAMAGED:
+            torn.append(path)
+            continue
         try:
             Record.from_json(stored)
-        except (ValueError, KeyError, TypeError):
-            if is_running(identity):
-                found.append(path.stem)
-    return found
+        except DAMAGED:
+            named[path.stem] = identity
+    return named, torn
 
 
 def forget(folder: Path, name: str) -> None:

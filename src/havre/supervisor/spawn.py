@@ -5,7 +5,7 @@ the child would read the end of the pipe and go: no process exists that no recor
 
 A fork is safe here, and only here: the supervisor has a single thread.
 
-Until its program runs, the child tells on a pipe, a line of JSON each: ``["warning", sentence]``,
+Until its program runs, the child reports on a pipe, a line of JSON each: ``["warning", sentence]``,
 and last, if it fails, ``["fault", step, cause]``.
 """
 
@@ -24,10 +24,12 @@ from typing import NoReturn
 
 from havre.supervisor.confinement import confine, prepare
 from havre.supervisor.protocol import ProcessSpec
+from havre.supervisor.system_calls import PR_SET_PARENT_DEATH_SIGNAL, prctl
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 BACKLOG = 1024
 FIRST_LISTENER = 3
+PRIVATE = 0o077
 
 
 class SpawnFault(Exception):
@@ -50,13 +52,18 @@ def check(spec: ProcessSpec, run: Path) -> None:
 
 
 def spawn(
-    spec: ProcessSpec, *, limits_processes: bool, before_exec: Callable[[int], None]
+    spec: ProcessSpec,
+    *,
+    limits_processes: bool,
+    before_exec: Callable[[int], None],
+    umask: int = PRIVATE,
+    ends_with_us: bool = False,
 ) -> list[str]:
     """Start the process; returns once its program was executed, with what it was warned of.
 
     ``before_exec`` is called with the pid while the child waits; if it raises, the child ends.
-    ``limits_processes``: that the confinement must bound their number by itself. Raises SpawnFault
-    or OSError; nothing runs then.
+    ``limits_processes``: that the confinement must bound their number by itself. ``ends_with_us``:
+    that the kernel ends the process when we die. Raises SpawnFault or OSError; nothing runs then.
     """
     if spec.confinement is not None:
         prepare(spec.confinement)
@@ -78,7 +85,9 @@ def spawn(
                 go_writer.close()
                 descriptors = [sock.fileno() for sock in listeners]
                 go, fault = go_reader.fileno(), fault_writer.fileno()
-                _become(spec, log, descriptors, go, fault, limits_processes)
+                _child_main(
+                    spec, log, descriptors, go, fault, limits_processes, umask, ends_with_us
+                )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         fault_writer.close()
@@ -88,7 +97,7 @@ def spawn(
 
 
 def ended_children() -> Iterator[tuple[int, int]]:
-    """Pid and exit code of each child that has ended and was not told yet, orphans included."""
+    """Pid and exit code of each child that has ended and was not reported yet, orphans included."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -123,12 +132,12 @@ def _release(
         os.waitpid(pid, 0)
         raise
     go_writer.close()
-    told = [json.loads(line) for line in fault_reader.readall().splitlines()]
-    for kind, *words in told:
+    reports = [json.loads(line) for line in fault_reader.readall().splitlines()]
+    for kind, *words in reports:
         if kind == "fault":
             os.waitpid(pid, 0)
             raise SpawnFault(f"{spec.name} did not start: {': '.join(words)}")
-    return [sentence for _, sentence in told]
+    return [sentence for _, sentence in reports]
 
 
 def _pipe(kept: ExitStack) -> tuple[FileIO, FileIO]:
@@ -155,13 +164,15 @@ def _listen(path: Path) -> socket.socket:
     return listener
 
 
-def _become(
+def _child_main(
     spec: ProcessSpec,
     log: int,
     listeners: list[int],
     go_reader: int,
     fault_writer: int,
     limits_processes: bool,
+    umask: int,
+    ends_with_us: bool,
 ) -> NoReturn:
     """The child's side. Ends in the program, or in an exit: it never returns."""
     step = "preparing"
@@ -170,7 +181,7 @@ def _become(
         os.setsid()
         if os.read(go_reader, 1) != b"g":
             os._exit(0)
-        os.umask(0o077)
+        os.umask(umask)
         step = f"entering {spec.folder}"
         os.chdir(spec.folder)
         if spec.confinement is not None:
@@ -178,10 +189,13 @@ def _become(
             confine(
                 spec.confinement,
                 limits_processes=limits_processes,
-                warn=lambda sentence: _tell(fault_writer, "warning", sentence),
+                warn=lambda sentence: _report(fault_writer, "warning", sentence),
             )
-        if spec.gives_way:
-            _give_way()
+            os.chdir(spec.folder)  # by the way that it has now
+        if ends_with_us:  # asked last: a change of the user takes it back
+            prctl(PR_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+        if spec.batch_scheduling:
+            _use_batch_scheduling()
         step = "arranging its descriptors"
         null = os.open(os.devnull, os.O_RDONLY)
         _arrange_descriptors([null, log, log, *listeners, fault_writer])
@@ -189,16 +203,16 @@ def _become(
         step = f"executing {spec.argv[0]}"
         os.execve(spec.argv[0], spec.argv, dict(spec.environment))
     except BaseException as error:
-        _tell(fault_writer, "fault", step, str(error))
+        _report(fault_writer, "fault", step, str(error))
     finally:
         os._exit(127)
 
 
-def _tell(fault_writer: int, *words: str) -> None:
+def _report(fault_writer: int, *words: str) -> None:
     os.write(fault_writer, json.dumps(words).encode() + b"\n")
 
 
-def _give_way() -> None:
+def _use_batch_scheduling() -> None:
     """For this process and all that it starts."""
     # Where a sandbox forbids it, it competes as all others do: no reason not to start.
     with suppress(OSError):
@@ -218,8 +232,7 @@ def _forget_signals() -> None:
 def _arrange_descriptors(wanted: list[int]) -> None:
     """From 0 on, in this order; the last one, the fault pipe, is not for the program."""
     # First out of the way of every target number, then into place.
-    beyond = len(wanted) + 64
-    moved = [_duplicate_beyond(descriptor, beyond) for descriptor in wanted]
+    moved = [_duplicate_beyond(descriptor, len(wanted)) for descriptor in wanted]
     for target, descriptor in enumerate(moved):
         os.dup2(descriptor, target, inheritable=target < len(wanted) - 1)
     os.closerange(len(wanted), os.sysconf("SC_OPEN_MAX"))

@@ -3,29 +3,31 @@
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from havre.supervisor import group, records
 from havre.supervisor.backoff import HEALTHY_AFTER_S, Backoff
 from havre.supervisor.cgroups import Cgroups, Limits
-from havre.supervisor.identity import Identity, boot_id, identify, open_pidfd
+from havre.supervisor.identity import Identity, boot_id, identify, is_running, open_pidfd
 from havre.supervisor.protocol import Phase, ProcessSpec, ProcessStatus, Restart
 from havre.supervisor.records import Record
 from havre.supervisor.spawn import SpawnFault, remove_socket, spawn
 
 STOP_FAULT_S = 20.0
-"""Seconds after SIGKILL from which a stop says that it does not succeed."""
+"""Seconds after SIGKILL from which a stop reports that it does not succeed."""
 
 
 class Supervised:
     """The supervisor's side of one process. All times are monotonic seconds, given by the caller.
 
     ``pidfd`` is open while an adopted process runs: the supervisor is not its parent, so it learns
-    of its death from this descriptor. ``tell`` takes a sentence for the supervisor's log.
+    of its death from this descriptor. Where there are none it must poll. ``log`` takes a sentence
+    for the supervisor's log.
     """
 
     def __init__(
-        self, spec: ProcessSpec, folder: Path, cgroups: Cgroups, tell: Callable[[str], None]
+        self, spec: ProcessSpec, folder: Path, cgroups: Cgroups, log: Callable[[str], None]
     ) -> None:
         self.spec = spec
         self.identity = Identity(0, 0, boot_id())
@@ -40,7 +42,7 @@ class Supervised:
         self.renewed = False
         self._folder = folder
         self._cgroups = cgroups
-        self._tell = tell
+        self._log = log
         self._backoff = Backoff()
         self._started_at = 0.0
         self._group_is_gone = True
@@ -54,9 +56,22 @@ class Supervised:
         return self.kill_at is not None
 
     @property
-    def may_lose_its_group(self) -> bool:
-        """Whether orphans live whose end nobody tells us: they are not our descendants."""
+    def started_at(self) -> float:
+        """When it was started or adopted."""
+        return self._started_at
+
+    @property
+    def group_may_empty(self) -> bool:
+        """Whether orphans live whose end nobody reports to us: they are not our descendants."""
         return self.adopted and self.phase is Phase.EXITED and not self._group_is_gone
+
+    @property
+    def ends_unnoticed(self) -> bool:
+        """Whether nobody will report its end to us: not our child, and no descriptor to be had."""
+        return self.adopted and self.phase is Phase.RUNNING and self.pidfd is None
+
+    def has_ended_unnoticed(self) -> bool:
+        return self.ends_unnoticed and not is_running(self.identity)
 
     def status(self) -> ProcessStatus:
         return ProcessStatus(
@@ -79,14 +94,14 @@ class Supervised:
         limits_processes = "pids" in self._cgroups.missing
         self.warnings = ()
         try:
-            told = spawn(
+            reported = spawn(
                 self.spec, limits_processes=limits_processes, before_exec=self._receive_child
             )
         except (SpawnFault, OSError):
             self._cgroups.remove(self.name)
             raise
-        if told:
-            self.warnings += tuple(told)
+        if reported:
+            self.warnings += tuple(reported)
             self._record()
         self.phase, self.exit_code, self.adopted = Phase.RUNNING, None, False
         self.retry_at, self._started_at, self._group_is_gone = None, now, False
@@ -97,8 +112,9 @@ class Supervised:
         self.warnings, self.renewed = record.warnings, record.renewed
         self.adopted, self._group_is_gone = True, False
         self._started_at = now
-        self.pidfd = open_pidfd(record.identity)
-        if self.pidfd is not None:
+        with suppress(OSError):
+            self.pidfd = open_pidfd(record.identity)
+        if self.pidfd is not None or is_running(record.identity):
             self.phase = Phase.RUNNING
         else:
             self.phase, self.exit_code = Phase.EXITED, record.exit_code
@@ -119,7 +135,7 @@ class Supervised:
         try:
             self.start(now)
         except (SpawnFault, OSError) as error:
-            self._tell(f"{self.name}: {error}")
+            self._log(f"{self.name}: {error}")
             self._back_off(0.0, now)
 
     def died(self, exit_code: int | None, now: float) -> None:
@@ -131,7 +147,7 @@ class Supervised:
             self.pidfd = None
         if self.is_stopping:
             return
-        self._tell(f"{self.name} (pid {self.identity.pid}) {_how(exit_code)} after {uptime:.1f} s")
+        self._log(f"{self.name} (pid {self.identity.pid}) {_how(exit_code)} after {uptime:.1f} s")
         if self.spec.restart is Restart.ALWAYS:
             # What it left would hold its place: sockets, locks, files.
             group.signal_members(self.members(), signal.SIGKILL)
@@ -155,9 +171,13 @@ class Supervised:
         self._group_is_gone = not found
         return found
 
-    def lost_its_group(self) -> bool:
+    def group_has_emptied(self) -> bool:
         """Whether the last orphan ended since this was asked last."""
         return not self._group_is_gone and not self.members()
+
+    def kill(self) -> None:
+        """End what runs as a crash would; what follows a death follows."""
+        self._signal(signal.SIGKILL)
 
     def begin_stop(self, grace_s: float, now: float) -> None:
         self.kill_at = min(now + grace_s, self.kill_at or now + grace_s)
@@ -187,7 +207,7 @@ class Supervised:
             for path in self.spec.listen:
                 remove_socket(Path(path))
         except OSError as error:  # a disk that cannot be written to any more: it has stopped, still
-            self._tell(f"{self.name}: what was kept for it is not removed: {error}")
+            self._log(f"{self.name}: what was kept for it is not removed: {error}")
 
     def _signal(self, number: signal.Signals) -> None:
         if self.phase is Phase.RUNNING and not self.adopted:
@@ -235,14 +255,14 @@ class Supervised:
         try:
             records.save(self._folder, self._as_record())
         except OSError as error:
-            self._tell(f"{self.name}: its record was not written: {error}")
+            self._log(f"{self.name}: its record was not written: {error}")
 
     def _back_off(self, uptime_s: float, now: float) -> None:
         self._backoff = self._backoff.after_death(uptime_s)
         delay = self._backoff.delay_s
         self.phase, self.retry_at = Phase.BACKOFF, now + delay
         verdict = "crashed" if uptime_s >= HEALTHY_AFTER_S else "exited too quickly"
-        self._tell(f"{self.name} {verdict}; it is started again in {delay:g} s")
+        self._log(f"{self.name} {verdict}; it is started again in {delay:g} s")
 
 
 def _how(exit_code: int | None) -> str:

@@ -9,12 +9,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from havre.home import Home
-from havre.supervisor import records
+from havre.supervisor import orphans, records
 from havre.supervisor.cgroups import Cgroups, find_trees
 from havre.supervisor.clients import Clients
 from havre.supervisor.connection import Connection
 from havre.supervisor.identity import living_processes
+from havre.supervisor.limits import OwnLimits
 from havre.supervisor.protocol import STOP_ORDER, Phase, ProcessSpec, Restart
+from havre.supervisor.reachability import Reachability
 from havre.supervisor.spawn import SpawnFault, check, ended_children
 from havre.supervisor.supervised import Supervised
 
@@ -27,40 +29,43 @@ class RequestRefused(Exception):
 
 
 class Supervisor:
-    """``tell`` takes sentences for the log."""
+    """``log`` takes sentences for the log."""
 
-    def __init__(self, home: Home, *, tell: Callable[[str], None]) -> None:
+    def __init__(self, home: Home, *, log: Callable[[str], None]) -> None:
         self.exit_code = 0
         self._home = home
         self._about: Mapping[str, Any] = {}
-        self._tell = tell
+        self._log = log
+        self._limits = OwnLimits(log)
         self._cgroups = Cgroups(find_trees(is_root=os.geteuid() == 0), home.root)
         self._processes: dict[str, Supervised] = {}
         self._stop_waiters: dict[str, list[Connection]] = {}
         self._shutdown_waiters: list[Connection] | None = None
         self._selector = selectors.DefaultSelector()
         self._clients = Clients(self._selector)
+        self._reachability = Reachability(home, self._clients, log)
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._successor: tuple[list[str], dict[str, str]] | None = None
 
     def adopt(self) -> None:
-        """Take over what the records name, in whatever state it is."""
+        """Take over what the records name, in whatever state it is, and end what they lost."""
         now = time.monotonic()
         found, problems = records.load_all(self._home.processes)
         for problem in problems:
-            self._tell(problem)
+            self._log(problem)
         for record in found:
             process = self._new_process(record.spec)
             process.adopt(record, now)
             self._processes[process.name] = process
-            self._tell(f"{process.name}: adopted, {process.phase} (pid {record.identity.pid})")
+            self._log(f"{process.name}: adopted, {process.phase} (pid {record.identity.pid})")
             if process.pidfd is not None:
                 self._selector.register(process.pidfd, selectors.EVENT_READ, process)
+        orphans.clear(self._home, self._processes, self._log)
         for name in self._cgroups.clean(self._processes):
-            self._tell(f"{name}: ended what no record names")
+            self._log(f"{name}: ended what no record names")
 
-    def revive(self) -> None:
-        """Start those again that must always run and were found dead."""
+    def restart_dead(self) -> None:
+        """Restart those that must always run and were found dead."""
         for process in self._processes.values():
             if process.phase is Phase.EXITED and process.spec.restart is Restart.ALWAYS:
                 process.died(process.exit_code, time.monotonic())
@@ -70,9 +75,9 @@ class Supervisor:
         return process is not None and process.phase is Phase.RUNNING
 
     def listen(self, about: Mapping[str, Any]) -> None:
-        """Open the control socket; ``about`` is what `ping` tells. Raises OSError."""
+        """Open the control socket; ``about`` is what `ping` returns. Raises OSError."""
         self._about = about
-        self._clients.listen(self._home.supervisor_socket)
+        self._reachability.listen(about)
 
     def run(self) -> int:
         """Until everything is shut down. Returns the exit code."""
@@ -90,7 +95,7 @@ class Supervisor:
         """Stop everything in order; asked again, without grace."""
         if self._shutdown_waiters is None:
             self._shutdown_waiters = []
-            self._tell("shutting down")
+            self._log("shutting down")
         else:
             for process in self._processes.values():
                 process.begin_stop(0.0, time.monotonic())
@@ -103,23 +108,23 @@ class Supervisor:
         self._selector.register(self._wake_reader, selectors.EVENT_READ)
         signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
-            signal.signal(number, lambda *_: None)  # the wake-up descriptor says which it was
+            signal.signal(number, lambda *_: None)  # the wake-up descriptor has which it was
         # A child may have ended before the handler stood.
         self._reap()
 
     def _handle(self, key: selectors.SelectorKey) -> None:
         if key.fileobj is self._wake_reader:
-            self._hear_signals()
+            self._handle_signals()
         elif isinstance(key.data, Clients):
             key.data.accept()
         elif isinstance(key.data, Supervised):
             self._reap()  # with its exit code, if it is a child of ours
             if key.data.pidfd is not None:
-                self._bury(key.data, None)
+                self._on_death(key.data, None)
         elif isinstance(key.data, Connection):
             self._serve(key.data)
 
-    def _hear_signals(self) -> None:
+    def _handle_signals(self) -> None:
         numbers = set(self._wake_reader.recv(4096))
         if numbers & {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:
             self.begin_shutdown()
@@ -135,12 +140,12 @@ class Supervisor:
         }
         for pid, exit_code in ended_children():
             if process := by_pid.get(pid):
-                self._bury(process, exit_code)
+                self._on_death(process, exit_code)
         for process in self._processes.values():
-            if process.phase is Phase.EXITED and process.lost_its_group():
+            if process.phase is Phase.EXITED and process.group_has_emptied():
                 self._announce(process)
 
-    def _bury(self, process: Supervised, exit_code: int | None) -> None:
+    def _on_death(self, process: Supervised, exit_code: int | None) -> None:
         if process.pidfd is not None:
             self._selector.unregister(process.pidfd)
         process.died(exit_code, time.monotonic())
@@ -150,14 +155,26 @@ class Supervisor:
         now = time.monotonic()
         if self._shutdown_waiters is not None:
             self._advance_shutdown(now)
+        else:
+            self._reachability.look(self._processes.values(), now)
         for process in list(self._processes.values()):
+            if process.has_ended_unnoticed():
+                self._on_death(process, None)
             if process.is_stopping:
                 self._advance_stop(process, now)
             elif process.retry_at is not None and process.retry_at <= now:
-                process.retry(now)
+                self._limits.restore()
+                self._retry(process, now)
                 self._announce(process)
-            elif process.phase is Phase.EXITED and process.adopted and process.lost_its_group():
+            elif process.phase is Phase.EXITED and process.adopted and process.group_has_emptied():
                 self._announce(process)
+
+    def _retry(self, process: Supervised, now: float) -> None:
+        try:
+            self._reachability.starting(process)
+        except OSError as error:
+            self._log(f"{process.name}: what its sockets left is in the way: {error}")
+        process.retry(now)
 
     def _advance_stop(self, process: Supervised, now: float) -> None:
         try:
@@ -166,21 +183,25 @@ class Supervisor:
         except TimeoutError as error:
             process.kill_at = None
             self._answer_stop(process.name, {"ok": False, "error": str(error)})
-            self._tell(str(error))
-            self._tell_progress(str(error))
+            self._log(str(error))
+            self._send_progress(str(error))
             return
         process.forget()
         del self._processes[process.name]
-        self._tell(f"{process.name}: stopped")
+        try:
+            self._reachability.stopped(process)
+        except OSError as error:
+            self._log(f"{process.name}: its sockets' names are left behind: {error}")
+        self._log(f"{process.name}: stopped")
         self._announce(process)
         self._answer_stop(process.name, {"ok": True})
-        self._tell_progress(f"{process.name} stopped")
+        self._send_progress(f"{process.name} stopped")
 
     def _answer_stop(self, name: str, answer: Mapping[str, Any]) -> None:
         for connection in self._stop_waiters.pop(name, ()):
             self._clients.send(connection, answer)
 
-    def _tell_progress(self, sentence: str) -> None:
+    def _send_progress(self, sentence: str) -> None:
         for connection in self._shutdown_waiters or ():
             self._clients.send(connection, {"progress": sentence})
 
@@ -198,44 +219,44 @@ class Supervisor:
     def _hand_over(self, argv: list[str], environment: dict[str, str]) -> None:
         """Go on as another program in our place, which adopts what the records name.
 
-        Only a failure returns. The lock and the port it takes anew; meanwhile the load balancer
+        Only a failure returns. The lock and the port it takes again; meanwhile the load balancer
         keeps the port from others.
         """
         self._successor = None
-        self._tell(f"going on as {' '.join(argv)}")
+        self._log(f"going on as {' '.join(argv)}")
         signal.set_wakeup_fd(-1)
         try:
             os.execve(argv[0], argv, environment)
         except (OSError, ValueError) as error:  # no such program; no such strings
-            self._tell(f"cannot go on as {argv[0]}: {error}")
+            self._log(f"cannot go on as {argv[0]}: {error}")
             signal.set_wakeup_fd(self._wake_writer.fileno(), warn_on_full_buffer=False)
 
     def _is_over(self) -> bool:
         return self._shutdown_waiters is not None and not self._processes
 
-    def _pause(self) -> float | None:
+    def _pause(self) -> float:
         """Seconds until something must be looked at without anybody asking."""
         if self._shutdown_waiters is not None or any(
             process.is_stopping for process in self._processes.values()
         ):
             return STOP_TICK_S
         now = time.monotonic()
-        pauses = [
+        pauses = [self._reachability.look_in(now)]
+        pauses += [
             max(0.0, process.retry_at - now)
             for process in self._processes.values()
             if process.retry_at is not None
         ]
-        if any(process.may_lose_its_group for process in self._processes.values()):
+        if any(each.group_may_empty or each.ends_unnoticed for each in self._processes.values()):
             pauses.append(GROUP_TICK_S)
-        return min(pauses, default=None)
+        return min(pauses)
 
     def _end(self) -> None:
-        """Kill what escaped its group, tell those who waited, leave no socket."""
+        """Kill what escaped its group, answer those who waited, leave no socket."""
         for stat in living_processes():
             if stat.parent == os.getpid():
                 os.kill(stat.pid, signal.SIGKILL)  # our child: nobody else can have its number
-        self._home.server_file.unlink(missing_ok=True)
-        self._home.supervisor_socket.unlink(missing_ok=True)
+        self._reachability.close()
         for connection in self._shutdown_waiters or ():
             self._clients.send_last(connection, {"ok": True})
         signal.set_wakeup_fd(-1)
@@ -244,7 +265,7 @@ class Supervisor:
     # Clients.
 
     def _serve(self, connection: Connection) -> None:
-        for request in self._clients.hear(connection):
+        for request in self._clients.receive(connection):
             try:
                 answer = self._answer(connection, request)
             except (RequestRefused, SpawnFault, OSError) as error:
@@ -278,7 +299,7 @@ class Supervisor:
                 self._clients.send(connection, {"event": process.status().to_json()})
             return None
         if op == "become":
-            return self._become(request["argv"], request["environment"])
+            return self._re_exec(request["argv"], request["environment"])
         if op == "shutdown":
             self.exit_code = int(request.get("exit_code", 0))
             self.begin_shutdown()
@@ -304,14 +325,16 @@ class Supervisor:
             if known.members():
                 raise RequestRefused(f"processes of the last {spec.name} still run; stop it first")
         process = self._new_process(spec)
+        self._limits.restore()
         try:
+            self._reachability.starting(process)
             process.start(time.monotonic())
         except (SpawnFault, OSError):
             self._processes.pop(spec.name, None)
             records.forget(self._home.processes, spec.name)
             raise
         self._processes[spec.name] = process
-        self._tell(f"{spec.name}: started (pid {process.identity.pid})")
+        self._log(f"{spec.name}: started (pid {process.identity.pid})")
         self._announce(process)
         return {"ok": True, "status": process.status().to_json()}
 
@@ -321,11 +344,11 @@ class Supervisor:
             raise RequestRefused(f"{spec.name} does not run")
         if process.spec.digest != spec.digest:
             process.renew(spec)
-            self._tell(f"{spec.name}: another specification holds from its next start on")
+            self._log(f"{spec.name}: another specification holds from its next start on")
             self._announce(process)
         return {"ok": True, "status": process.status().to_json()}
 
-    def _become(self, argv: list[str], environment: dict[str, str]) -> dict[str, Any]:
+    def _re_exec(self, argv: list[str], environment: dict[str, str]) -> dict[str, Any]:
         if self._shutdown_waiters is not None:
             raise RequestRefused("the server is shutting down")
         if not argv or not os.access(argv[0], os.X_OK):
@@ -345,7 +368,7 @@ class Supervisor:
         return None
 
     def _announce(self, process: Supervised) -> None:
-        self._clients.tell_watchers({"event": process.status().to_json()})
+        self._clients.send_to_watchers({"event": process.status().to_json()})
 
     def _new_process(self, spec: ProcessSpec) -> Supervised:
-        return Supervised(spec, self._home.processes, self._cgroups, self._tell)
+        return Supervised(spec, self._home.processes, self._cgroups, self._log)

@@ -1,7 +1,7 @@
 """The telemetry process: ``python -m havre.telemetry --home DIR`` is what the supervisor runs.
 
-It collects what the load balancer and the copies have written. It may be killed at any moment, and
-goes on from the files; no prediction waits for it.
+It collects what the load balancer and the copies have written. It may be killed at any moment and
+resumes from the files; no prediction waits for it.
 """
 
 import argparse
@@ -12,100 +12,104 @@ import sys
 import threading
 from pathlib import Path
 
-from havre.balancer.admin import Admin
+from havre.balancer.registry import balancer_process
 from havre.domain.errors import HavreError
 from havre.durable import file_lock
 from havre.home import Home
 from havre.settings import Settings, load_settings
-from havre.telemetry.access_log import AccessLog
-from havre.telemetry.collecting import Collector, Tally, run
-from havre.telemetry.conversion import Converter
-from havre.telemetry.instance_files import InstanceFiles
+from havre.telemetry.counters import Counters
+from havre.telemetry.files.compaction import Compaction
+from havre.telemetry.files.converter import Converter
+from havre.telemetry.logs.access_log import AccessLog
+from havre.telemetry.logs.instance_files import InstanceFiles
+from havre.telemetry.logs.rotation import LogRotation
+from havre.telemetry.loop import Collector, run
 from havre.telemetry.metrics.collector import MetricsCollector
-from havre.telemetry.otlp_export import LogExport, forget
-from havre.telemetry.otlp_metrics import MetricExport
-from havre.telemetry.otlp_sender import OtlpSender
-from havre.telemetry.own_logs import OwnLogs
-from havre.telemetry.upkeep import Upkeep
+from havre.telemetry.otlp.logs import LogExport, forget
+from havre.telemetry.otlp.metrics import MetricExport
+from havre.telemetry.otlp.sender import OtlpSender
 
 BYTES_PER_MB = 1_000_000
 EXPORT_ENDS_S = 2.0
-"""What is being exported may go on for so long after this process was told to end."""
+"""How long a running export may take after the process was asked to stop."""
 
 
-def collectors(home: Home, settings: Settings) -> list[Collector]:
-    """Everything that is collected, in the order in which it is looked at."""
-    tally = Tally()
-    metrics = MetricsCollector(home, tally)
-    converter = Converter(home, tally, [metrics])
-    most_bytes = settings.log_max_mb * BYTES_PER_MB
+def collectors(home: Home, settings: Settings, counters: Counters) -> list[Collector]:
+    """All collectors, in the order in which they run."""
+    metrics = MetricsCollector(home, counters)
+    converter = Converter(home, counters, [metrics])
+    max_bytes = settings.log_max_mb * BYTES_PER_MB
     return [
-        AccessLog(home, Admin(home.admin_socket), converter, tally, most_bytes=most_bytes),
+        AccessLog(home, balancer_process(home), converter, counters, max_bytes=max_bytes),
         metrics,
         InstanceFiles(
             home,
             converter,
-            tally,
-            lines_per_second=settings.log_lines_per_second,
+            counters,
+            lines_per_second=settings.log_rate_limit,
             retention_days=settings.log_retention_days,
-            most_bytes=most_bytes,
+            max_bytes=max_bytes,
         ),
-        Upkeep(
+        Compaction(
             home,
             converter,
             retention_days=settings.log_retention_days,
-            most_bytes=most_bytes,
+            max_bytes=max_bytes,
         ),
-        OwnLogs(home),
+        LogRotation(home),
     ]
 
 
-def exporters(home: Home, settings: Settings, stopping: threading.Event) -> list[Collector]:
-    """What waits for the network, in a thread of its own; nothing if there is no collector."""
+def exporters(
+    home: Home, settings: Settings, counters: Counters, stopping: threading.Event
+) -> list[Collector]:
+    """What waits for the network, in a thread of its own; empty without an OTLP collector."""
     if not settings.otlp_url:
         forget(home)
         return []
-    tally = Tally()
     sender = OtlpSender(settings.otlp_url, settings.otlp_headers_file)
     return [
-        LogExport(home, sender, tally, is_stopping=stopping.is_set),
-        MetricExport(home, sender, tally),
+        LogExport(home, sender, counters, is_stopping=stopping.is_set),
+        MetricExport(home, sender, counters),
     ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m havre.telemetry")
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--release", default="", help="told by `havre up`, shown by ps")
+    parser.add_argument("--release", default="", help="set by `havre up`, shown by ps")
     home = Home(parser.parse_args().home.absolute())
     try:
         settings = load_settings(home.root)
     except HavreError as error:
-        sys.exit(f"telemetry cannot begin: {error.message}")
+        sys.exit(f"telemetry cannot start: {error.message}")
     logging.basicConfig(
         level=settings.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # else a line for each thing exported
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # else it logs each export
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     signal.signal(signal.SIGINT, lambda *_: stopping.set())
     home.telemetry.mkdir(mode=0o700, exist_ok=True)
-    with file_lock(home.telemetry / "lock"):  # one of a home: an adopted one may still be ending
-        exporting = exporters(home, settings, stopping)
-        beside = threading.Thread(target=run, args=(exporting, stopping), daemon=True)
+    counters = Counters()
+    with file_lock(
+        home.telemetry / "lock"
+    ):  # one for each home: an adopted process may still be stopping
+        exporting = exporters(home, settings, counters, stopping)
+        export_thread = threading.Thread(target=run, args=(exporting, stopping), daemon=True)
         if exporting:
-            beside.start()
-        run(collectors(home, settings), stopping)
+            export_thread.start()
+        run(collectors(home, settings, counters), stopping)
         if exporting:
-            _wait_for(beside)
+            _wait_for(export_thread)
 
 
-def _wait_for(exporting: threading.Thread) -> None:
-    """Python would end the thread wherever it is, and inside DuckDB's C++ that aborts the process:
-    what still waits for the network after a while is left without Python's own ending."""
-    exporting.join(EXPORT_ENDS_S)
-    if exporting.is_alive():
+def _wait_for(export_thread: threading.Thread) -> None:
+    """Python's shutdown would end the thread wherever it is, and inside DuckDB's C++ that aborts
+    the process: if the thread still waits for the network after a while, skip that shutdown."""
+    export_thread.join(EXPORT_ENDS_S)
+    if export_thread.is_alive():
         logging.shutdown()
         os._exit(0)
 

@@ -1,5 +1,7 @@
 """The outermost layer, without an API behind it."""
 
+import re
+
 import pytest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -9,7 +11,9 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from havre.api.edge import MAX_BODY_BYTES, Edge, clean_path
+from havre.api.edge import MAX_BODY_BYTES, Edge, clean_path, is_upload
+from havre.balancer.envoy.resources import API_ANYWHERE
+from havre.domain.api_versions import API_VERSIONS
 
 
 @pytest.mark.parametrize(
@@ -28,6 +32,13 @@ from havre.api.edge import MAX_BODY_BYTES, Edge, clean_path
 )
 def test_a_path_is_cleaned_of_what_endpoints_put_before_it(path, cleaned):
     assert clean_path(path) == cleaned
+
+
+@pytest.mark.parametrize("version", API_VERSIONS)
+def test_what_the_load_balancer_takes_for_the_api_s_is_cleaned_so(version):
+    path = f"/foo/{version}/x"
+    assert re.fullmatch(API_ANYWHERE, path)
+    assert clean_path(path) == f"/{version}/x"
 
 
 async def echo(request: Request) -> PlainTextResponse:
@@ -111,6 +122,24 @@ def test_a_body_has_a_limit_unless_it_is_an_artifact(client, chunked):
     assert client.post("/echo", content=body(MAX_BODY_BYTES + 1)).status_code == 413
     uploaded = client.post("/20190101/models/m/artifact", content=body(MAX_BODY_BYTES + 1))
     assert uploaded.text == str(MAX_BODY_BYTES + 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "is_one"),
+    [
+        ("/20190101/models/m/artifact", True),
+        ("/20190101/models/m/customMetadata/a/b/artifact", True),
+        ("/20190101/models/m/definedMetadata/k/artifact", True),
+        ("/20190101/models/artifact", False),
+        ("/20190101/modelDeployments/artifact", False),
+        ("/20190101/models/m/n/artifact", False),
+        ("/20190101/models/m/artifact/content", False),
+    ],
+)
+def test_only_artifacts_come_unbounded(path, is_one):
+    for method in ("POST", "PUT"):
+        assert is_upload({"method": method, "path": path}) is is_one
+    assert not is_upload({"method": "DELETE", "path": path})
 
 
 @pytest.mark.parametrize("path", ["/echo%00", "/20190101/%00", "/echo?a=%00"])

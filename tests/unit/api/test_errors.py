@@ -1,9 +1,18 @@
 """Errors become status codes in one place, and every error of the tree has one."""
 
-import pytest
+import threading
+from pathlib import Path
+from types import SimpleNamespace
 
-from havre.api.errors import status_of
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from havre.api.errors import install_error_handlers, status_of
 from havre.domain import errors
+from havre.domain.reported import MAX_MESSAGE_BYTES, shorten
+from havre.home import Home
+from havre.messages import fit
 
 
 def family(kind: type) -> list[type]:
@@ -39,3 +48,41 @@ def test_a_status_says_whose_fault_it_is(kind):
 )
 def test_statuses_and_codes_are_those_of_the_original(error, status, code):
     assert (status_of(error), error.code) == (status, code)
+
+
+LONG = "it begins " + "x" * 100_000 + " and ends"
+
+
+@pytest.mark.parametrize("kind", family(errors.HavreError), ids=lambda kind: kind.__name__)
+def test_files_of_long_messages_are_kept_of_models_and_the_machine_alone(
+    kind: type[errors.HavreError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: dict[str, threading.Thread] = {}
+
+    def fit_here(message: str, folder: Path) -> str:
+        threads["fit"] = threading.current_thread()
+        return fit(message, folder)
+
+    monkeypatch.setattr("havre.api.errors.fit", fit_here)
+    app = FastAPI()
+    app.state.services = SimpleNamespace(home=Home(tmp_path))
+    install_error_handlers(app)
+
+    @app.get("/")
+    async def fail() -> None:
+        threads["loop"] = threading.current_thread()
+        raise kind(LONG)
+
+    async def numbered(scope, receive, send):
+        await app({**scope, "havre.request_id": "1"}, receive, send)
+
+    told = TestClient(numbered).get("/").json()["message"]
+    assert len(told.encode()) <= MAX_MESSAGE_BYTES
+    files = list(Home(tmp_path).messages.glob("*"))
+    if issubclass(kind, (errors.ModelFault, errors.SystemFault)):
+        assert [file.read_text() for file in files] == [LONG]
+        assert str(files[0]) in told
+        assert threads["fit"] is not threads["loop"], "others are served meanwhile"
+    else:
+        assert files == []
+        assert told == shorten(LONG)

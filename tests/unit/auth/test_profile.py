@@ -6,7 +6,7 @@ import pytest
 from oci.config import from_file, validate_config
 from oci.signer import load_private_key_from_file
 
-from havre.auth.identity import Identity, load_or_create
+from havre.auth.identity import OciIdentity, load_or_create
 from havre.auth.keys import fingerprint
 from havre.auth.profile import merge, write_profile
 from havre.domain.errors import InvalidParameter, SystemFault
@@ -116,6 +116,6 @@ def test_a_foreign_file_in_the_keys_place_is_not_overwritten(home: Home, tmp_pat
 
 def test_an_identity_is_three_ids(home: Home) -> None:
     identity = load_or_create(home)
-    assert isinstance(identity, Identity)
+    assert isinstance(identity, OciIdentity)
     assert identity.tenancy_ocid.startswith("ocid1.tenancy.oc1..")
     assert identity.project_ocid.startswith("ocid1.datascienceproject.oc1.iad.")

@@ -3,10 +3,11 @@ from pathlib import Path
 import pytest
 
 from havre.balancer.fake import FakeBalancer
+from havre.domain.address import UnixAddress
 from havre.domain.errors import Unavailable
 from havre.domain.route import Endpoint, Route
 
-ROUTE = Route("ocid1.d", "r1", (Endpoint("i1", Path("/run/i1.sock")),), 8, 10)
+ROUTE = Route("ocid1.d", "r1", (Endpoint("i1", UnixAddress(Path("/run/i1.sock"))),), 8, 10)
 
 
 def test_every_live_table_is_remembered_once() -> None:
@@ -32,6 +33,6 @@ def test_scripted_failures_raise_and_say_nothing_of_what_is_live(live: bool) -> 
 def test_requests_are_held_until_released() -> None:
     balancer = FakeBalancer()
     balancer.hold_requests("i1", 2)
-    assert balancer.active_requests("i1") == 2
+    assert balancer.active_requests(["i1"]) == {"i1": 2}
     balancer.hold_requests("i1", 0)
-    assert balancer.active_requests("i1") == 0
+    assert balancer.active_requests(["i1"]) == {"i1": 0}

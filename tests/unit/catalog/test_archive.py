@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.zoo import archives
 
 from havre.catalog.archive import ArchiveLimits, inspect_archive, score_folder, unpack
 from havre.domain.errors import ArtifactInvalid, Unavailable
@@ -266,6 +267,32 @@ def test_everything_comes_out_bit_for_bit(make: Callable[[Make], Path], tmp_path
     assert listing.total_bytes == sum(map(len, contents.values()))
 
 
+@pytest.mark.parametrize("name", archives.ARCHIVES)
+def test_files_have_the_names_that_they_were_zipped_by(tmp_path: Path, name: str) -> None:
+    listing = unpack(archives.FOLDER / name, tmp_path / "into")
+    into = tmp_path / "into"
+    found = {
+        str(path.relative_to(into)): path.read_text() for path in into.rglob("*") if path.is_file()
+    }
+    assert found == archives.ARCHIVES[name]
+    assert listing.files.keys() == found.keys()
+    assert (score_folder(into) / "modèle.pkl").read_text() == "m"
+
+
+@pytest.mark.parametrize("name", archives.REFUSED)
+def test_a_name_in_unicode_is_checked_like_any_other(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ArtifactInvalid, match=archives.REFUSED[name]):
+        unpack(archives.FOLDER / name, tmp_path / "into")
+    assert not (tmp_path / "into").exists()
+
+
+def test_every_archive_of_the_zoo_is_tried() -> None:
+    assert {path.name for path in archives.FOLDER.iterdir()} == {
+        *archives.ARCHIVES,
+        *archives.REFUSED,
+    }
+
+
 def test_an_artifact_larger_than_the_disk_is_our_problem_not_the_archives(
     make: Callable[[Make], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,6 +326,17 @@ def test_score_py_is_found_at_the_top_or_in_the_folder_that_wraps_it(
     tmp_path: Path, names: list[str], expected: str
 ) -> None:
     assert score_folder(tree(tmp_path, *names)) == tmp_path / expected
+
+
+@pytest.mark.parametrize("name", ["runtime.yaml", "requirements.txt"])
+def test_what_lies_beside_the_wrapping_folder_is_not_passed_over(tmp_path: Path, name: str) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "score.py").touch()
+    (tmp_path / name).touch()
+    with pytest.raises(ArtifactInvalid, match=f"{name} at its top and score.py in model/"):
+        score_folder(tmp_path)
+    (tmp_path / "model" / name).touch()
+    assert score_folder(tmp_path) == tmp_path / "model"
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """runtime.yaml as people write it."""
 
+import re
 import time
 from pathlib import Path
 
 import pytest
+from tests.zoo import manifests
 
 from havre.catalog.manifest import LARGEST, read_manifest
 from havre.domain.errors import ArtifactInvalid
@@ -100,6 +102,58 @@ def test_what_cannot_be_understood_says_where_and_how_to_mend_it(
 ) -> None:
     with pytest.raises(ArtifactInvalid, match=f"(?s){said}"):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize(("text", "fields"), manifests.READ)
+def test_a_manifest_of_the_zoo_is_read(tmp_path: Path, text: str, fields: dict[str, str]) -> None:
+    assert read(tmp_path, text) == RuntimeManifest(**fields)
+
+
+@pytest.mark.parametrize(("text", "fields", "said"), manifests.WARNED)
+def test_a_key_that_changes_nothing_is_warned_of(
+    tmp_path: Path, text: str, fields: dict[str, str], said: str
+) -> None:
+    found = read(tmp_path, text)
+    assert len(found.warnings) == 1
+    assert said in found.warnings[0]
+    assert found == RuntimeManifest(**fields, warnings=found.warnings)
+
+
+@pytest.mark.parametrize(("text", "said"), manifests.REFUSED)
+def test_a_key_that_would_lead_to_another_environment_is_refused(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    with pytest.raises(ArtifactInvalid, match=re.escape(said)):
+        read(tmp_path, text)
+
+
+def test_a_manifest_in_utf_16_is_read(tmp_path: Path) -> None:
+    assert read(tmp_path, manifests.full("INFERENCE_ENV_SLUG: a").encode("utf-16")).slug == "a"
+
+
+@pytest.mark.parametrize("name", ["runtime.yml", "Runtime.yaml", "RUNTIME.YML", "runtime.yaml.txt"])
+def test_a_manifest_by_another_name_is_not_passed_over(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(WRITTEN)
+    with pytest.raises(ArtifactInvalid, match=f"{name} is not read: call it runtime.yaml"):
+        read_manifest(tmp_path)
+    (tmp_path / "runtime.yaml").write_text(WRITTEN)
+    assert read_manifest(tmp_path).slug == "generalml_p38_cpu_v1"
+
+
+def test_many_faults_are_told_shortly(tmp_path: Path) -> None:
+    text = "".join(f"k{i}:\n  INFERENCE_ENV_SLUG: a{i}\n" for i in range(500))
+    with pytest.raises(ArtifactInvalid) as refused:
+        read(tmp_path, text)
+    assert len(refused.value.message) < 500
+
+
+def test_many_warnings_are_told_shortly(tmp_path: Path) -> None:
+    keys = [f"'{'k' * 900}'", *(f"x{i}" for i in range(500))]
+    text = manifests.full("INFERENCE_ENV_SLUG: a\n" + "\n".join(f"{key}: 1" for key in keys))
+    found = read(tmp_path, text)
+    assert len(found.warnings) == 11
+    assert found.warnings[-1] == "runtime.yaml has 491 more keys that are not read"
+    assert all(len(warning) < 200 for warning in found.warnings)
 
 
 def test_a_tag_runs_nothing(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def problems(*changes) -> str:
 @pytest.mark.parametrize(
     ("path", "value", "word"),
     [
-        (("displayName",), "", "displayName"),
+        (("displayName",), 5, "displayName"),
         (("displayName",), "x" * 256, "displayName"),
         (("displayName",), 7, "displayName"),
         (("description",), "x" * 4001, "description"),
@@ -229,7 +229,7 @@ def test_log_details(given_logs, stored):
 
 def test_all_problems_are_told_at_once():
     told = problems(
-        (("displayName",), ""),
+        (("displayName",), 5),
         ((*INSTANCE, "instanceShapeName"), "VM.Nowhere"),
         ((*INSTANCE, "subnetId"), "x"),
         ((*SCALING, "policyType"), "AUTOSCALING"),

@@ -23,7 +23,7 @@ def test_copies_count_in_the_same_buckets() -> None:
     assert 60 < BOUNDS_S[-1] < 90
 
 
-def test_nothing_counted() -> None:
+def test_a_latency_of_no_requests_is_unknown() -> None:
     assert (Latency().count, Latency().mean_s, Latency().quantile(0.99)) == (0, 0.0, 0.0)
 
 

@@ -1,6 +1,8 @@
+import re
+
 import pytest
 
-from havre.domain.ocid import Kind, is_ocid, new_ocid, new_short_id
+from havre.domain.ocid import DEPLOYMENT_OCID_PATTERN, Kind, is_ocid, new_ocid, new_short_id
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -28,3 +30,10 @@ def test_real_tenancies_have_no_region():
 def test_ids_do_not_repeat():
     assert len({new_ocid(Kind.MODEL) for _ in range(1000)}) == 1000
     assert {len(new_short_id()) for _ in range(100)} == {12}
+
+
+def test_the_pattern_fits_deployments_and_nothing_else():
+    pattern = re.compile(DEPLOYMENT_OCID_PATTERN)
+    assert pattern.fullmatch(new_ocid(Kind.DEPLOYMENT))
+    assert not pattern.fullmatch(new_ocid(Kind.MODEL))
+    assert not pattern.fullmatch(f"{new_ocid(Kind.DEPLOYMENT)}/x")

@@ -1,5 +1,6 @@
 """The scripts of the fake engine: what the tests of others lean on."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from havre.domain.errors import EngineFault
 from havre.domain.instance import InstanceSpec
 from havre.domain.states import InstancePhase
+from havre.domain.workload import PythonWorkload
 from havre.engines.base import Engine
 from havre.engines.fake import FakeEngine, Script
 
@@ -16,8 +18,7 @@ def instance(instance_id: str = "aaaaaaaaaaaa", revision: str = "r1") -> Instanc
         id=instance_id,
         deployment_id="ocid1.datasciencemodeldeployment.oc1.iad.x",
         revision=revision,
-        artifact=Path("/artifact"),
-        interpreter=Path("/python"),
+        workload=PythonWorkload(Path("/python"), "3.11.7", Path("/artifact")),
         copies=2,
         cpus=2.0,
         memory_bytes=1,
@@ -44,6 +45,19 @@ def test_an_instance_follows_its_script(script: Script, phases: dict[float, str]
     for at, phase in phases.items():
         engine.advance(at - engine.now)
         assert engine.inspect("aaaaaaaaaaaa").phase == phase, at
+
+
+def test_a_fake_instance_is_ready_when_its_copies_have_lived() -> None:
+    engine = FakeEngine()
+    engine.script("r1", Script(ready_after_s=5))
+    engine.script("r2", Script(ready_after_s=5, dies_after_s=6, dies_of="a flaw"))
+    for name, revision in (("aaaaaaaaaaaa", "r1"), ("bbbbbbbbbbbb", "r2")):
+        engine.start(replace(instance(name, revision), min_ready_s=1.5))
+    engine.advance(6.4)
+    assert engine.inspect("aaaaaaaaaaaa").phase is InstancePhase.STARTING
+    assert engine.inspect("bbbbbbbbbbbb").reason == "a flaw"
+    engine.advance(0.1)
+    assert engine.inspect("aaaaaaaaaaaa").phase is InstancePhase.READY
 
 
 def test_copies_are_busy_until_told_otherwise() -> None:

@@ -16,7 +16,7 @@ from havre.home import Home
 def program(tmp_path: Path) -> Path:
     home = Home(tmp_path)
     home.lib.mkdir()
-    return launcher.install(home)
+    return launcher.install(home, Path(sys.executable))
 
 
 def test_it_brings_orjson_for_this_python_alone(program: Path) -> None:
@@ -24,6 +24,15 @@ def test_it_brings_orjson_for_this_python_alone(program: Path) -> None:
     assert library.name == f"orjson{EXTENSION_SUFFIXES[0]}"
     original = Path(orjson.__file__).with_name(library.name)
     assert library.read_bytes() == original.read_bytes()
+
+
+def test_its_byte_code_is_there_and_no_other_python_writes_there(program: Path) -> None:
+    assert list((program.parent / "__pycache__").glob("launch.*.pyc"))
+    home = Home(program.parents[3])
+    assert launcher.install(home, Path(sys.executable)) == program
+    other = launcher.install(home, Path("/bin/false"))
+    assert other.parents[1] != program.parents[1]
+    assert other.read_bytes() == program.read_bytes()
 
 
 def test_it_is_used_where_the_environment_has_none_and_models_do_not_see_it(program: Path) -> None:

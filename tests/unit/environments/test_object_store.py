@@ -57,3 +57,41 @@ def test_what_is_not_there_is_not_found(store: ObjectStore, address: str) -> Non
     assert store.find(address) is None
     with pytest.raises(EnvironmentFault), store.open(address):
         pass
+
+
+class TestWhoseBuckets:
+    """An artifact chooses the address of its pack: which ones it may name is the server's word."""
+
+    REMOTE = "https://{namespace}.compat.objectstorage.example"
+
+    def test_an_address_that_leads_to_anybodys_needs_the_setting(self) -> None:
+        store, said = ObjectStore(self.REMOTE), r'object_store_allowed = \["theirs/packs"\]'
+        with pytest.raises(EnvironmentFault, match=said):
+            store.find("oci://packs@theirs/env")
+        with pytest.raises(EnvironmentFault, match=said), store.open("oci://packs@theirs/env"):
+            pass
+
+    @pytest.mark.parametrize(
+        ("allowed", "fits"),
+        [
+            (["ours/packs"], True),
+            (["ours/*"], True),
+            (["*/packs"], True),
+            (["theirs/packs", "ours/p*"], True),
+            (["ours/pack"], False),
+            (["our/packs"], False),
+            (["ours"], False),
+        ],
+    )
+    def test_patterns_name_namespace_and_bucket(
+        self, tmp_path: Path, allowed: list[str], fits: bool
+    ) -> None:
+        place = tmp_path / "ours" / "packs"
+        place.mkdir(parents=True)
+        (place / "env").write_bytes(b"x")
+        store = ObjectStore(str(tmp_path), allowed)
+        if fits:
+            assert store.find("oci://packs@ours/env") is not None
+        else:
+            with pytest.raises(EnvironmentFault, match="may not be used"):
+                store.find("oci://packs@ours/env")

@@ -1,6 +1,7 @@
 """Packs from strangers: what is in them goes into the folder, and nothing anywhere else."""
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -55,7 +56,6 @@ def unpack(packed: bytes, into: Path, limits: PackLimits | None = None) -> int:
         into,
         size=len(packed),
         limits=limits or PackLimits(),
-        told=lambda done: None,
     )
 
 
@@ -161,3 +161,15 @@ def test_a_pack_is_called_by_the_end_of_its_address() -> None:
     assert pack_slug("oci://b@n/cpu/My env/1.0/my_envv1_0") == "my_envv1_0"
     assert pack_slug("oci://b@n/x/env.tar.gz") == "env"
     assert pack_slug("oci://b@n/x/env.tgz/") == "env"
+
+
+def test_a_hard_link_that_the_kernel_refuses_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert unpack(GOOD, tmp_path / "here") == 7
+    two = tmp_path / "here" / "lib" / "two.py"
+    assert (two.read_bytes(), two.stat().st_mode & 0o777) == (b"1", 0o644)

@@ -1,17 +1,25 @@
 """What a data scientist is told to do about a model that cannot be loaded."""
 
+import ctypes
+import errno
 import json
 import os
 import pickle
+from pathlib import Path
 
 import pytest
 
-from havre_copy.faults import LONGEST_TEXT, explain_load
+import havre_copy
+from havre_copy.faults import MAX_TEXT_LENGTH, explain_load
 
 
 def _saved(module, name):
     """What was pickled where the class was to be found."""
     return f"c{module}\n{name}\n.".encode()
+
+
+def _cannot_open(kind, library):
+    raise kind(f"{library}: cannot open shared object file: No such file or directory")
 
 
 def _told(tmp_path, load):
@@ -36,6 +44,14 @@ def _told(tmp_path, load):
         (lambda: json.loads("{"), ""),
         (lambda: json.gone, ""),
         (lambda: os.stat(10**6), ""),
+        (
+            lambda: _cannot_open(OSError, "libgomp.so.1"),
+            "install libgomp1 (Debian, Ubuntu) or libg",
+        ),
+        (lambda: _cannot_open(ImportError, "libGL.so.1"), "no libGL.so.1: install libgl1 (Debian"),
+        (lambda: _cannot_open(OSError, "libown.so.3"), "no libown.so.3: install the system's pack"),
+        (lambda: ctypes.CDLL("libnobody-has-it.so.1"), "the machine has no libnobody-has-it.so.1"),
+        (lambda: ctypes.CDLL("/nowhere/libown.so.3"), ""),
     ],
 )
 def test_advice(tmp_path, load, told):
@@ -59,6 +75,21 @@ def test_the_artifact_is_read_only(tmp_path):
 
 def test_a_long_text_leaves_the_advice(tmp_path):
     def load():
-        raise ModuleNotFoundError("x" * 2 * LONGEST_TEXT, name="nowhere")
+        raise ModuleNotFoundError("x" * 2 * MAX_TEXT_LENGTH, name="nowhere")
 
     assert "neither the artifact" in _told(tmp_path, load)
+
+
+def test_both_packages_name_the_same_packages_of_the_system():
+    folder = Path(havre_copy.__file__).parents[1]
+    name = "system_packages.py"
+    ours, theirs = (folder / "havre" / "environments" / name, folder / "havre_copy" / name)
+    assert ours.read_text() == theirs.read_text()
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_code_that_writes_into_the_artifact_gets_advice(tmp_path, code):
+    def load():
+        raise OSError(code, os.strerror(code), str(tmp_path / "cache.txt"))
+
+    assert "the artifact is read-only" in _told(tmp_path, load)

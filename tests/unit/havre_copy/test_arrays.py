@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_strategies
 
 from havre_copy import arrays
-from havre_copy.faults import Refused
+from havre_copy.faults import HttpError
 
 PLAIN = st.one_of(
     numpy_strategies.boolean_dtypes(),
@@ -111,7 +111,7 @@ FORM = "{'descr': %s, 'fortran_order': False, 'shape': %s, }"
     ],
 )
 def test_anything_else_is_refused_with_a_reason(body, reason):
-    with pytest.raises(Refused, match=reason) as caught:
+    with pytest.raises(HttpError, match=reason) as caught:
         arrays.read(body)
     assert caught.value.status == 400
 
@@ -122,7 +122,7 @@ def test_no_damage_to_a_body_is_more_than_a_refusal(data):
     damaged = bytearray(WHOLE)
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(0, 127))] = data.draw(st.integers(0, 255))
-    with contextlib.suppress(Refused):
+    with contextlib.suppress(HttpError):
         assert isinstance(arrays.read(bytes(damaged)), np.ndarray)
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from havre_copy.batching import NotShareable, combine, form_of, share_out, take
-from havre_copy.proof import disprove, same
+from havre_copy.batch_proof import find_difference, is_close
+from havre_copy.batching import NotShareable, combine, form_of, share_out, slice_rows
 
 ROW = st.one_of(
     st.just(st.lists(st.integers(-9, 9), min_size=2, max_size=2)),
@@ -46,7 +46,7 @@ class Tensor(np.ndarray):
 
 
 @given(requests())
-def test_what_is_combined_comes_apart_again(many):
+def test_combined_requests_are_shared_out_again(many):
     forms = [form_of(data) for data in many]
     assert len({(form.structure, form.fixed) for form in forms}) == 1
     before = copy.deepcopy(many)
@@ -63,7 +63,7 @@ def test_rows_of_a_request_have_its_form(many, data):
     form = form_of(many[0])
     begin = data.draw(st.integers(0, form.rows - 1))
     end = data.draw(st.integers(begin + 1, form.rows))
-    assert form_of(take(many[0], begin, end)) == form._replace(rows=end - begin)
+    assert form_of(slice_rows(many[0], begin, end)) == form._replace(rows=end - begin)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ SAMPLE = [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]
 
 
 def tried(predict, sample=SAMPLE):
-    return disprove(lambda: copy.deepcopy(sample), predict, plain)
+    return find_difference(lambda: copy.deepcopy(sample), predict, plain)
 
 
 def spoils(data):
@@ -199,23 +199,32 @@ def test_a_model_of_rows_is_proved(predict):
 @pytest.mark.parametrize(
     ("predict", "reason"),
     [
-        (lambda data: [sum(row) / len(data) for row in data], "otherwise than alone"),
-        (lambda data: sorted(sum(row) for row in data)[::-1], "otherwise than alone"),
-        (lambda data: [object.__hash__(data)] * len(data), "otherwise than alone"),
+        (
+            lambda data: [sum(row) / len(data) for row in data],
+            "when requests are batched",
+        ),
+        (
+            lambda data: sorted(sum(row) for row in data)[::-1],
+            "when requests are batched",
+        ),
+        (
+            lambda data: [object.__hash__(data)] * len(data),
+            "when requests are batched",
+        ),
         (lambda data: {"mean": sum(map(sum, data))}, "a dict without lists for 5 rows"),
         (
             lambda data: {"p": [0] * len(data), "q": {"r": (0,) * len(data)}},
             "a dict with a dict with a value of type tuple under 'r' under 'q' for 5 rows",
         ),
         (lambda data: [[sum(row) for row in data]], "list of 1 for 5 rows"),
-        (lambda data: {"p": [0] * len(data), "classes": [1, 2, 3, 4, 5]}, "alone|rows"),
+        (lambda data: {"p": [0] * len(data), "classes": [1, 2, 3, 4, 5]}, "batched|rows"),
         (lambda data: {"p": [0] * len(data), "first": data[:2]}, "rows"),
         (lambda data: 1 / (4 - len(data)), "float"),
         (lambda data: [0] * len(data) if len(data) == 3 else 1 / 0, "alone: ZeroDivisionError"),
         (lambda data: [0] * len(data) if len(data) < 4 else 1 / 0, "together: ZeroDivision"),
     ],
 )
-def test_a_model_that_looks_at_other_rows_is_found_out(predict, reason):
+def test_a_model_whose_rows_depend_on_each_other_is_detected(predict, reason):
     found = tried(predict)
     assert found
     assert re.search(reason, found), found
@@ -243,5 +252,5 @@ def test_a_sample_without_rows_proves_nothing():
     ],
 )
 def test_numbers_are_the_same_to_a_part_in_100000(one, other, equal):
-    assert same(one, other) is equal
-    assert same(other, one) is equal
+    assert is_close(one, other) is equal
+    assert is_close(other, one) is equal

@@ -9,29 +9,36 @@ from typing import Any
 import pytest
 
 from havre_copy import capture, slots
-from havre_copy.capture import MOST_BODY, REDACTED, Capture, Capturing, redacted, told_of
+from havre_copy.capture import (
+    MAX_BODY_BYTES,
+    REDACTED,
+    CaptureControl,
+    CaptureWriter,
+    body_fields,
+    redacted,
+)
 
 NAMES = frozenset({"name", "email"})
 
 
 def request(body: bytes = b"{}", **changed: Any) -> SimpleNamespace:
     stated = {"id": b"R1", "body": body, "content_type": b"application/json", "stream": False}
-    return SimpleNamespace(took=1_234_567, **{**stated, **changed})
+    return SimpleNamespace(predict_ns=1_234_567, **{**stated, **changed})
 
 
 class Pair:
     """A keeper's side and the side of one copy."""
 
     def __init__(self, folder: Path) -> None:
-        self.table = slots.Table(2)
-        self.keeper = Capturing(self.table)
+        self.table = slots.SlotTable(2)
+        self.keeper = CaptureControl(self.table)
         self.path = folder / "copy-0.1764100000000.captured"
-        self.copy = Capture(str(self.path), self.keeper.memory)
+        self.copy = CaptureWriter(str(self.path), self.keeper.memory)
 
     def add(self, body: bytes = b"{}", answer: bytes | None = b"1", status: int = 200) -> None:
-        way = self.table.slots[0].words[slots.KEEP] >> 1
-        if way:
-            self.copy.add(way, request(body), status, b"application/json", answer)
+        version = self.table.slots[0].words[slots.RETAIN_FLAGS] >> 1
+        if version:
+            self.copy.add(version, request(body), status, b"application/json", answer)
 
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.path.read_bytes().splitlines() if line]
@@ -78,28 +85,28 @@ def test_named_fields_are_blotted_out_at_any_depth(value: Any, left: Any) -> Non
     ],
 )
 def test_no_way_of_writing_a_field_brings_it_out(body: bytes) -> None:
-    told = told_of(body, NAMES)
-    assert told["bytes"] == len(body)
-    assert "secret" not in json.dumps(told)
-    assert "base64" not in told
+    fields = body_fields(body, NAMES)
+    assert fields["bytes"] == len(body)
+    assert "secret" not in json.dumps(fields)
+    assert "base64" not in fields
 
 
-def test_a_body_is_told_as_it_is_or_by_its_length() -> None:
-    assert told_of("ä".encode(), frozenset()) == {"bytes": 2, "text": "ä"}
-    assert told_of(b"\xff", frozenset()) == {"bytes": 1, "base64": "/w=="}
-    assert told_of(b"x" * (MOST_BODY + 1), frozenset()) == {"bytes": MOST_BODY + 1}
+def test_a_body_is_captured_whole_or_by_its_length() -> None:
+    assert body_fields("ä".encode(), frozenset()) == {"bytes": 2, "text": "ä"}
+    assert body_fields(b"\xff", frozenset()) == {"bytes": 1, "base64": "/w=="}
+    assert body_fields(b"x" * (MAX_BODY_BYTES + 1), frozenset()) == {"bytes": MAX_BODY_BYTES + 1}
     many = json.dumps([{"name": 1}] * 6000).encode()
-    assert len(many) < MOST_BODY * 2
+    assert len(many) < MAX_BODY_BYTES * 2
     grown = json.dumps([{"name": 1}] * 4000).encode()
-    assert len(grown) <= MOST_BODY
-    assert told_of(grown, NAMES) == {"bytes": len(grown)}, "redacted it would be too long"
+    assert len(grown) <= MAX_BODY_BYTES
+    assert body_fields(grown, NAMES) == {"bytes": len(grown)}, "redacted it would be too long"
 
 
-def test_copies_learn_of_each_change_and_write_what_it_says(pair: Pair) -> None:
+def test_copies_follow_each_change_of_the_policy(pair: Pair) -> None:
     pair.add(b'"before"')
     assert not pair.path.exists()
     pair.keeper.set(100, [])
-    assert [slot.words[slots.KEEP] >> 1 for slot in pair.table.slots] == [1, 1]
+    assert [slot.words[slots.RETAIN_FLAGS] >> 1 for slot in pair.table.slots] == [1, 1]
     pair.add(b'{"name": "Ada"}')
     pair.keeper.set(100, ["name"])
     pair.add(b'{"name": "Bob"}', b'{"name": "Bob", "p": 1}')
@@ -109,7 +116,12 @@ def test_copies_learn_of_each_change_and_write_what_it_says(pair: Pair) -> None:
     pair.add(b'"after"')
     first, second, third, stream = pair.lines()
     assert first["request"] == {"bytes": 15, "text": '{"name": "Ada"}'}
-    assert (first["id"], first["status"], first["us"], first["lost"]) == ("R1", 200, 1234, 0)
+    assert (first["request_id"], first["status"], first["model_us"], first["lost_before"]) == (
+        "R1",
+        200,
+        1234,
+        0,
+    )
     assert json.loads(second["response"]["text"]) == {"name": REDACTED, "p": 1}
     assert third["response"] == {"bytes": 28}, "who knows what an error repeats"
     assert "response" not in stream
@@ -118,11 +130,11 @@ def test_copies_learn_of_each_change_and_write_what_it_says(pair: Pair) -> None:
 
 def test_other_requests_in_memory_are_kept_whatever_is_captured(pair: Pair) -> None:
     words = pair.table.slots[1].words
-    words[slots.KEEP] = slots.RECORDED
+    words[slots.RETAIN_FLAGS] = slots.RECORD_BIT
     pair.keeper.set(5, ["name"])
-    assert words[slots.KEEP] & slots.RECORDED
+    assert words[slots.RETAIN_FLAGS] & slots.RECORD_BIT
     pair.keeper.set(0, [])
-    assert words[slots.KEEP] == slots.RECORDED
+    assert words[slots.RETAIN_FLAGS] == slots.RECORD_BIT
 
 
 def test_the_share_is_kept(pair: Pair) -> None:
@@ -151,7 +163,7 @@ def test_what_waits_for_its_answer_is_written_later(pair: Pair) -> None:
 def test_what_cannot_be_written_is_counted(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     pair.keeper.set(100, [])
     pair.add(b"1")
-    monkeypatch.setattr(capture, "MOST_WAITING", 0)
+    monkeypatch.setattr(capture, "MAX_UNCOLLECTED_BYTES", 0)
     pair.add(b"2")
     monkeypatch.undo()
     write = os.write
@@ -160,8 +172,11 @@ def test_what_cannot_be_written_is_counted(pair: Pair, monkeypatch: pytest.Monke
     monkeypatch.undo()
     pair.add(b"4")
     kept = [line for line in pair.path.read_bytes().splitlines() if line.endswith(b"}")]
-    told = [json.loads(line) for line in kept]
-    assert [(each["request"]["text"], each["lost"]) for each in told] == [("1", 0), ("4", 2)]
+    lines = [json.loads(line) for line in kept]
+    assert [(line["request"]["text"], line["lost_before"]) for line in lines] == [
+        ("1", 0),
+        ("4", 2),
+    ]
 
 
 def test_a_copy_without_a_place_serves_on(tmp_path: Path) -> None:

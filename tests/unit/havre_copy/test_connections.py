@@ -9,31 +9,31 @@ import pytest
 
 from havre_copy import connections as connections_module
 from havre_copy.connections import Connections
-from havre_copy.fair_queue import DRAINED, HELD, OPENED, Connection, FairQueue, _is_free
+from havre_copy.fair_queue import CLAIMED, DRAINED, OPENED, Connection, FairQueue, _is_free
 
 REQUEST = b"POST /predict HTTP/1.1\r\ncontent-length: 0\r\n\r\n"
 
 
 class Silent:
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         raise AssertionError(text)
 
 
-class Place(FairQueue):
+class InProcessQueue(FairQueue):
     """A copy in the keeper's own process, where each file is at its number already."""
 
-    def _place(self, number: int, file: int) -> None:
+    def _install(self, number: int, file: int) -> None:
         os.close(file)
         if number not in self._connections and not _is_free(number):
             self._connections[number] = Connection(socket.AF_UNIX, socket.SOCK_STREAM, 0, number)
 
-    def let_go(self) -> None:
+    def detach_all(self) -> None:
         """The keeper closes the files."""
         for connection in [*self._connections.values(), self._accept_one.__self__]:
             connection.detach()
 
 
-class Bench:
+class Harness:
     """A keeper's side and two copies, in one process."""
 
     def __init__(self, path: str) -> None:
@@ -43,22 +43,22 @@ class Bench:
         listener.listen(2000)
         self.selector = selectors.PollSelector()
         self.keeper = Connections(
-            listener=listener, selector=self.selector, copies=2, journal=Silent(), most=8
+            listener=listener, selector=self.selector, copies=2, logger=Silent(), max_requests=8
         )
-        self.every_copy: list[Place] = []
+        self.every_copy: list[InProcessQueue] = []
         self.copies = [self.fork(number) for number in range(2)]
         self.clients: list[socket.socket] = []
 
     def fork(self, number: int) -> FairQueue:
         channel = self.keeper.before_fork(number)
         copy = self.keeper.queue_in_child(number, channel, Silent())
-        copy.__class__ = Place
+        copy.__class__ = InProcessQueue
         self.every_copy.append(copy)
         return copy
 
     def close(self) -> None:
         for copy in self.every_copy:
-            copy.let_go()
+            copy.detach_all()
         for client in self.clients:
             client.close()
         self.step()
@@ -66,26 +66,26 @@ class Bench:
     def step(self) -> None:
         for key, events in self.selector.select(0):
             key.data(events)
-        self.keeper.see_to()
+        self.keeper.tick()
 
-    def connect(self, *, says: bytes = b"") -> socket.socket:
+    def connect(self, *, sends: bytes = b"") -> socket.socket:
         client = socket.socket(socket.AF_UNIX)
         client.connect(self.path)
-        client.sendall(says)
+        client.sendall(sends)
         self.clients.append(client)
         self.step()
         return client
 
-    def held(self, copy: int) -> int:
-        return self.keeper.hand(copy)[HELD]
+    def claimed(self, copy: int) -> int:
+        return self.keeper.claims(copy)[CLAIMED]
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch):
+def harness(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    bench = Bench("s")
-    yield bench
-    bench.close()
+    harness = Harness("s")
+    yield harness
+    harness.close()
 
 
 @pytest.fixture
@@ -95,38 +95,38 @@ def now(monkeypatch):
     return clock
 
 
-def test_each_request_goes_to_one_copy_and_its_connection_comes_back(bench):
-    client = bench.connect(says=REQUEST)
-    first, second = bench.copies
+def test_each_request_goes_to_one_copy_and_its_connection_comes_back(harness):
+    client = harness.connect(sends=REQUEST)
+    first, second = harness.copies
     connection, data = first.take()
     assert data == REQUEST
-    assert bench.held(0) == connection.fileno()
-    other = bench.connect(says=REQUEST)
+    assert harness.claimed(0) == connection.fileno()
+    other = harness.connect(sends=REQUEST)
     assert second.take()[0].fileno() != connection.fileno()
-    first.put_back(connection, is_usable=True)
-    assert bench.held(0) == 0
+    first.release(connection, is_usable=True)
+    assert harness.claimed(0) == 0
     client.sendall(b"next")
     assert first.take() == (connection, b"next")
-    first.put_back(connection, is_usable=False)
+    first.release(connection, is_usable=False)
     assert client.recv(1) == b""
     assert other.send(b"x") == 1
 
 
-def test_a_copy_may_take_more_of_what_waits_and_its_death_costs_just_that(bench):
-    clients = [bench.connect(says=REQUEST) for _ in range(10)]
-    copy, other = bench.copies
+def test_a_copy_may_take_more_waiting_requests_and_its_death_fails_just_those(harness):
+    clients = [harness.connect(sends=REQUEST) for _ in range(10)]
+    copy, other = harness.copies
     assert copy.take() is not None
     more = copy.take_more(7, 0)
     assert len(more) == 7
     assert other.take() is not None
     assert len(other.take_more(7, 0)) == 1
-    connection, data, place = more[2]
+    connection, data, claim = more[2]
     assert data == REQUEST
-    copy.put_back(connection, is_usable=True, place=place)
+    copy.release(connection, is_usable=True, claim=claim)
     clients[3].sendall(b"next")
     ((again, said, _),) = other.take_more(7, 0)
     assert (again.fileno(), said) == (connection.fileno(), b"next")
-    assert bench.keeper.bury(0, has_served=True) == 7
+    assert harness.keeper.on_death(0, has_served=True) == 7
     ended = []
     for number, client in enumerate(clients):
         client.setblocking(False)
@@ -137,17 +137,17 @@ def test_a_copy_may_take_more_of_what_waits_and_its_death_costs_just_that(bench)
     assert ended == [0, 1, 2, 4, 5, 6, 7]
 
 
-def test_what_hangs_up_is_none_of_what_a_copy_takes_more(bench):
-    bench.connect(says=REQUEST)
-    gone = bench.connect(says=REQUEST)
-    silent = bench.connect(says=REQUEST)
-    copy = bench.copies[0]
+def test_connections_that_hang_up_are_not_among_those_taken_more(harness):
+    harness.connect(sends=REQUEST)
+    gone = harness.connect(sends=REQUEST)
+    silent = harness.connect(sends=REQUEST)
+    copy = harness.copies[0]
     copy.take()
     gone.close()
     silent.shutdown(socket.SHUT_WR)
-    ((connection, data, place),) = copy.take_more(7, 0)
+    ((connection, data, claim),) = copy.take_more(7, 0)
     assert data == REQUEST
-    copy.put_back(connection, is_usable=True, place=place)
+    copy.release(connection, is_usable=True, claim=claim)
     assert copy.take_more(7, 0) == []  # its end came without a request
     assert silent.recv(1) == b""
 
@@ -157,135 +157,135 @@ def wait_at(copy: FairQueue) -> int:
     return copy._wait(5, 1)[0][0]
 
 
-def test_what_a_copy_took_and_did_not_name_is_served_by_another(bench, now):
-    bench.connect(says=REQUEST)
-    number = wait_at(bench.copies[0])
-    bench.keeper.bury(0, has_served=True)
-    assert bench.copies[1]._wait(0, 1) == []
+def test_a_connection_that_a_dead_copy_took_and_did_not_claim_is_served_by_another(harness, now):
+    harness.connect(sends=REQUEST)
+    number = wait_at(harness.copies[0])
+    harness.keeper.on_death(0, has_served=True)
+    assert harness.copies[1]._wait(0, 1) == []
     now[0] += connections_module.PATIENCE_S / 2
-    bench.keeper.see_to()
-    assert bench.copies[1]._wait(0, 1) == []
-    assert bench.keeper.next_wake() is not None
+    harness.keeper.tick()
+    assert harness.copies[1]._wait(0, 1) == []
+    assert harness.keeper.next_wake() is not None
     now[0] += connections_module.PATIENCE_S
-    bench.keeper.see_to()
-    assert bench.copies[1]._wait(0, 1) == [], "not looked at often enough"
+    harness.keeper.tick()
+    assert harness.copies[1]._wait(0, 1) == [], "not looked at often enough"
     for _ in range(10):
-        bench.keeper.see_to()
-    assert bench.copies[1].take()[0].fileno() == number
-    assert bench.keeper.next_wake() is None
+        harness.keeper.tick()
+    assert harness.copies[1].take()[0].fileno() == number
+    assert harness.keeper.next_wake() is None
 
 
-def test_what_a_living_copy_is_about_to_name_is_left_to_it(bench, now):
-    bench.connect(says=REQUEST)
-    number = wait_at(bench.copies[1])
-    bench.keeper.bury(0, has_served=True)
-    bench.keeper.hand(1)[HELD] = number
+def test_a_connection_that_a_living_copy_is_about_to_claim_is_left_to_it(harness, now):
+    harness.connect(sends=REQUEST)
+    number = wait_at(harness.copies[1])
+    harness.keeper.on_death(0, has_served=True)
+    harness.keeper.claims(1)[CLAIMED] = number
     for _ in range(20):
         now[0] += connections_module.PATIENCE_S
-        bench.keeper.see_to()
-    third = bench.fork(0)
+        harness.keeper.tick()
+    third = harness.fork(0)
     assert third._wait(0, 1) == []
 
 
-def test_what_comes_to_be_taken_after_a_death_is_not_suspected(bench, now):
-    bench.connect(says=REQUEST)
-    wait_at(bench.copies[0])
-    bench.connect(says=REQUEST)
-    bench.keeper.bury(0, has_served=True)
-    wait_at(bench.copies[1])
+def test_a_connection_taken_after_a_death_is_not_suspected(harness, now):
+    harness.connect(sends=REQUEST)
+    wait_at(harness.copies[0])
+    harness.connect(sends=REQUEST)
+    harness.keeper.on_death(0, has_served=True)
+    wait_at(harness.copies[1])
     now[0] += 2 * connections_module.PATIENCE_S
     for _ in range(20):
-        bench.keeper.see_to()
-    third = bench.fork(0)
+        harness.keeper.tick()
+    third = harness.fork(0)
     assert len(third._wait(0, 5)) == 1
 
 
-def test_a_copy_that_is_second_at_a_connection_leaves_it_to_the_first(bench):
+def test_a_copy_that_is_second_at_a_connection_leaves_it_to_the_first(harness):
     """What happens when a copy was kept from running for longer than the keeper's patience."""
-    bench.connect(says=REQUEST)
-    number = wait_at(bench.copies[0])
-    bench.keeper._queue.modify(number, connections_module.ARMED)
-    assert bench.copies[1].take()[1] == REQUEST
-    other = bench.connect(says=b"other")
-    late = bench.copies[0]
+    harness.connect(sends=REQUEST)
+    number = wait_at(harness.copies[0])
+    harness.keeper._queue.modify(number, connections_module.ARMED)
+    assert harness.copies[1].take()[1] == REQUEST
+    other = harness.connect(sends=b"other")
+    late = harness.copies[0]
     came = iter([[(number, 1)], late._wait(5, 1)])
     late._wait = lambda *_: next(came)
     assert late.take()[1] == b"other"  # it found nothing to read at the first
-    assert bench.held(1) == number
+    assert harness.claimed(1) == number
     assert other.send(b"x") == 1
 
 
-def test_a_copy_that_dies_with_a_request_costs_its_connection_and_no_other(bench):
-    client, idle = bench.connect(says=REQUEST), bench.connect()
-    bench.copies[0].take()
-    bench.keeper.bury(0, has_served=True)
+def test_a_copy_that_dies_with_a_request_costs_its_connection_and_no_other(harness):
+    client, idle = harness.connect(sends=REQUEST), harness.connect()
+    harness.copies[0].take()
+    harness.keeper.on_death(0, has_served=True)
     assert client.recv(1) == b""
     idle.sendall(REQUEST)
-    assert bench.copies[1].take()[1] == REQUEST
+    assert harness.copies[1].take()[1] == REQUEST
 
 
-def test_a_closed_connections_number_is_not_used_again_while_a_copy_has_it_in_hand(bench):
-    client = bench.connect(says=REQUEST)
-    connection, _ = bench.copies[0].take()
+def test_a_closed_connections_number_is_not_reused_while_a_copy_claims_it(harness):
+    client = harness.connect(sends=REQUEST)
+    connection, _ = harness.copies[0].take()
     number = connection.fileno()
     client.close()
-    bench.step()
-    assert number in bench.keeper._free
-    bench.keeper._free.rotate(1)  # as if all others had been used since
-    assert bench.keeper._free[0] == number
-    bench.connect()
-    assert number not in bench.keeper._open
-    bench.copies[0].put_back(connection, is_usable=False)
-    bench.keeper._free.rotate(1)
-    while bench.keeper._free[0] != number:
-        bench.keeper._free.rotate(1)
-    bench.connect()
-    assert number in bench.keeper._open
+    harness.step()
+    assert number in harness.keeper._free
+    harness.keeper._free.rotate(1)  # as if all others had been used since
+    assert harness.keeper._free[0] == number
+    harness.connect()
+    assert number not in harness.keeper._open
+    harness.copies[0].release(connection, is_usable=False)
+    harness.keeper._free.rotate(1)
+    while harness.keeper._free[0] != number:
+        harness.keeper._free.rotate(1)
+    harness.connect()
+    assert number in harness.keeper._open
 
 
-def test_a_copy_is_told_of_all_connections_however_long_it_did_not_ask(bench):
+def test_a_copy_receives_all_connections_however_long_it_was_busy(harness):
     for number in range(900):  # more than fits a channel that nobody reads
-        client = bench.connect()
+        client = harness.connect()
         if number % 3 == 0:
             client.close()
-    bench.step()
-    assert bench.keeper.hand(0)[OPENED] == 900
-    assert bench.keeper.next_wake() is not None, "what could not be sent is tried again"
-    bench.clients[-1].sendall(REQUEST)
+    harness.step()
+    assert harness.keeper.claims(0)[OPENED] == 900
+    assert harness.keeper.next_wake() is not None, "what could not be sent is tried again"
+    harness.clients[-1].sendall(REQUEST)
     with ThreadPoolExecutor() as pool:
-        taken = pool.submit(bench.copies[0].take)
+        taken = pool.submit(harness.copies[0].take)
         while not taken.done():
-            bench.step()
+            harness.step()
     assert taken.result()[1] == REQUEST
-    assert bench.keeper.next_wake() is not None, "the other copy has not asked yet"
+    assert harness.keeper.next_wake() is not None, "the other copy has not asked yet"
 
 
-def test_when_it_is_drained_every_copy_leaves(bench):
-    client = bench.connect(says=REQUEST)
-    bench.keeper.drain()
-    assert not bench.keeper.is_drained
-    connection, _ = bench.copies[0].take()
-    bench.copies[0].put_back(connection, is_usable=False)
+def test_when_the_queue_is_drained_every_copy_exits(harness):
+    client = harness.connect(sends=REQUEST)
+    harness.keeper.drain()
+    assert not harness.keeper.is_drained
+    connection, _ = harness.copies[0].take()
+    harness.copies[0].release(connection, is_usable=False)
     assert client.recv(1) == b""
-    bench.step()
-    assert bench.keeper.is_drained
-    bench.keeper.dismiss()
-    for copy in bench.copies:
+    harness.step()
+    assert harness.keeper.is_drained
+    harness.keeper.end_copies()
+    for copy in harness.copies:
         assert copy.take() is None
-        assert copy.code == DRAINED
+        assert copy.exit_code == DRAINED
 
 
-def test_an_idle_connection_holds_up_a_drain_for_a_moment_only(bench, now):
-    idle, asked = bench.connect(), bench.connect()
-    bench.keeper.drain()
-    bench.step()
+def test_an_idle_connection_holds_up_a_drain_for_a_moment_only(harness, now):
+    idle, asked = harness.connect(), harness.connect()
+    harness.keeper.drain()
+    harness.step()
     asked.sendall(REQUEST)
     now[0] += 2 * connections_module.IDLE_GRACE_S
-    bench.step()
+    harness.step()
     assert idle.recv(1) == b""
-    connection, data = bench.copies[0].take()
+    connection, data = harness.copies[0].take()
     assert data == REQUEST
-    bench.copies[0].put_back(connection, is_usable=False)
-    bench.step()
-    assert bench.keeper.is_drained
+    harness.copies[0].release(connection, is_usable=False)
+    harness.step()
+    assert harness.keeper.is_drained
     assert os.path.exists("s")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from havre_copy import recording, slots
-from havre_copy.recording import Recorder, Ring
+from havre_copy.recording import RequestRecorder, Ring
 
 
 def request(body: bytes, kind: bytes = b"application/json") -> SimpleNamespace:
@@ -15,7 +15,7 @@ def request(body: bytes, kind: bytes = b"application/json") -> SimpleNamespace:
 
 
 def ring_of(size: int) -> Ring:
-    return Ring(memoryview(bytearray(size)), slots.Table(1).slots[0].words)
+    return Ring(memoryview(bytearray(size)), slots.SlotTable(1).slots[0].words)
 
 
 def bodies(ring: Ring) -> list[bytes]:
@@ -25,17 +25,17 @@ def bodies(ring: Ring) -> list[bytes]:
 
 def test_a_record_comes_back_as_it_was():
     ring = ring_of(1000)
-    ring._words[slots.TOOK] = 1234
+    ring._words[slots.LAST_PREDICT_NS] = 1234
     ring.add(request(b"\0body", b"text/plain"), 500, b"answer\xff")
     ((_, at, length),) = ring.find()
     assert ring.read(at, length) == (1234, 500, b"text/plain", b"\0body", b"answer\xff")
 
 
 def test_the_oldest_make_room_wherever_the_ring_wraps():
-    chance = random.Random(4)
+    rng = random.Random(4)
     ring, added = ring_of(1000), []
     for number in range(2000):
-        body = b"%d:" % number + b"x" * chance.choice([0, 7, 50, 200, 800])
+        body = b"%d:" % number + b"x" * rng.choice([0, 7, 50, 200, 800])
         ring.add(request(body), 200, b"a")
         added.append(body)
         kept = bodies(ring)
@@ -68,14 +68,14 @@ def test_a_copy_killed_while_it_writes_leaves_no_torn_record(after):
 
     def store(target):
         class Dying:
-            def __getitem__(self, place):
-                return target[place]
+            def __getitem__(self, index):
+                return target[index]
 
-            def __setitem__(self, place, value):
+            def __setitem__(self, index, value):
                 if not left[0]:
                     raise Killed
                 left[0] -= 1
-                target[place] = value
+                target[index] = value
 
             def __len__(self):
                 return len(target)
@@ -97,7 +97,7 @@ def test_a_copy_killed_while_it_writes_leaves_no_torn_record(after):
     assert len(bodies(another)) > 1
 
 
-def test_a_record_written_over_while_it_is_read_is_not_told():
+def test_a_record_overwritten_while_it_is_read_is_not_returned():
     ring = ring_of(300)
     ring.add(request(b"old" * 20), 200, b"a")
     ((_, at, length),) = ring.find()
@@ -111,70 +111,70 @@ def test_a_record_written_over_while_it_is_read_is_not_told():
 
 
 def test_a_ring_that_user_code_wrote_into_harms_nobody():
-    chance = random.Random(5)
+    rng = random.Random(5)
     for _ in range(300):
         ring = ring_of(500)
         for number in range(7):
             ring.add(request(b"%d" % number), 200, b"a")
         for _ in range(40):
-            ring._memory[chance.randrange(500)] = chance.randrange(256)
-        if chance.random() < 0.5:
-            ring._words[chance.choice([slots.OLDEST, slots.WRITTEN])] = chance.getrandbits(63)
+            ring._memory[rng.randrange(500)] = rng.randrange(256)
+        if rng.random() < 0.5:
+            ring._words[rng.choice([slots.OLDEST, slots.WRITTEN])] = rng.getrandbits(63)
         assert set(bodies(ring)) <= {b"%d" % number for number in range(7)}
         for _ in range(30):
             ring.add(request(b"after"), 200, b"a")
         assert bodies(ring)[-1] == b"after", "a ring is sound again once it is written over"
 
 
-def told(page: dict) -> list[bytes]:
+def bodies_of(page: dict) -> list[bytes]:
     return [base64.b64decode(record["body_base64"]) for record in page["recorded"]]
 
 
 def test_the_last_of_all_copies_page_by_page(monkeypatch):
-    table = slots.Table(3)
-    recorder = Recorder(table)
+    table = slots.SlotTable(3)
+    recorder = RequestRecorder(table)
     assert recorder.page()["recorded"] == []
-    recorder.keep(5)
-    assert [slot.words[slots.KEEP] for slot in table.slots] == [1, 1, 1]
+    recorder.retain(5)
+    assert [slot.words[slots.RETAIN_FLAGS] for slot in table.slots] == [1, 1, 1]
     for number in range(8):
         table.slots[number % 3].words[slots.SINCE] = recorder._since + number
         recorder.rings[number % 3].add(request(b"%d" % number), 200, b"a" * 100)
-    assert told(recorder.page()) == [b"7", b"6", b"5", b"4", b"3"]
+    assert bodies_of(recorder.page()) == [b"7", b"6", b"5", b"4", b"3"]
     monkeypatch.setattr(recording, "PAGE_BYTES", 400)
     first = recorder.page()
-    assert told(first) == [b"7", b"6"]
+    assert bodies_of(first) == [b"7", b"6"]
     # What comes in meanwhile moves no page.
     table.slots[0].words[slots.SINCE] = recorder._since + 99
     recorder.rings[0].add(request(b"late"), 200, b"")
     second = recorder.page(first["before"])
-    assert told(second) == [b"5", b"4"]
+    assert bodies_of(second) == [b"5", b"4"]
     assert "error" in recorder.page("rubbish")
     assert "error" in recorder.page([1, "2"])
 
 
 def test_a_page_may_end_within_a_batch(monkeypatch):
     """Its requests have begun at the same time."""
-    table = slots.Table(1)
-    recorder = Recorder(table)
-    recorder.keep(9)
+    table = slots.SlotTable(1)
+    recorder = RequestRecorder(table)
+    recorder.retain(9)
     table.slots[0].words[slots.SINCE] = recorder._since
     for number in range(5):
         recorder.rings[0].add(request(b"%d" % number), 200, b"a" * 100)
     monkeypatch.setattr(recording, "PAGE_BYTES", 400)
     first = recorder.page()
-    assert told(first) == [b"4", b"3"]
-    assert told(recorder.page(first["before"])) == [b"2", b"1"]
+    assert bodies_of(first) == [b"4", b"3"]
+    assert bodies_of(recorder.page(first["before"])) == [b"2", b"1"]
 
 
-def test_what_was_kept_is_forgotten_when_it_is_not_wanted():
-    table = slots.Table(1)
-    recorder = Recorder(table)
-    recorder.keep(9)
+def test_records_are_dropped_when_recording_is_turned_off():
+    table = slots.SlotTable(1)
+    recorder = RequestRecorder(table)
+    recorder.retain(9)
     table.slots[0].words[slots.SINCE] = recorder._since
     recorder.rings[0].add(request(b"first"), 200, b"")
-    recorder.keep(3)
-    assert told(recorder.page()) == [b"first"]
-    recorder.keep(0)
-    assert (recorder.page()["recorded"], table.slots[0].words[slots.KEEP]) == ([], 0)
-    recorder.keep(9)
-    assert told(recorder.page()) == []
+    recorder.retain(3)
+    assert bodies_of(recorder.page()) == [b"first"]
+    recorder.retain(0)
+    assert (recorder.page()["recorded"], table.slots[0].words[slots.RETAIN_FLAGS]) == ([], 0)
+    recorder.retain(9)
+    assert bodies_of(recorder.page()) == []

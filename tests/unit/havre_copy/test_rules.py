@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from havre_copy import forking, slots
-from havre_copy.deaths import Limits, cause_of, deadline, pause_after
+from havre_copy import doubts, forking, slots
+from havre_copy.copies import Death
+from havre_copy.deaths import TimeLimits, cause_of, deadline, pause_after
 from havre_copy.forking import FORKED, PER_COPY, Evidence, choose
 
 S = 1_000_000_000
@@ -22,17 +23,56 @@ S = 1_000_000_000
         (Evidence(threads=3), PER_COPY, "3 threads.*no sample"),
         (Evidence(threads=3, probe=forking.ANSWERED), FORKED, "answered"),
         (Evidence(threads=3, probe=forking.RAISED), PER_COPY, "raised"),
-        (Evidence(threads=2, python_threads=1, probe=forking.ANSWERED), PER_COPY, "1 thread,"),
+        (Evidence(threads=2, python_threads=("t of lib",), probe=forking.ANSWERED), PER_COPY,
+         "1 thread, which no fork has: t of lib"),
+        (Evidence(threads=9, lost="a pool is lost", probe=forking.ANSWERED), PER_COPY, "a pool is"),
+        (Evidence(threads=1, lost="a pool is lost"), PER_COPY, "a pool is lost"),
         (Evidence(threads=1, sockets=2, probe=forking.ANSWERED), PER_COPY, "2 network connections"),
     ],
-)
+)  # fmt: skip
 def test_fork_only_where_it_cannot_hang(evidence, mode, why):
     choice = choose(evidence)
     assert choice.mode == mode
     assert re.search(why, choice.why)
 
 
-LIMITS = Limits(
+STUCK = Death("predict() took over 58 s", slots.BUSY, overdue=True)
+CRASHED = Death("killed by SIGSEGV", slots.BUSY, signal=11)
+ASKED = Death("it asked for its end", slots.BUSY, asked=True)
+
+
+@pytest.mark.parametrize(
+    ("death", "seen", "why"),
+    [
+        (STUCK, {"is_doubtful": True}, "may have missed: predict"),
+        (STUCK._replace(state=slots.STREAMING), {"is_doubtful": True}, "may have missed"),
+        (CRASHED, {"is_doubtful": True}, "may have missed: killed by SIGSEGV"),
+        (CRASHED._replace(signal=9), {"is_doubtful": True}, ""),
+        (CRASHED._replace(state=slots.IDLE), {"is_doubtful": True}, ""),
+        (CRASHED, {}, ""),
+        (ASKED, {"has_predicted": False}, "it asked for its end"),
+        (ASKED, {"is_doubtful": True}, "may have missed: it asked"),
+        (ASKED, {}, ""),
+        (ASKED, {"stuck": 2}, "in 2 forked copies it asked"),
+        (ASKED, {"stuck": 2, "has_room": lambda: False}, ""),
+        (STUCK, {"has_predicted": False}, "no forked copy has ever answered"),
+        (STUCK._replace(deadlocked=True), {}, "a lock that no thread was there to release"),
+        (STUCK, {}, ""),
+        (STUCK, {"stuck": 2}, "in 2 forked copies predict"),
+        (STUCK, {"stuck": 2, "has_room": lambda: False}, ""),
+        (STUCK._replace(state=slots.WRITING), {"is_doubtful": True}, ""),
+        (STUCK._replace(state=slots.STREAMING), {"stuck": 2}, ""),
+        (Death("exited with code 10", slots.BUSY), {"is_doubtful": True}, ""),
+    ],
+)
+def test_reasons_against_forking_after_all(death, seen, why):
+    usual = {"is_doubtful": False, "has_predicted": True, "stuck": 1, "has_room": lambda: True}
+    why_not = doubts.reconsider(death, **{**usual, **seen})
+    assert why in why_not
+    assert bool(why_not) == bool(why)
+
+
+LIMITS = TimeLimits(
     SimpleNamespace(predict_timeout_s=58, stream_idle_s=60, stream_total_s=300, start_timeout_s=100)
 )
 
@@ -51,7 +91,7 @@ LIMITS = Limits(
     ],
 )
 def test_deadlines(state, since, activity, when, why):
-    slot = slots.Table(1).slots[0]
+    slot = slots.SlotTable(1).slots[0]
     slot.words[slots.STATE], slot.words[slots.SINCE] = state, since
     slot.words[slots.ACTIVITY] = activity
     found = deadline(slot.words, LIMITS)
@@ -82,20 +122,22 @@ def test_causes_of_death(status, sentence):
     ("ended_for_memory", "sentence"),
     [(True, "out of memory: "), (False, "killed by SIGKILL")],
 )
-def test_the_kernel_tells_whether_it_was_the_memory(ended_for_memory: bool, sentence: str) -> None:
+def test_the_kernel_knows_whether_a_kill_was_for_memory(
+    ended_for_memory: bool, sentence: str
+) -> None:
     cause = cause_of(9, ended_for_memory)
     assert cause.startswith(sentence)
     assert "probably" not in cause
 
 
 def test_slots_are_apart_and_survive_long_ids():
-    table = slots.Table(2)
+    table = slots.SlotTable(2)
     first, second = table.slots
     first.request_id = b"x" * 500
     second.clear(42, slots.BUSY, 7)
     assert first.request_id == b"x" * 200
     assert first.words[slots.PID] == 0
     assert table.count(slots.BUSY) == 1
-    second.words[slots.ANSWERED] = 5
+    second.words[slots.RESPONSES] = 5
     second.clear(43, slots.IDLE, 8)
-    assert table.total(slots.ANSWERED) == 5
+    assert table.total(slots.RESPONSES) == 5

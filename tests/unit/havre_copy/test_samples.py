@@ -27,6 +27,11 @@ ADS = {"schema": [{"dtype": "float64", "name": "a", "domain": {"values": "Contin
         ({"input_schema.json": b"\xff{"}, None),
         ({"input_schema.json": b"[" * 100_000}, None),
         ({"test_input.json": b"1" * 200_001}, None),
+        # As PowerShell's > and Notepad write them.
+        ({"test_input.json": '{"x": "ü"}'.encode("utf-16")}, '{"x": "ü"}'.encode()),
+        ({"test_input.json": "[1]".encode("utf-8-sig")}, b"[1]"),
+        ({"input_schema.json": '{"example": "ü"}'.encode("utf-16")}, b'"\\u00fc"'),
+        ({"test_input.json": b"\xff\xfe1"}, b"\xff\xfe1"),
     ],
 )
 def test_sample(tmp_path, files, body):

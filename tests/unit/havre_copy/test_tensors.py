@@ -7,12 +7,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_strategies
+from tests.zoo import outputs as zoo
 
 from havre_copy import tensors
-from havre_copy.encoding import Codec, NotEncodable
-from havre_copy.faults import Refused
+from havre_copy.encoding import Codec
+from havre_copy.faults import HttpError
+from havre_copy.plain import NotEncodable
 
-DATATYPES = {name: np.dtype(layout) for name, layout in tensors._TYPES.items()}
+DATATYPES = {name: np.dtype(layout) for name, layout in tensors.TYPES.items()}
 
 
 def packed(inputs, chunks=(), **more):
@@ -128,7 +130,7 @@ def test_outputs_are_those_of_a_dict_and_only_those_asked_for():
     assert [output["name"] for output in described] == ["score", "label"]
     assert described[0]["parameters"] == {"binary_data_size": 16}
     assert body[length:] == np.array([1, 2]).tobytes()
-    with pytest.raises(Refused, match="no output score; it has: prediction"):
+    with pytest.raises(HttpError, match="no output score; it has: prediction"):
         form({"prediction": [1]})
 
 
@@ -137,18 +139,141 @@ def test_the_only_output_has_the_name_that_was_asked_for():
     assert json.loads(form(np.arange(2))[1])["outputs"][0]["name"] == "y"
 
 
+@pytest.mark.parametrize(
+    ("data", "datatype", "expected"),
+    [
+        ([None, 1.5], "FP64", np.array([np.nan, 1.5])),
+        ([[None], [2]], "FP32", np.array([np.nan, 2], "f4")),
+        ([None, None], "FP16", np.array([np.nan, np.nan], "f2")),
+        ([0, 1], "BOOL", np.array([False, True])),
+        ([1, True], "BOOL", np.array([True, True])),
+    ],
+)
+def test_null_is_nan_and_booleans_may_be_numbers(data, datatype, expected):
+    array, form = read([one(data=data, datatype=datatype)])
+    np.testing.assert_array_equal(array, expected)
+    assert array.dtype == expected.dtype
+    answer = json.loads(form(array)[1])["outputs"][0]
+    again, _ = read([one(data=answer["data"], datatype=answer["datatype"])])
+    np.testing.assert_array_equal(again, expected)  # what we send we take
+
+
 def test_zeros_at_the_end_of_bytes_stay():
     _, form = read([one(data=[1, 2])], parameters={"binary_data_output": True})
     assert form([b"a\0\0"])[1].endswith(b"\x03\0\0\0a\0\0")
 
 
-@pytest.mark.parametrize(
-    "result", [object(), None, {"x": object()}, [[1], [2, 3]], np.array("2026-01-01", "M8[D]")]
-)
-def test_what_is_no_tensor_is_told(result):
-    _, form = read([one(data=[1, 2])])
-    with pytest.raises(NotEncodable, match="output"):
-        form(result)
+def answered(result, **more):
+    _, form = read([one(data=[1, 2])], **more)
+    _, body, head = form(result)
+    length = int(head.split(b":")[1]) if head else len(body)
+    return json.loads(body[:length])["outputs"], body[length:]
+
+
+def flat(outputs):
+    return [(one["name"], one["datatype"], one["shape"], one["data"]) for one in outputs]
+
+
+@pytest.mark.parametrize(("result", "expected"), zoo.OUTPUTS + zoo.DATES)
+def test_a_result_of_the_zoo_becomes_its_outputs(result, expected):
+    outputs, _ = answered(result)
+    assert flat(outputs) == expected
+    for output, (_, _, _, data) in zip(outputs, expected, strict=True):
+        assert list(map(type, output["data"])) == list(map(type, data))
+
+
+@pytest.mark.parametrize(("result", "expected"), zoo.DATES)
+def test_dates_are_marked_as_such_if_none_is_missing(result, expected):
+    for binary in (False, True):
+        (output,), _ = answered(result, parameters={"binary_data_output": binary})
+        assert output["parameters"]["content_type"] == "datetime"
+    for other, _ in zoo.OUTPUTS:
+        outputs, _ = answered(other)
+        assert not any("parameters" in output for output in outputs)
+
+
+@pytest.mark.parametrize(("result", "expected"), zoo.OUTPUTS + zoo.DATES)
+def test_as_bytes_outputs_hold_the_same(result, expected):
+    if any(one[1] == "BYTES" and None in one[3] for one in expected):
+        with pytest.raises(NotEncodable, match=r"missing texts.*ask for no binary data"):
+            answered(result, parameters={"binary_data_output": True})
+        return
+    outputs, rest = answered(result, parameters={"binary_data_output": True})
+    for output, (name, datatype, shape, data) in zip(outputs, expected, strict=True):
+        size = output["parameters"]["binary_data_size"]
+        chunk, rest = rest[:size], rest[size:]
+        described = {"name": name, "shape": shape, "datatype": datatype}
+        array, _ = read([{**described, "parameters": {"binary_data_size": size}}], [chunk])
+        plain, _ = read([{**described, "data": data}])
+        np.testing.assert_array_equal(array, plain)
+    assert rest == b""
+
+
+@pytest.mark.parametrize(("result", "expected"), zoo.OUTPUTS + zoo.DATES)
+def test_what_we_send_we_take(result, expected):
+    outputs, _ = answered(result)
+    for output in outputs:
+        array, form = read([output])
+        (again,) = json.loads(form(array)[1])["outputs"]
+        assert (again["data"], again["shape"]) == (output["data"], output["shape"])
+
+
+@pytest.mark.parametrize(("result", "told"), zoo.REFUSED)
+def test_a_result_that_is_no_tensor_is_refused_with_a_reason(result, told):
+    with pytest.raises(NotEncodable, match=told):
+        answered(result)
+
+
+def test_infinities_stay_in_bytes():
+    _, rest = answered([np.inf, None], parameters={"binary_data_output": True})
+    np.testing.assert_array_equal(np.frombuffer(rest), [np.inf, np.nan])
+
+
+def test_null_is_absent_where_a_client_sends_it():
+    data, _ = read([one(data=[1, 2], parameters=None)], outputs=None, parameters=None, id=None)
+    assert data.tolist() == [1, 2]
+    data, _ = read([one(data=[1, 2], parameters={"binary_data_size": None})])
+    assert data.tolist() == [1, 2]
+
+
+def test_missing_texts_come_in_as_none():
+    data, _ = read([one(datatype="BYTES", data=["a", None])])
+    assert data.tolist() == [b"a", None]
+
+
+class Polars:
+    """What a frame and a column of polars offer of what is used."""
+
+    def __init__(self, name, items):
+        self.name, self.items, self.columns = name, items, [name]
+
+    def get_columns(self):
+        return [self]
+
+    def null_count(self):
+        return self.items.count(None)
+
+    def to_list(self):
+        return self.items
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.items, dtype=dtype)
+
+
+def test_a_frame_of_polars_is_its_columns():
+    outputs, _ = answered(Polars("n", [1, None]))
+    assert flat(outputs) == [("n", "FP64", [2], [1, None])]
+    outputs, _ = answered(Polars("n", [1, 2]))
+    assert flat(outputs) == [("n", "INT64", [2], [1, 2])]
+
+
+def test_a_tensor_that_remembers_how_it_was_computed_is_sent_without_that():
+    class Tensor:
+        def detach(self):
+            return np.float32([0.5])
+
+    outputs, _ = answered({"y": Tensor()})
+    assert flat(outputs) == [("y", "FP32", [1], [0.5])]
 
 
 @pytest.mark.parametrize(
@@ -170,12 +295,14 @@ def test_what_is_no_tensor_is_told(result):
         ([one(data=[1, 2], shape=[1] * 99 + [2])], "input x"),
         ([one()], "data must be a list"),
         ([one(data=["1", "2"])], "not all FP64"),
-        ([one(data=[None, 2])], "not all FP64"),
+        ([one(data=[None, 2], datatype="INT32")], "not all INT32"),
+        ([one(data=[None, True], datatype="BOOL")], "not all BOOL"),
+        ([one(data=[True, 2.0])], "not all FP64"),
         ([one(data=[{}, 2])], "not all FP64"),
         ([one(data=[1.5, 2], datatype="INT64")], "not all INT64"),
         ([one(data=[1, 256], datatype="UINT8")], "not all UINT8"),
         ([one(data=[1, 10**400])], "input x"),
-        ([one(data=[0, 1], datatype="BOOL")], "not all BOOL"),
+        ([one(data=[0, 2], datatype="BOOL")], "not all BOOL"),
         ([one(data=["a", 1], datatype="BYTES")], "texts"),
         ([one(parameters={"binary_data_size": 16})], "that are there"),
         ([one(parameters={"shared_memory_region": "r"}, data=[1, 2])], "shared memory"),
@@ -183,7 +310,7 @@ def test_what_is_no_tensor_is_told(result):
     ],
 )
 def test_a_request_that_is_none_is_refused_with_a_reason(inputs, reason):
-    with pytest.raises(Refused, match=reason) as caught:
+    with pytest.raises(HttpError, match=reason) as caught:
         read(inputs)
     assert caught.value.status == 400
 
@@ -201,19 +328,19 @@ def test_a_request_that_is_none_is_refused_with_a_reason(inputs, reason):
     ],
 )
 def test_bytes_that_do_not_fit_are_refused(size, chunk, more, reason):
-    with pytest.raises(Refused, match=reason):
+    with pytest.raises(HttpError, match=reason):
         read([one(parameters={"binary_data_size": size}, **more)], [chunk])
 
 
 @pytest.mark.parametrize("length", [b"0", b"-1", b"x", b"9999", b"9" * 99])
 def test_a_length_that_is_none_is_refused(length):
-    with pytest.raises(Refused, match="inference-header-content-length"):
+    with pytest.raises(HttpError, match="inference-header-content-length"):
         tensors.read(packed([one(data=[1, 2])])[0], b"iris", length, Codec())
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff" * 9, b"[" * 100_000])
 def test_what_is_not_json_is_refused(body):
-    with pytest.raises(Refused):
+    with pytest.raises(HttpError):
         tensors.read(body, b"iris", b"", Codec())
 
 
@@ -224,5 +351,5 @@ def test_deeply_nested_data_are_only_data():
 
 
 def test_classification_is_refused():
-    with pytest.raises(Refused, match="classification"):
+    with pytest.raises(HttpError, match="classification"):
         read([one(data=[1, 2])], outputs=[{"name": "y", "parameters": {"classification": 2}}])

@@ -6,9 +6,9 @@ import pytest
 
 from havre_copy import wire
 from havre_copy.fair_queue import DRAINING, OPEN
-from havre_copy.faults import Refused
+from havre_copy.faults import HttpError
 
-HAND = [0, 0, OPEN]
+CLAIMS = [0, 0, OPEN]
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def receive(pair, data: bytes, *, close: bool = False, limit: int = 100) -> wire
         theirs.shutdown(socket.SHUT_WR)
     request = wire.Request()
     first = ours.recv(65536)
-    return request if wire.Wire("i/0", limit, HAND).receive(ours, first, request) else None
+    return request if wire.Wire("i/0", limit, CLAIMS).receive(ours, first, request) else None
 
 
 def test_reads_what_matters(pair):
@@ -61,7 +61,7 @@ def test_reads_what_matters(pair):
         ("/o/predictWithResponseStream/v1/x?y=1", True),
     ],
 )
-def test_tells_streams_by_their_path(pair, target, stream):
+def test_a_stream_is_known_by_its_path(pair, target, stream):
     assert receive(pair, head("content-length: 0", target=target)).stream is stream
 
 
@@ -87,7 +87,7 @@ def test_tells_streams_by_their_path(pair, target, stream):
     ],
 )
 def test_refuses_what_it_cannot_serve(pair, data, status):
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(HttpError) as refused:
         receive(pair, data)
     assert refused.value.status == status
 
@@ -101,7 +101,7 @@ def test_a_peer_that_leaves_gets_no_work(pair, data):
 
 def test_heads_that_came_before_are_read_no_differently(pair):
     ours, _ = pair
-    side = wire.Wire("i/0", 100, HAND)
+    side = wire.Wire("i/0", 100, CLAIMS)
     heads = [
         head("content-type: a/b", "opc-request-id: one", "content-length: 1"),
         head("content-type: a/b", "opc-request-id: two", "content-length: 1"),
@@ -127,7 +127,7 @@ def test_heads_that_came_before_are_read_no_differently(pair):
     assert [each[3] for each in seen[:9]] == [*[False] * 6, True, False, False]
     assert seen[7][4] == b"aGFzaA=="
     assert [each[6] for each in seen[:9]] == [*[b""] * 8, b"a/b"]
-    with pytest.raises(Refused, match="at most 100"):
+    with pytest.raises(HttpError, match="at most 100"):
         side.receive(ours, head("content-length: 101", "opc-request-id: one"), wire.Request())
     for number in range(1000):
         many = head(f"x: {number}", f"y: {'y' * (number % 5000)}", "content-length: 0")
@@ -139,7 +139,7 @@ def test_body_in_pieces(pair):
     theirs.sendall(b"def")
     request = wire.Request()
     first = head("content-length: 6") + b"abc"
-    assert wire.Wire("i/0", 100, HAND).receive(ours, first, request)
+    assert wire.Wire("i/0", 100, CLAIMS).receive(ours, first, request)
     assert request.body == b"abcdef"
 
 
@@ -157,26 +157,26 @@ def test_request_id_is_safe_to_log_and_to_send_back(pair, sent, kept):
     assert request.id == kept
 
 
-def asked(*, is_last: bool = False, identity: bytes = b"", took: int | None = None) -> wire.Request:
+def asked(*, is_last: bool = False, request_id: bytes = b"", ns: int | None = None) -> wire.Request:
     request = wire.Request()
-    request.id = identity
-    request.took = took
+    request.id = request_id
+    request.predict_ns = ns
     request.is_last = is_last
     return request
 
 
 @pytest.mark.parametrize(
-    ("hand", "is_last", "ends", "took", "who"),
+    ("claims", "is_last", "ends", "predict_ns", "who"),
     [
-        (HAND, False, False, 1_234_567, b"i/7/r1/1234"),
-        (HAND, True, True, None, b"i/7/r1/"),
+        (CLAIMS, False, False, 1_234_567, b"i/7/r1/1234"),
+        (CLAIMS, True, True, None, b"i/7/r1/"),
         ([0, 0, DRAINING], False, True, 0, b"i/7/r1/0"),
     ],
 )
-def test_an_answer_is_one_message(pair, hand, is_last, ends, took, who):
+def test_an_answer_is_one_message(pair, claims, is_last, ends, predict_ns, who):
     ours, theirs = pair
-    request = asked(is_last=is_last, identity=b"ID", took=took)
-    wire.Wire("i/7/r1", 100, hand).answer(ours, wire.JSON, b"[1]", request)
+    request = asked(is_last=is_last, request_id=b"ID", ns=predict_ns)
+    wire.Wire("i/7/r1", 100, claims).respond(ours, wire.JSON, b"[1]", request)
     ours.close()
     top, body = theirs.makefile("rb").read().split(b"\r\n\r\n")
     assert top.split(b"\r\n")[0] == b"HTTP/1.1 200 OK"
@@ -209,7 +209,7 @@ def test_knows_the_last_request_of_a_connection(pair, data, is_last):
 
 def test_a_stream_names_its_failure_in_the_trailer(pair):
     ours, theirs = pair
-    side = wire.Wire("i/0", 100, HAND)
+    side = wire.Wire("i/0", 100, CLAIMS)
     side.begin_stream(ours, wire.EVENTS, asked())
     side.chunk(ours, b"data: 1\n\n")
     side.chunk(ours, b"")

@@ -4,17 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.databases import migrated_sqlite
 from tests.unit.reconciler.world import World
 
 from havre.domain.states import DeploymentState as D
 from havre.domain.states import WorkRequestState as W
-from havre.store.database import Database, sqlite_url
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    database = Database(sqlite_url(tmp_path / "havre.sqlite3"))
-    database.migrate()
+    database = migrated_sqlite(tmp_path / "havre.sqlite3")
     yield World(database)
     database.close()
 

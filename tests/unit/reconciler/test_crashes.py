@@ -5,20 +5,20 @@ a place to die at, before it and after it.
 """
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.support.databases import migrated_sqlite
 from tests.unit.reconciler.world import SPEC, Crash, World
 
 from havre.domain.states import DeploymentState as D
 from havre.domain.states import WorkRequestState as W
 from havre.engines.fake import Script
+from havre.reconciler.leftovers import clear_leftovers
 from havre.reconciler.record import Recorder
 from havre.store import intents
-from havre.store.database import Database, sqlite_url
 
 BAD, SLOW = {"A": "bad"}, {"A": "slow"}
 Life = Callable[[World], Iterator[str]]
@@ -93,13 +93,8 @@ PASSES = 12
 
 @pytest.mark.parametrize("life", LIVES, ids=lambda life: life.__name__)
 def test_a_crash_at_any_act_or_commit_comes_to_the_same_end(tmp_path: Path, life: Life) -> None:
-    empty = Database(sqlite_url(tmp_path / "empty"))
-    empty.migrate()
-    empty.close()
-
     def fresh(name: str) -> World:
-        shutil.copyfile(tmp_path / "empty", tmp_path / name)
-        return World(Database(sqlite_url(tmp_path / name)))
+        return World(migrated_sqlite(tmp_path / name))
 
     undisturbed = fresh("undisturbed")
     expected = live(undisturbed, life)
@@ -121,7 +116,7 @@ def live(world: World, life: Life) -> list[tuple]:
             world.settle(deployment, passes=PASSES)
         except Crash:
             world.restart()
-            world.reconciler._clear_leftovers()
+            clear_leftovers(world.deps)
             world.settle(deployment, passes=PASSES)
         seen.append(
             (
@@ -137,8 +132,7 @@ def live(world: World, life: Life) -> list[tuple]:
 
 def test_each_act_of_the_recorder_is_one_commit(tmp_path: Path, monkeypatch) -> None:
     """So that dying before and after each act is dying before and after each commit."""
-    database = Database(sqlite_url(tmp_path / "havre.sqlite3"))
-    database.migrate()
+    database = migrated_sqlite(tmp_path / "havre.sqlite3")
     commits: dict[str, set[int]] = {}
     count = 0
     write = database.write

@@ -6,11 +6,12 @@ from tests.unit.reconciler.world import World
 
 from havre.domain.deployment import DeploymentSpec
 from havre.domain.errors import LeaseLost, StateUnavailable
-from havre.domain.lease import Applicant
+from havre.domain.lease import Candidate
 from havre.domain.states import DeploymentState as D
 from havre.domain.states import WorkRequestState as W
 from havre.engines.fake import Script
-from havre.reconciler.standby import Retreat, unserved
+from havre.reconciler.leftovers import clear_leftovers
+from havre.reconciler.standby import StandbyDrain, not_yet_served_by_holder
 from havre.store import intents, leases
 from havre.store.schema import Deployment, InstanceRecord
 
@@ -35,9 +36,9 @@ def written(world: World) -> tuple:
     return deployments, recorded, logs
 
 
-def taken_by_another(world: World) -> None:
+def acquired_by_another(world: World) -> None:
     with world.database.write() as session:
-        assert leases.take(session, Applicant("other", "http://there", None)) is not None
+        assert leases.acquire(session, Candidate("other", "http://there", None)) is not None
 
 
 def changes(world: World) -> list[str]:
@@ -59,15 +60,15 @@ def test_a_fence_that_is_closed_lets_nothing_through(world):
     world.fence.extend(world.engine.now)
     for _ in range(5):
         for each in made:
-            assert world.reconciler._guarded(each) is not None
+            assert world.reconciler._reconcile_safely(each) is not None
             with pytest.raises(LeaseLost):
                 world.reconciler.reconcile(each)
         world.engine.advance(1.0)
     with pytest.raises(LeaseLost):
-        world.reconciler._clear_leftovers()
+        clear_leftovers(world.deps)
     assert (state(world), world.engine.calls) == (before, calls)
     world.fence.extend(float("inf"))
-    world.reconciler._clear_leftovers()
+    clear_leftovers(world.deps)
     for each in made:
         world.settle(each)
     assert [world.state(each) for each in made] == [D.ACTIVE, D.ACTIVE, D.DELETED, D.ACTIVE]
@@ -83,13 +84,13 @@ def test_what_slept_through_the_end_of_its_lease_writes_nothing(world, acts):
     def fall_asleep() -> None:
         world.fuse.burnt += 1
         if world.fuse.burnt == asleep_at:
-            taken_by_another(world)
+            acquired_by_another(world)
             then.append(written(world))
 
     world.fuse.burn = fall_asleep
     for _ in range(10):
         for each in made:
-            world.reconciler._guarded(each)
+            world.reconciler._reconcile_safely(each)
         world.engine.advance(1.0)
     assert [written(world)] == then
     assert world.recorded() == set()
@@ -106,7 +107,7 @@ def test_a_database_that_is_away_fails_no_change(world, monkeypatch):
         patch.setattr(world.database, "read", away)
         patch.setattr(world.database, "write", away)
         for _ in range(10):
-            assert world.reconciler._guarded(deployment) is not None
+            assert world.reconciler._reconcile_safely(deployment) is not None
             world.engine.advance(60.0)
     world.settle(deployment)
     assert world.outcome(deployment) == (D.ACTIVE, W.SUCCEEDED)
@@ -122,7 +123,7 @@ def test_a_new_holder_carries_an_update_out_that_another_began(world, loads):
     world.reconciler.reconcile(deployment)
     world.reconciler.reconcile(deployment)
     assert len(world.recorded()) == 4
-    taken_by_another(world)
+    acquired_by_another(world)
     assert world.recorded() == set()
     assert world.row(deployment).current_instances == 0
     there = World(world.database)
@@ -145,15 +146,15 @@ def test_a_standby_serves_on_until_the_holder_does_and_then_clears_away(world):
     kept, gone = world.create(instance_count=2), world.create()
     for each in (kept, gone):
         world.settle(each)
-    taken_by_another(world)
-    retreat = Retreat(
+    acquired_by_another(world)
+    standby_drain = StandbyDrain(
         world.engine, world.balancer, drain_timeout_s=60.0, clock=lambda: world.engine.now
     )
 
     def step() -> None:
         with world.database.read() as session:
-            still = unserved(session)
-        retreat.step(still)
+            still = not_yet_served_by_holder(session)
+        standby_drain.step(still)
         world.engine.advance(1.0)
 
     step()
@@ -165,7 +166,7 @@ def test_a_standby_serves_on_until_the_holder_does_and_then_clears_away(world):
     assert len(world.running()) == 3  # their last requests
     step()
     assert world.running() == world.routed(kept)
-    assert not retreat.is_over
+    assert not standby_drain.is_over
     busy = sorted(world.running())[0]
     world.engine.occupy(busy, 1)
     with world.database.write() as session:
@@ -176,4 +177,4 @@ def test_a_standby_serves_on_until_the_holder_does_and_then_clears_away(world):
     world.engine.advance(60.0)
     step()
     assert world.running() == set()
-    assert retreat.is_over
+    assert standby_drain.is_over

@@ -1,20 +1,20 @@
 """Whole changes through the reconciler, with doubles for engine and load balancer."""
 
 import re
-import shutil
 from dataclasses import replace
 
 import pytest
 from sqlalchemy import Engine, event
+from tests.support.databases import migrated_sqlite
 from tests.unit.reconciler.world import SPEC, Crash, World
 
-from havre.domain.instance import CheckAnswer, CheckRequest
+from havre.domain.instance import CheckRequest, CheckResponse
 from havre.domain.states import DeploymentState as D
 from havre.domain.states import WorkRequestState as W
 from havre.engines.fake import Script
+from havre.reconciler.leftovers import clear_leftovers
 from havre.reconciler.pace import STEADY_S
 from havre.store import intents
-from havre.store.database import Database, sqlite_url
 
 
 def test_creation_ends_active_with_every_step_told(world):
@@ -279,7 +279,7 @@ def _live(world: World) -> list[tuple]:
             world.settle(deployment)
         except Crash:
             world.restart()
-            world.reconciler._clear_leftovers()
+            clear_leftovers(world.deps)
             world.settle(deployment)
         seen.append(
             (
@@ -299,13 +299,8 @@ CRASHERS = 4
 
 @pytest.mark.parametrize("crasher", range(CRASHERS))
 def test_a_crash_at_any_act_converges_to_the_same_end(tmp_path, crasher):
-    empty = Database(sqlite_url(tmp_path / "empty"))
-    empty.migrate()
-    empty.close()
-
     def fresh(name: str) -> World:
-        shutil.copyfile(tmp_path / "empty", tmp_path / name)
-        world = World(Database(sqlite_url(tmp_path / name)))
+        world = World(migrated_sqlite(tmp_path / name))
         for revision in (SPEC.revision, replace(SPEC, environment_variables=VARIABLES).revision):
             world.engine.script(revision, Script(sample=CheckRequest(b"{}")))
         return world
@@ -329,7 +324,7 @@ def test_a_crash_at_any_act_converges_to_the_same_end(tmp_path, crasher):
 
 
 def test_a_slow_model_holds_fewer_requests(world):
-    slow = CheckAnswer(200, "application/json", b"{}", took_s=1.0)
+    slow = CheckResponse(200, "application/json", b"{}", took_s=1.0)
     world.engine.script(SPEC.revision, Script(model=lambda _: slow))
     deployment = world.create()
     world.settle(deployment)
@@ -355,3 +350,33 @@ def test_a_pass_over_what_is_well_asks_the_database_three_things(world, active):
         event.remove(Engine, "before_cursor_execute", note)
     tables = [re.search(r"FROM (\w+)", statement)[1] for statement in asked]
     assert sorted(tables) == ["deployments", "instances", "revisions"]
+
+
+def test_a_pass_asks_the_load_balancer_once_however_many_instances_drain(
+    world, active, monkeypatch
+):
+    """Each question costs it a list of all its clusters."""
+    ask, asked = world.balancer.active_requests, []
+
+    def note(instance_ids):
+        asked.append(len(instance_ids))
+        return ask(instance_ids)
+
+    monkeypatch.setattr(world.balancer, "active_requests", note)
+    for instance in world.running():
+        world.balancer.hold_requests(instance, 1)
+    world.update(active, environment_variables=VARIABLES)
+    world.settle(active, passes=20)
+    assert world.outcome(active) == (D.ACTIVE, W.SUCCEEDED)
+    asked.clear()
+    world.reconciler.reconcile(active)
+    assert asked == [2]
+
+
+def test_the_first_sweep_lists_what_there_is(world, active):
+    deleted = world.create()
+    world.ask(deleted, intents.delete)
+    world.settle(deleted)
+    assert world.state(deleted) is D.DELETED
+    world.reconciler._first_sweep()
+    assert world.listed == [{active}]

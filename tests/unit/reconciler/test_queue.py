@@ -57,7 +57,7 @@ def test_closing_ends_those_who_wait():
     assert taken == [None]
 
 
-def test_it_is_told_how_late_a_key_comes_out(clock):
+def test_the_queue_reports_how_late_a_key_comes_out(clock):
     late = []
     queue = WorkQueue(clock, late.append)
     queue.add("key", 5)

@@ -5,17 +5,18 @@ import re
 from dataclasses import replace
 
 import pytest
+from tests.support.databases import migrated_sqlite
 from tests.unit.reconciler.world import SPEC, World
 
+from havre.domain.deployment import NO_CAP_MBPS
 from havre.domain.errors import Conflict, EngineFault, IncorrectState
-from havre.domain.instance import CheckAnswer, CheckRequest
-from havre.domain.policy import NO_CAPTURE, Capture
+from havre.domain.instance import CheckRequest, CheckResponse
+from havre.domain.rollout.policy import NO_CAPTURE, Capture
 from havre.domain.states import DeploymentState as D
 from havre.domain.states import WorkRequestState as W
-from havre.engines.fake import Script
+from havre.engines.fake import FakeChannel, Script
 from havre.reconciler import verification
 from havre.store import intents
-from havre.store.database import Database, sqlite_url
 
 JSON = "application/json"
 NEW = {"environment_variables": {"A": "1"}}
@@ -23,7 +24,7 @@ SAMPLE = CheckRequest(b'{"data": 1}')
 
 
 def answered(status: int, body: bytes = b"{}", took_s: float = 0.001, error: str = ""):
-    return CheckAnswer(status, JSON, body, took_s, error)
+    return CheckResponse(status, JSON, body, took_s, error)
 
 
 def new_revision(world: World, **script) -> None:
@@ -34,7 +35,7 @@ def checks(world: World) -> int:
     return sum(verb == "check" for verb, _ in world.engine.calls)
 
 
-def obey(request: CheckRequest) -> CheckAnswer:
+def obey(request: CheckRequest) -> CheckResponse:
     """A model that answers as the request says."""
     told = json.loads(request.body)
     answer = told.get("answer", "{}").encode()
@@ -89,6 +90,33 @@ def test_a_revision_that_fails_its_own_sample_never_gets_traffic(world, operatio
     assert world.running() == before
 
 
+@pytest.mark.parametrize(
+    ("mbps", "sample", "told"),
+    [
+        (10, CheckRequest(b"x" * 625_000), "Mbps lets through about 2 requests a second like the"),
+        (10, None, "10 Mbps lets through 1,250,000 bytes of bodies a second"),
+        (NO_CAP_MBPS, CheckRequest(b"x" * 625_000), None),
+        (NO_CAP_MBPS, None, None),
+    ],
+)
+def test_what_the_bandwidth_means_is_told_once(world, mbps, sample, told):
+    world.engine.script(SPEC.revision, Script(sample=sample))
+    deployment = world.create(bandwidth_mbps=mbps)
+    world.settle(deployment)
+    lines = [line for line in world.log(deployment) if "bandwidth" in line]
+    assert len(lines) == (told is not None)
+    assert told is None or told in lines[0]
+
+
+def test_what_another_bandwidth_means_is_told_where_nothing_is_checked(world, active):
+    for mbps, told in ((20, 1), (20, 0), (NO_CAP_MBPS, 0)):
+        world.update(active, bandwidth_mbps=mbps)
+        world.settle(active)
+        assert world.outcome(active) == (D.ACTIVE, W.SUCCEEDED)
+        lines = [line for line in world.log(active) if "bandwidth of 20 Mbps" in line]
+        assert len(lines) == told
+
+
 def test_a_sample_is_asked_once_per_change_and_never_for_repairs(world):
     world.engine.script(SPEC.revision, Script(sample=SAMPLE))
     deployment = world.create(instance_count=2)
@@ -115,14 +143,14 @@ def test_an_instance_that_cannot_be_asked_is_asked_again_a_few_times(world, acti
     new_revision(world, sample=SAMPLE)
     faults = 2
 
-    def check(instance_id, requests, ask=world.engine.check):
+    def check(self, requests, ask=FakeChannel.check, **named):
         nonlocal faults
         faults -= 1
         if faults >= 0:
             raise EngineFault("the keeper does not answer")
-        return ask(instance_id, requests)
+        return ask(self, requests, **named)
 
-    monkeypatch.setattr(world.engine, "check", check)
+    monkeypatch.setattr(FakeChannel, "check", check)
     world.update(active, **NEW)
     world.settle(active)
     assert world.outcome(active) == (D.ACTIVE, W.SUCCEEDED)
@@ -132,6 +160,20 @@ def test_an_instance_that_cannot_be_asked_is_asked_again_a_few_times(world, acti
     world.settle(active)
     assert world.outcome(active) == (D.ACTIVE, W.FAILED)
     assert "the keeper does not answer" in world.row(active).lifecycle_details
+
+
+def test_a_revision_whose_model_cannot_be_asked_serves_unchecked(world):
+    world.engine.has_channels = False
+    deployment = world.create(tags={"havre-replay": "5"})
+    world.settle(deployment)
+    assert world.outcome(deployment) == (D.ACTIVE, W.SUCCEEDED)
+    new_revision(world, sample=SAMPLE)
+    world.update(deployment, **NEW)
+    world.settle(deployment)
+    assert world.outcome(deployment) == (D.ACTIVE, W.SUCCEEDED)
+    told = "Nothing was checked: its model cannot be asked apart from its traffic."
+    assert told in world.log(deployment)
+    assert {verb for verb, _ in world.engine.calls} == {"start", "stop"}
 
 
 # The replay.
@@ -147,7 +189,7 @@ def test_live_requests_are_replayed_before_the_switch(world):
     world.settle(deployment)
     assert world.outcome(deployment) == (D.ACTIVE, W.SUCCEEDED)
     [line] = [line for line in world.log(deployment) if line.startswith("Replay")]
-    assert "2 of 3 answers are equal, 1 differ (the first is request 3)" in line
+    assert "2 of 3 responses are equal, 1 differ (the first is request 3)" in line
     assert "median 20 ms, was 10 ms" in line
     assert "other" not in "".join(world.log(deployment))
 
@@ -165,7 +207,7 @@ def test_a_limit_of_the_replay_stops_the_rollout(world, limit):
     world.settle(deployment)
     assert world.outcome(deployment) == (D.ACTIVE, W.FAILED)
     assert "the replay stopped the rollout" in world.row(deployment).lifecycle_details
-    assert "of 20 answers are equal" in world.log(deployment)[-1]
+    assert "of 20 responses are equal" in world.log(deployment)[-1]
     assert world.running() == before == world.routed(deployment)
 
 
@@ -213,8 +255,7 @@ def test_requests_are_captured_only_while_the_policy_says_so(world, active):
 
 
 def test_the_settings_stand_in_for_tags(tmp_path):
-    database = Database(sqlite_url(tmp_path / "havre.sqlite3"))
-    database.migrate()
+    database = migrated_sqlite(tmp_path / "havre.sqlite3")
     world = World(database, {"HAVRE_ROLLOUT_CANARY": "7%/1s", "HAVRE_ROLLOUT_REPLAY": "9"})
     deployment = world.create()
     world.settle(deployment)
@@ -261,19 +302,24 @@ def test_traffic_goes_over_in_steps_and_each_is_told(world):
     percents = {world.work_request(deployment).percent_complete}
     step_into(world, deployment, 25)
     percents.add(world.work_request(deployment).percent_complete)
+    ask(world, canary[0], times=19)
+    for _ in range(20):
+        world.engine.advance(1)
+        world.reconciler.reconcile(deployment)
+    assert world.share(deployment) == 25
+    ask(world, canary[0], times=1)
     world.settle(deployment)
     assert world.outcome(deployment) == (D.ACTIVE, W.SUCCEEDED)
     assert world.routed(deployment) == world.running() == set(canary)
     assert len(percents) == 2
     log = "\n".join(world.log(deployment))
-    assert "5 % of the requests go to the new revision for 2 s." in log
+    assert "5 % of the requests go to the new revision for 2 s, and until 20 are answered" in log
     assert "Canary at 5 %: new revision 50 requests, 0 failed, median " in log
     assert "old revision 1000 requests" in log
-    assert "Canary at 25 %: new revision 0 requests, 0 failed" in log
-    assert "Too few requests to judge; going on." in log
+    assert "Canary at 25 %: new revision 20 requests, 0 failed" in log
 
 
-@pytest.mark.parametrize("how", ["errors", "slow", "death"])
+@pytest.mark.parametrize("how", ["errors", "slow", "hangs", "death"])
 def test_a_canary_that_does_worse_is_taken_back_with_the_figures(world, how):
     deployment = tagged(world, canary="5%/30s errors=2%")
     before = world.running()
@@ -287,15 +333,28 @@ def test_a_canary_that_does_worse_is_taken_back_with_the_figures(world, how):
     if how == "errors":
         ask(world, canary[0], times=45)
         ask(world, canary[0], times=5, status=500)
+    elif how == "hangs":
+        ask(world, canary[0], times=10)
+        world.engine.occupy(canary[0], 2)
+        world.engine.advance(4)
+        world.reconciler.reconcile(deployment)
+        assert world.share(deployment) == 5
+        world.engine.advance(2)
     elif how == "slow":
         ask(world, canary[0], times=50, took_s=0.5)
     else:
         world.engine.kill(canary[0], "out of memory")
     world.reconciler.reconcile(deployment)
     assert world.outcome(deployment) == (D.ACTIVE, W.FAILED)
+    if how == "hangs":
+        world.engine.occupy(canary[0], 0)
     world.settle(deployment)
     reason = world.row(deployment).lifecycle_details
-    told = {"errors": "10.0% of the new revision's requests failed", "slow": "2 times as slow"}
+    told = {
+        "errors": "10.0% of the new revision's requests failed",
+        "slow": "2 times as slow",
+        "hangs": "2 of them are still in hand",
+    }
     assert told.get(how, "out of memory") in reason
     assert reason == world.log(deployment)[-1]
     assert world.share(deployment) == 0

@@ -5,14 +5,16 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy import select
+from tests.support.databases import migrated_sqlite
 from tests.unit.reconciler.world import NOW, SPEC, World
 
-from havre.domain.errors import EngineFault
+from havre.domain.errors import EngineFault, StateUnavailable
 from havre.domain.states import DeploymentState as D
+from havre.domain.states import InstancePhase
 from havre.domain.states import WorkRequestState as W
-from havre.engines.fake import Script
-from havre.reconciler.observation import SILENT_S
+from havre.engines.fake import FakeChannel, Script
 from havre.reconciler.pace import STEADY_S
+from havre.reconciler.silence import PATIENCE_S
 from havre.reconciler.snapshot import load
 from havre.store import intents
 from havre.store.schema import Deployment, WorkRequest, WorkRequestLog
@@ -21,7 +23,7 @@ from havre.store.schema import Deployment, WorkRequest, WorkRequestLog
 def guarded(world: World, deployment: str, passes: int = 40) -> None:
     """Passes as a worker makes them: trouble is survived."""
     for _ in range(passes):
-        world.reconciler._guarded(deployment)
+        world.reconciler._reconcile_safely(deployment)
         world.engine.advance(1.0)
 
 
@@ -60,7 +62,7 @@ def test_a_record_that_cannot_be_read_ends_no_worker(world, active):
     with world.database.write() as session:
         row = session.get(Deployment, active)
         row.spec = {**row.spec, "shape": {"of": "another version"}}
-    assert world.reconciler._guarded(active) is not None
+    assert world.reconciler._reconcile_safely(active) is not None
 
 
 @pytest.mark.parametrize("where", ["environment", "load", "notes"])
@@ -92,9 +94,9 @@ def test_a_switch_that_comes_late_is_taken_back_before_its_instances_go(world, a
     world.cancel(active)
     world.balancer._failures.clear()
     for _ in range(10):
-        world.reconciler._guarded(active)
+        world.reconciler._reconcile_safely(active)
         if world.outcome(active)[1] == W.CANCELED:
-            world.reconciler._guarded(active)
+            world.reconciler._reconcile_safely(active)
             world.balancer.catch_up()
         assert world.routed(active) <= world.running()
         world.engine.advance(1.0)
@@ -201,29 +203,164 @@ def test_instances_whose_copies_do_not_stay_up_need_attention(world, active, see
     assert world.row(active).lifecycle_details is None
 
 
-def test_an_instance_whose_keeper_hangs_is_replaced_and_one_that_is_slow_is_not(world, active):
-    inspect = world.engine.inspect
+def silent(world: World, instance_id: str, *, is_held_up: bool) -> None:
+    """From now on its keeper answers nobody, until it is ended."""
+    inspect = type(world.engine).inspect
+
+    def look(asked: str):
+        status = inspect(world.engine, asked)
+        is_silent = asked == instance_id and status.phase is InstancePhase.READY
+        return replace(status, is_silent=is_silent, is_held_up=is_silent and is_held_up)
+
+    world.engine.inspect = look
+
+
+def until_released(world: World, deployment: str, most_s: float) -> float:
+    """How long it takes until a keeper is ended; with a second for each look at one."""
+    began = world.engine.now
+    while world.engine.now - began < most_s:
+        delay_s = world.reconciler.reconcile(deployment)
+        if any(verb == "release" for verb, _ in world.engine.calls):
+            break
+        world.engine.advance(delay_s + (delay_s != STEADY_S))
+    return world.engine.now - began
+
+
+def test_a_keeper_that_stands_still_is_ended_in_ten_seconds_and_its_instance_replaced(
+    world, active
+):
     before = world.routed(active)
     hangs = min(before)
-    world.engine.inspect = lambda instance_id: replace(
-        inspect(instance_id), is_silent=instance_id == hangs
-    )
-    for _ in range(int(SILENT_S / STEADY_S)):
-        assert world.reconciler.reconcile(active) == STEADY_S
-        world.engine.advance(STEADY_S)
-    del world.engine.inspect
-    assert world.reconciler.reconcile(active) == STEADY_S  # it has answered: from the beginning
-    world.engine.inspect = lambda instance_id: replace(
-        inspect(instance_id), is_silent=instance_id == hangs
-    )
-    world.reconciler.reconcile(active)
-    world.engine.advance(SILENT_S)
+    assert world.reconciler.reconcile(active) == STEADY_S
+    silent(world, hangs, is_held_up=False)
+    world.engine.advance(STEADY_S + 1)
+    assert STEADY_S + 1 + until_released(world, active, 30) < 10
+    assert ("release", hangs) in world.engine.calls
+    assert hangs in world.routed(active)  # its copies answer until another is ready
     world.settle(active)
     after = world.routed(active)
     assert len(after) == 2
     assert before - after == {hangs}
     assert hangs not in world.running()
     assert world.state(active) == D.ACTIVE
+
+
+def test_a_keeper_that_the_machine_does_not_let_run_gets_longer(world, active):
+    hangs = min(world.routed(active))
+    silent(world, hangs, is_held_up=True)
+    until_released(world, active, PATIENCE_S / 2)
+    assert ("release", hangs) not in world.engine.calls
+    del world.engine.inspect
+    assert world.reconciler.reconcile(active) == STEADY_S  # it has answered: from the beginning
+    silent(world, hangs, is_held_up=True)
+    assert PATIENCE_S <= until_released(world, active, 2 * PATIENCE_S) < PATIENCE_S + 2
+
+
+def test_keepers_that_stand_still_again_and_again_are_replaced_ever_more_slowly(world, active):
+    inspect = type(world.engine).inspect
+
+    def look(asked: str):
+        status = inspect(world.engine, asked)
+        return replace(status, is_silent=status.phase is InstancePhase.READY)
+
+    world.engine.inspect = look
+    before = world.starts()
+    for _ in range(400):
+        world.engine.advance(max(0.5, world.reconciler.reconcile(active)))
+    passed_s = world.engine.now
+    assert passed_s > 150
+    assert world.starts() - before < passed_s / 10
+
+
+def test_a_new_instance_whose_keeper_stands_still_fails_the_change(world, active):
+    before = world.routed(active)
+    world.update(active, environment_variables={"A": "1"})
+    inspect = type(world.engine).inspect
+
+    def look(asked: str):
+        status = inspect(world.engine, asked)
+        is_new = asked not in before and status.phase is InstancePhase.READY
+        return replace(status, is_silent=is_new)
+
+    world.engine.inspect = look
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("havre.reconciler.verification.MAX_FAULTS", 1000)
+        patched.setattr("havre.reconciler.verification.FAULT_PAUSE_S", 0)
+        patched.setattr(FakeChannel, "sample", refused)
+        for _ in range(100):
+            world.engine.advance(max(0.3, world.reconciler.reconcile(active) or 0.0))
+            if world.outcome(active)[1] == W.FAILED:
+                break
+    assert world.outcome(active) == (D.ACTIVE, W.FAILED)
+    assert "hangs" in world.log(active)[-1]
+    assert world.routed(active) == before
+
+
+def refused(*_):
+    raise EngineFault("the keeper does not answer")
+
+
+# Copies that die after they were ready.
+
+
+@pytest.mark.parametrize("operation", ["create", "update"])
+@pytest.mark.parametrize("lives_s", [0.0, 1.0, 1.4, 2.2, 3.5])
+@pytest.mark.parametrize("between_looks_s", [0.3, 1.0])
+def test_whenever_copies_die_a_change_ends_and_names_the_death(
+    tmp_path, operation, lives_s, between_looks_s
+):
+    database = migrated_sqlite(tmp_path / "havre.sqlite3")
+    world = World(database, {"HAVRE_MIN_READY_S": "1.5"})
+    died = "copies keep dying: the last was killed by SIGSEGV"
+    fleeting = {"environment_variables": {"A": "1"}}
+    script = Script(ready_after_s=0.5, dies_after_s=0.5 + lives_s, dies_of=died)
+    world.engine.script(replace(SPEC, **fleeting).revision, script)
+    before = set()
+    if operation == "create":
+        deployment = world.create(**fleeting)
+    else:
+        deployment = world.create()
+        world.settle(deployment)
+        before = world.running()
+        world.update(deployment, **fleeting)
+    began = world.engine.now
+    while world.outcome(deployment)[1] not in (W.SUCCEEDED, W.FAILED):
+        world.reconciler.reconcile(deployment)
+        world.engine.advance(between_looks_s)
+        assert world.engine.now - began < 60
+        assert lives_s >= 1.5 or operation == "create" or world.routed(deployment) == before
+    state, ended = world.outcome(deployment)
+    if lives_s < 1.5:
+        assert ended == W.FAILED
+    if ended == W.FAILED:
+        assert world.log(deployment)[-1] == died
+        assert state == (D.FAILED if operation == "create" else D.ACTIVE)
+        world.settle(deployment)
+        assert len(world.routed(deployment)) == len(before)
+    database.close()
+
+
+def test_copies_that_never_stay_up_fail_the_change_in_the_time_that_a_start_may_take(world):
+    inspect = type(world.engine).inspect
+    world.engine.inspect = lambda asked: replace(
+        inspect(world.engine, asked), copies_ready=0, reason="a copy has died: killed"
+    )
+    deployment = world.create()
+    while world.outcome(deployment)[1] != W.FAILED:
+        world.reconciler.reconcile(deployment)
+        world.engine.advance(1.0)
+        assert world.engine.now < world.settings.start_timeout_s + 10
+    assert "not all instances were ready within 300 s: a copy has died" in world.log(deployment)[-1]
+
+
+def test_trouble_that_was_there_before_does_not_hold_up_a_change(world, active):
+    inspect = type(world.engine).inspect
+    world.engine.inspect = lambda asked: replace(
+        inspect(world.engine, asked), reason="copies keep dying: the last was killed"
+    )
+    world.update(active, bandwidth_mbps=20)
+    guarded(world, active, passes=5)
+    assert world.work_request(active).status == W.SUCCEEDED
 
 
 def test_an_instance_between_two_copies_is_no_trouble(world, active):
@@ -233,3 +370,61 @@ def test_an_instance_between_two_copies_is_no_trouble(world, active):
     del world.engine.inspect
     guarded(world, active, passes=3)
     assert world.state(active) == D.ACTIVE
+
+
+@pytest.mark.parametrize("wish", [intents.delete, intents.deactivate])
+def test_on_a_full_disk_who_is_to_be_ended_gets_room(world, active, monkeypatch, wish):
+    room = world.room_made
+    full = StateUnavailable("the database or disk is full")
+
+    def refuse(*_):
+        if not room:
+            raise full
+
+    monkeypatch.setattr(world.recorder, "begin", refuse)
+    world.ask(active, wish)
+    guarded(world, active)
+    assert room == [True]
+    assert world.state(active) in (D.DELETED, D.INACTIVE)
+
+
+def test_on_a_full_disk_who_serves_takes_nothing_from_those_who_make_room(
+    world, active, monkeypatch
+):
+    room = world.room_made
+
+    def refuse(*_):
+        raise StateUnavailable("the database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.recorder, "begin", refuse)
+        world.update(active, tags={"team": "a"}, instance_count=3)
+        guarded(world, active, passes=3)
+        assert room == []
+        world.cancel(active)
+        guarded(world, active, passes=1)
+    assert len(room) <= 1
+
+
+def test_a_pass_that_hangs_leaves_its_place_to_another_worker(world, active, monkeypatch):
+    over, hung = threading.Event(), threading.Event()
+
+    def hang(*_):
+        hung.set()
+        assert over.wait(10)
+
+    monkeypatch.setattr("havre.reconciler.passes.STUCK_S", 0.0)
+    monkeypatch.setattr(world.engine, "inspect", hang)
+    reconciler = world.reconciler
+    reconciler._add_worker(reconciler._work, "reconcile-test")
+    reconciler.wake(active)
+    assert hung.wait(10)
+    assert reconciler._passes.report_stuck() == 1
+    assert reconciler._passes.report_stuck() == 1
+    names = [thread.name for thread in reconciler._workers]
+    assert names == ["reconcile-test", "reconcile-more"]
+    over.set()
+    reconciler._workers[0].join(10)
+    assert not reconciler._workers[0].is_alive(), "another one has its place"
+    assert reconciler._workers[1].is_alive()
+    reconciler.stop()

@@ -11,16 +11,17 @@ from sqlalchemy import select
 
 from havre.balancer.fake import FakeBalancer
 from havre.domain.deployment import DeploymentSpec
-from havre.domain.lease import Applicant
-from havre.domain.observed import Preparation
+from havre.domain.lease import Candidate
 from havre.domain.ocid import Kind, new_ocid
+from havre.domain.rollout.planner_input import Outcome, Stage
 from havre.domain.shape import choose_shape
 from havre.domain.states import DeploymentState, WorkRequestState
+from havre.domain.workload import PythonWorkload
 from havre.engines.fake import FakeEngine
+from havre.reconciler.deps import Deps, Hooks
 from havre.reconciler.fence import Fence, FencedBalancer, FencedDatabase, FencedEngine
 from havre.reconciler.loop import Reconciler
 from havre.reconciler.pace import STEADY_S
-from havre.reconciler.preparation import Outcome
 from havre.reconciler.record import Recorder
 from havre.reconciler.snapshot import PreparedRevision, Snapshot
 from havre.settings import load_settings
@@ -46,19 +47,21 @@ class InstantPreparer:
         self._failures = failures
         self._failed: dict[str, str] = {}
 
-    def state(self, snapshot: Snapshot) -> Outcome:
+    def outcome(self, snapshot: Snapshot) -> Outcome:
         revision = snapshot.spec.revision
         if revision in snapshot.revisions:
-            return Outcome(Preparation.DONE)
+            return Outcome(Stage.DONE)
         if revision in self._failed:
-            return Outcome(Preparation.FAILED, self._failed[revision])
-        return Outcome(Preparation.NONE)
+            return Outcome(Stage.FAILED, self._failed[revision])
+        return Outcome()
 
     def begin(self, snapshot: Snapshot) -> None:
         if snapshot.spec.revision in self._failures:
             self._failed[snapshot.spec.revision] = self._failures[snapshot.spec.revision]
             return
-        prepared = PreparedRevision(Path("/bin/python"), "3.11.7", Path("/artifact"))
+        prepared = PreparedRevision(
+            PythonWorkload(Path("/bin/python"), "3.11.7", Path("/artifact"))
+        )
         self._recorder.add_revision(snapshot, prepared, "environment")
 
     def forget(self, snapshot: Snapshot) -> None:
@@ -85,6 +88,8 @@ class Crashing:
         method = getattr(self._wrapped, name)
         if name in LOOKS:
             return method
+        if name == "channel":
+            return self._channel
 
         def call(*arguments: Any, **named: Any) -> Any:
             self._fuse.burn()
@@ -93,6 +98,10 @@ class Crashing:
             return result
 
         return call
+
+    def _channel(self, instance_id: str) -> "Crashing | None":
+        channel = self._wrapped.channel(instance_id)
+        return None if channel is None else Crashing(channel, self._fuse)
 
 
 @dataclass
@@ -121,36 +130,45 @@ class Inline(Executor):
 
 
 class World:
-    """``settings`` are ``HAVRE_*`` variables."""
+    """``settings`` are ``HAVRE_*`` variables. Instances are ready at once unless these say more."""
 
     def __init__(self, database: Database, settings: Mapping[str, str] | None = None) -> None:
-        self.settings = load_settings(Path("/nonexistent"), environ=settings or {})
+        environ = {"HAVRE_MIN_READY_S": "0", **(settings or {})}
+        self.settings = load_settings(Path("/nonexistent"), environ=environ)
         self.database = database
         self.engine = FakeEngine()
         self.balancer = FakeBalancer()
         self.fuse = Fuse()
         self.failures: dict[str, str] = {}
+        self.listed: list[set[str]] = []
+        self.room_made: list[bool] = []
         self.restart()
 
     def restart(self) -> None:
         """A new control plane in the same world."""
         with self.database.write() as session:
-            taken = leases.take(session, Applicant("home", "http://here", None))
-        assert taken is not None
-        self.fence = Fence(taken.token, until=float("inf"), clock=lambda: self.engine.now)
+            acquired = leases.acquire(session, Candidate("home", "http://here", None))
+        assert acquired is not None
+        self.fence = Fence(acquired.token, until=float("inf"), clock=lambda: self.engine.now)
         self.recorder = Recorder(FencedDatabase(self.database, self.fence), lambda: NOW)
         crashing_recorder: Any = Crashing(self.recorder, self.fuse)
-        self.reconciler = Reconciler(
+        self.deps = Deps(
             database=self.database,
             engine=FencedEngine(Crashing(self.engine, self.fuse), self.fence),  # type: ignore[arg-type]
             balancer=FencedBalancer(Crashing(self.balancer, self.fuse), self.fence),  # type: ignore[arg-type]
             recorder=crashing_recorder,
             fence=self.fence,
-            make_preparer=lambda _: InstantPreparer(crashing_recorder, self.failures),  # type: ignore[arg-type, return-value]
             settings=self.settings,
             tenancy_id="tenancy",
             clock=lambda: self.engine.now,
+        )
+        self.reconciler = Reconciler(
+            self.deps,
+            make_preparer=lambda _: InstantPreparer(crashing_recorder, self.failures),  # type: ignore[arg-type, return-value]
             verifying=Inline(),
+            hooks=Hooks(
+                on_listed=self.listed.append, make_room=lambda: self.room_made.append(True)
+            ),
         )
 
     def create(self, *, tags: Mapping[str, str] | None = None, **changes: Any) -> str:

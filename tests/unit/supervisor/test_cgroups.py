@@ -193,3 +193,8 @@ def test_what_a_group_uses(tmp_path: Path, version: int, files: dict[str, str]) 
     for name, text in files.items():
         (folder / name).write_text(text)
     assert (cgroups.cpu_s("i-one"), cgroups.memory_bytes("i-one")) == (1.5, 3000)
+
+
+def test_a_kernel_without_groups_has_no_files_about_them(machine: Path) -> None:
+    assert find_trees(is_root=True, proc=machine / "proc") == []
+    assert Cgroups([], machine).missing == ("memory", "cpu", "pids")

@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 from dataclasses import replace
@@ -59,3 +60,43 @@ def test_this_process_is_among_the_living() -> None:
     mine = [stat for stat in identity.living_processes() if stat.pid == os.getpid()]
     assert len(mine) == 1
     assert mine[0].parent == os.getppid()
+
+
+@pytest.fixture
+def no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+
+
+@pytest.mark.usefixtures("no_descriptors")
+def test_without_descriptors_only_this_very_process_is_signalled() -> None:
+    me = identify(os.getpid())
+    assert me is not None
+    with pytest.raises(OSError, match="not implemented"):
+        open_pidfd(me)
+    heard: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: heard.append(number))
+    try:
+        assert send_signal(me, signal.SIGUSR1)
+        assert not send_signal(me, signal.SIGUSR1, only_if=lambda: False)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert heard == [signal.SIGUSR1]
+    for stranger in (replace(me, start_time=me.start_time - 1), replace(me, pid=2**22 + 1)):
+        assert not send_signal(stranger, signal.SIGKILL), "we would be dead"
+
+
+def test_a_boot_has_a_name_where_the_kernels_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.read_text
+
+    def read(path: Path, *rest: str) -> str:
+        if path.name == "boot_id":
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+        return real(path, *rest)
+
+    monkeypatch.setattr(Path, "read_text", read)
+    name = identity.boot_id.__wrapped__()
+    assert name.startswith("btime ")
+    assert name == identity.boot_id.__wrapped__()

@@ -12,7 +12,7 @@ from havre.supervisor.protocol import ProcessSpec, Restart
 from havre.supervisor.records import Record
 
 SPEC = ProcessSpec(
-    name="envoy",
+    name="load-balancer",
     argv=("/bin/envoy", "-c", "x"),
     environment={"A": "b"},
     folder="/",
@@ -20,22 +20,23 @@ SPEC = ProcessSpec(
     listen=("/s.sock",),
     restart=Restart.ALWAYS,
 )
+IDENTITY = {"pid": 12, "start_time": 345, "boot_id": "boot"}
 RECORD = Record(SPEC, Identity(12, 345, "boot"), restarts=2, exit_code=-9)
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     records.save(tmp_path, RECORD)
     assert records.load_all(tmp_path) == ([RECORD], [])
-    assert (tmp_path / "envoy.json").stat().st_mode & 0o777 == 0o600
-    records.forget(tmp_path, "envoy")
-    records.forget(tmp_path, "envoy")
+    assert (tmp_path / "load-balancer.json").stat().st_mode & 0o777 == 0o600
+    records.forget(tmp_path, "load-balancer")
+    records.forget(tmp_path, "load-balancer")
     assert records.load_all(tmp_path) == ([], [])
 
 
 def test_saving_leaves_nothing_beside(tmp_path: Path) -> None:
     records.save(tmp_path, RECORD)
     records.save(tmp_path, replace(RECORD, restarts=3))
-    assert [path.name for path in tmp_path.iterdir()] == ["envoy.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["load-balancer.json"]
 
 
 @pytest.mark.parametrize(
@@ -48,15 +49,23 @@ def test_saving_leaves_nothing_beside(tmp_path: Path) -> None:
         json.dumps({**RECORD.to_json(), "format": 99}).encode(),
         json.dumps({**RECORD.to_json(), "identity": {"pid": 1}}).encode(),
         json.dumps({**RECORD.to_json(), "spec": {**SPEC.to_json(), "name": "other"}}).encode(),
+        json.dumps({**RECORD.to_json(), "spec": []}).encode(),
+        json.dumps({**RECORD.to_json(), "identity": {**IDENTITY, "pid": "12"}}).encode(),
+        json.dumps({**RECORD.to_json(), "identity": {**IDENTITY, "pid": 0}}).encode(),
+        b"[" * 200_000,
+        b"\xff\xfe{}",
     ],
-    ids=["empty", "torn", "list", "no fields", "future", "no identity", "another's"],
+    ids=[
+        *("empty", "torn", "list", "no fields", "future", "no identity", "another's"),
+        *("no specification", "a pid in words", "every process", "deep", "not text"),
+    ],
 )
 def test_a_record_that_cannot_be_trusted_is_left_out(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "envoy.json").write_bytes(content)
+    (tmp_path / "load-balancer.json").write_bytes(content)
     found, problems = records.load_all(tmp_path)
     assert found == []
     assert len(problems) == 1
-    assert "envoy.json" in problems[0]
+    assert "load-balancer.json" in problems[0]
 
 
 def test_what_runs_by_another_versions_record_is_told(tmp_path: Path) -> None:
@@ -68,24 +77,26 @@ def test_what_runs_by_another_versions_record_is_told(tmp_path: Path) -> None:
         "i-newer": {**mine, "format": 99},
         "i-field": {**mine, "spec": {**mine["spec"], "from_the_future": 1}},
         "i-gone": {**gone, "format": 99},
-        "envoy": mine,
+        "load-balancer": mine,
         "i-torn": {"format": 99},
     }.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
-    assert records.running_strangers(tmp_path) == ["i-field", "i-newer"]
+    assert records.running_strangers(tmp_path) == {"i-field": myself, "i-newer": myself}
+    assert [path.stem for path in records.remove_torn(tmp_path)] == ["i-torn"]
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_a_record_of_before_there_were_renewed_ones_is_read(tmp_path: Path) -> None:
     stored = RECORD.to_json()
     del stored["renewed"]
-    (tmp_path / "envoy.json").write_text(json.dumps(stored))
+    (tmp_path / "load-balancer.json").write_text(json.dumps(stored))
     assert records.load_all(tmp_path) == ([RECORD], [])
 
 
 def test_a_record_of_before_processes_gave_way_is_read(tmp_path: Path) -> None:
     stored = RECORD.to_json()
-    del stored["spec"]["gives_way"]
-    (tmp_path / "envoy.json").write_text(json.dumps(stored))
+    del stored["spec"]["batch_scheduling"]
+    (tmp_path / "load-balancer.json").write_text(json.dumps(stored))
     assert records.load_all(tmp_path) == ([RECORD], [])
 
 
@@ -121,7 +132,7 @@ def test_every_field_of_a_specification_is_in_its_digest() -> None:
         replace(SPEC, listen=()),
         replace(SPEC, restart=Restart.NEVER),
         replace(SPEC, stop_grace_s=1.0),
-        replace(SPEC, gives_way=True),
+        replace(SPEC, batch_scheduling=True),
     ]
     assert len({spec.digest for spec in variants}) == len(variants)
     assert ProcessSpec.from_json(json.loads(json.dumps(SPEC.to_json()))).digest == SPEC.digest

@@ -1,8 +1,8 @@
-"""The collector of metrics: it looks every ten seconds, and counts requests as they are collected.
+"""The collector of metrics: samples instances every ten seconds, and counts collected requests.
 
-Everything it knows is in one file, which is replaced at each step; points that were appended
-without that step having come to its end are taken back. So a process that is killed goes on where
-it was: no request is counted twice, and no count falls.
+Its whole state is in one file, which is replaced at each step; points that a step appended before
+it was interrupted are removed again. So a process that is killed resumes where it was: no request
+is counted twice, and no count falls.
 """
 
 import json
@@ -15,51 +15,54 @@ from havre.domain import metrics
 from havre.domain.errors import Unavailable
 from havre.domain.logs import Category
 from havre.home import Home
-from havre.telemetry import layout
-from havre.telemetry.collecting import Tally
-from havre.telemetry.layout import Kind
+from havre.telemetry.counters import Counters
+from havre.telemetry.files import layout
+from havre.telemetry.files.layout import EntryKind
+from havre.telemetry.files.listing import Listing
 from havre.telemetry.metrics import requests
 from havre.telemetry.metrics.figures import DeploymentFigures, Figures, state_file
-from havre.telemetry.metrics.instances import Instance, Instances
+from havre.telemetry.metrics.instances import Instances, InstanceSample
 from havre.telemetry.metrics.points import MetricPoint, PointFiles
-from havre.telemetry.metrics.requests import PERIOD_MS, Called, Counted
+from havre.telemetry.metrics.requests import PERIOD_MS, CallGroup, RequestGroup
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 LATEST_MS = 20_000
-"""By then a request has been counted: its entry is for 17 s at most on the way
-(``havre.telemetry.access_log``)."""
+"""After this time a request has been counted: its entry takes 17 s at most
+(``logs/access_log.py``)."""
 WRITTEN_MS = 1000
-"""By then the load balancer has written its entry."""
-LONGEST_GAP_MS = 3_600_000
-"""For how long it is told afterwards that nothing was asked while nobody looked."""
+"""After this time the load balancer has written its entry."""
+MAX_GAP_MS = 3_600_000
+"""After a gap in collection, points without requests are made up for at most so long."""
 REMEMBERED_MS = 24 * 3_600_000
-"""A deployment without a route or an instance keeps its counts for so long."""
-MOST_NUMBERS = 4096
+"""How long a deployment without a route or an instance keeps its counts."""
+MAX_NUMBERS = 4096
 
-Row = TypeVar("Row", Counted, Called)
+Row = TypeVar("Row", RequestGroup, CallGroup)
 
 
 class MetricsCollector:
-    """A `havre.telemetry.collecting.Collector`, and the `Observer` of the access log."""
+    """A `havre.telemetry.loop.Collector`, and the `Observer` of the access log."""
 
     name = "metrics"
 
-    def __init__(self, home: Home, tally: Tally) -> None:
+    def __init__(self, home: Home, counters: Counters) -> None:
         self._home = home
         self._file = state_file(home)
-        self._tally = tally
+        self._counters = counters
         self._points = PointFiles(home)
+        self._closed = layout.closed_folder(home, Category.ACCESS, "")
+        self._listing = Listing(self._closed)
         self._instances = Instances(home)
         self._due_ms = 0
-        self._has_begun = False
-        self._is_written = False  # what is known is in the file
+        self._has_resumed = False
+        self._is_written = False  # the state is in the file
         self._figures = Figures()
         self._size = 0  # of the live file, at the last step
-        self._told_ms = 0  # periods before it have been told
-        self._pending: list[Counted] = []
-        self._pending_calls: list[Called] = []
+        self._reported_ms = 0  # periods before it have been reported
+        self._pending: list[RequestGroup] = []
+        self._pending_calls: list[CallGroup] = []
         self._counted: list[int] = []  # numbers of closed files
         self._last: dict[str, tuple[int, float]] = {}  # restarts and CPU of each instance
 
@@ -67,52 +70,50 @@ class MetricsCollector:
         self,
         connection: "DuckDBPyConnection",
         *,
-        category: Kind,
-        source: str,  # noqa: ARG002 - there is one access log
+        category: EntryKind,
         number: int,
     ) -> None:
         """Count the requests in a closed file. Raises OSError and duckdb.Error."""
         if category is not Category.ACCESS:
             return
-        self._begin()
+        self._resume()
         if number in self._counted:
             if not self._is_written:
-                self._write()  # it failed before
+                self._write()  # the last write failed
             return
         known = self._figures.deployments
-        with suppress(Unavailable):  # the entries must not wait for the routes
+        with suppress(Unavailable):  # entries must not wait for routes
             for deployment in self._instances.routes():
                 known.setdefault(deployment, DeploymentFigures())
-        for counted in requests.count(connection):
-            if counted.deployment in known:
-                requests.add(known[counted.deployment], counted)
-                self._pending.append(counted)
+        for group in requests.count(connection):
+            if group.deployment in known:
+                requests.add(known[group.deployment], group)
+                self._pending.append(group)
             else:
-                self._figures.unrouted += counted.requests
-        for called in requests.count_calls(connection):
-            if called.deployment in known:
-                requests.add_call(known[called.deployment], called)
-                self._pending_calls.append(called)
-        self._counted = [*self._counted, number][-MOST_NUMBERS:]
+                self._figures.unrouted += group.requests
+        for calls in requests.count_calls(connection):
+            if calls.deployment in known:
+                requests.add_call(known[calls.deployment], calls)
+                self._pending_calls.append(calls)
+        self._counted = [*self._counted, number][-MAX_NUMBERS:]
         self._write()
 
     def collect(self, now_ms: int) -> None:
-        """Look, if it is time to. Raises OSError, Unavailable, duckdb.Error."""
+        """Collect, if it is time to. Raises OSError, Unavailable, duckdb.Error."""
         if self._due_ms - PERIOD_MS <= now_ms < self._due_ms:
-            return  # else it is due, or the clock was set back
-        self._begin()
+            return  # otherwise it is due, or the clock was set back
+        self._resume()
         period = now_ms - now_ms % PERIOD_MS
         self._due_ms = period + PERIOD_MS
         routes = self._instances.routes()
-        looked = self._instances.look()
-        self._see(now_ms, {key: route.bandwidth_mbps for key, route in routes.items()}, looked)
-        points = [*self._of_instances(period, now_ms, looked), *self._of_requests(now_ms)]
-        self._figures.looked_ms = now_ms
-        self._figures.failed_writes = self._tally["failed_writes", Category.ACCESS]
-        self._figures.lost = {
-            str(each): self._tally["lost", each] + self._tally["dropped", each] for each in Category
-        }
-        self._points.go_back(self._size)
+        samples = self._instances.sample()
+        self._update_gauges(
+            now_ms, {key: route.bandwidth_mbps for key, route in routes.items()}, samples
+        )
+        points = [*self._instance_points(period, now_ms, samples), *self._request_points(now_ms)]
+        self._figures.collected_ms = now_ms
+        self._figures.counters = self._counters.to_json()
+        self._points.truncate(self._size)
         self._points.append(points)
         self._size = self._points.size
         self._write()
@@ -121,26 +122,28 @@ class MetricsCollector:
             self._write()
         self._points.maintain(now_ms)
 
-    # A look.
+    # One collection.
 
-    def _see(self, now_ms: int, bandwidths: dict[str, int], looked: Iterable[Instance]) -> None:
+    def _update_gauges(
+        self, now_ms: int, bandwidths: dict[str, int], samples: Iterable[InstanceSample]
+    ) -> None:
         deployments = self._figures.deployments
         for figures in deployments.values():
-            figures.forget_now()
+            figures.reset_gauges()
         for deployment, bandwidth in bandwidths.items():
             figures = deployments.setdefault(deployment, DeploymentFigures())
             figures.seen_ms, figures.bandwidth_mbps = now_ms, bandwidth
-        for each in looked:
-            figures = deployments.setdefault(each.deployment, DeploymentFigures())
+        for sample in samples:
+            figures = deployments.setdefault(sample.deployment, DeploymentFigures())
             figures.seen_ms = now_ms
             figures.instances += 1
-            figures.copies += each.copies
-            figures.ready += each.state.ready
-            figures.busy += each.state.busy
-            figures.waiting += each.waiting
-            figures.memory_bytes += each.memory_bytes
-            figures.memory_limit_bytes += each.memory_limit_bytes
-            figures.cpus += each.cpus
+            figures.copies += sample.copies
+            figures.ready += sample.state.ready
+            figures.busy += sample.state.busy
+            figures.waiting += sample.waiting
+            figures.memory_bytes += sample.memory_bytes
+            figures.memory_limit_bytes += sample.memory_limit_bytes
+            figures.cpus += sample.cpus
         for deployment in [
             key
             for key, figures in deployments.items()
@@ -148,30 +151,30 @@ class MetricsCollector:
         ]:
             del deployments[deployment]
 
-    def _of_instances(
-        self, period: int, now_ms: int, looked: Iterable[Instance]
+    def _instance_points(
+        self, period: int, now_ms: int, samples: Iterable[InstanceSample]
     ) -> list[MetricPoint]:
         points: list[MetricPoint] = []
         restarted: dict[str, int] = {}
         last: dict[str, tuple[int, float]] = {}
-        took_s = (now_ms - self._figures.looked_ms) / 1000
-        for each in looked:
-            figures = self._figures.deployments[each.deployment]
-            restarts, cpu_s = self._last.get(each.id, (0, 0.0))
-            now = each.state.restarts
-            more = now - restarts if now >= restarts else now  # a keeper may have begun anew
-            spent_s = max(0.0, each.cpu_s - cpu_s)
-            figures.restarts += more
+        took_s = (now_ms - self._figures.collected_ms) / 1000
+        for sample in samples:
+            figures = self._figures.deployments[sample.deployment]
+            restarts, cpu_s = self._last.get(sample.id, (0, 0.0))
+            now = sample.state.restarts
+            new = now - restarts if now >= restarts else now  # a keeper may have been restarted
+            spent_s = max(0.0, sample.cpu_s - cpu_s)
+            figures.restarts += new
             figures.cpu_s += spent_s
-            restarted[each.deployment] = restarted.get(each.deployment, 0) + more
-            last[each.id] = each.state.restarts, each.cpu_s
-            of_it = {metrics.RESOURCE: each.deployment, metrics.INSTANCE: each.id}
-            if each.cpus and each.id in self._last and took_s > 0:
-                share = 100 * spent_s / took_s / each.cpus
-                points.append(MetricPoint(period, metrics.CPU.name, of_it, share))
-            if each.memory_limit_bytes:
-                share = 100 * each.memory_bytes / each.memory_limit_bytes
-                points.append(MetricPoint(period, metrics.MEMORY.name, of_it, share))
+            restarted[sample.deployment] = restarted.get(sample.deployment, 0) + new
+            last[sample.id] = sample.state.restarts, sample.cpu_s
+            dimensions = {metrics.RESOURCE: sample.deployment, metrics.INSTANCE: sample.id}
+            if sample.cpus and sample.id in self._last and took_s > 0:
+                share = 100 * spent_s / took_s / sample.cpus
+                points.append(MetricPoint(period, metrics.CPU.name, dimensions, share))
+            if sample.memory_limit_bytes:
+                share = 100 * sample.memory_bytes / sample.memory_limit_bytes
+                points.append(MetricPoint(period, metrics.MEMORY.name, dimensions, share))
         self._last = last
         for deployment, number in restarted.items():
             figures = self._figures.deployments[deployment]
@@ -185,12 +188,12 @@ class MetricsCollector:
                 points.append(MetricPoint(period, metric.name, dimensions, value))
         return points
 
-    def _of_requests(self, now_ms: int) -> list[MetricPoint]:
-        """Of the periods whose requests have all been counted; what comes later is told then."""
+    def _request_points(self, now_ms: int) -> list[MetricPoint]:
+        """Of the periods whose requests have all been counted; later periods follow later."""
         until = self._collected_until(now_ms) // PERIOD_MS * PERIOD_MS
-        first = max(self._told_ms or until - PERIOD_MS, until - LONGEST_GAP_MS)
-        counted, self._pending = _ripe(self._pending, until)
-        called, self._pending_calls = _ripe(self._pending_calls, until)
+        first = max(self._reported_ms or until - PERIOD_MS, until - MAX_GAP_MS)
+        counted, self._pending = _due(self._pending, until)
+        called, self._pending_calls = _due(self._pending_calls, until)
         silent = {
             (period, deployment)
             for period in range(first, until, PERIOD_MS)
@@ -206,14 +209,14 @@ class MetricsCollector:
                 called.get(key, ()),
                 bandwidth_mbps=figures.bandwidth_mbps,
             )
-        self._told_ms = max(until, self._told_ms)
+        self._reported_ms = max(until, self._reported_ms)
         return points
 
     def _collected_until(self, now_ms: int) -> int:
-        """All requests that ended before have been counted."""
+        """The moment before which all requests that ended have been counted."""
         live = layout.live_access(self._home)
-        closed = layout.closed_files(layout.closed_folder(self._home, Category.ACCESS, ""))
-        if not closed and not layout.size(live):
+        closed = layout.closed_files(self._closed, self._listing.files())
+        if not closed and not layout.file_size(live):
             return now_ms - WRITTEN_MS
         return max(now_ms - LATEST_MS, max(self._counted, default=0) - WRITTEN_MS)
 
@@ -223,7 +226,7 @@ class MetricsCollector:
         state = {
             "figures": self._figures.to_json(),
             "size": self._size,
-            "told_ms": self._told_ms,
+            "told_ms": self._reported_ms,
             "pending": self._pending,
             "pending_calls": self._pending_calls,
             "counted": self._counted,
@@ -233,27 +236,27 @@ class MetricsCollector:
         durable.write_file(self._file, json.dumps(state, separators=(",", ":")).encode())
         self._is_written = True
 
-    def _begin(self) -> None:
-        """Go on from the last step; from nothing where none can be read. Raises OSError."""
-        if self._has_begun:
+    def _resume(self) -> None:
+        """Resume from the last step, or from nothing if it cannot be read. Raises OSError."""
+        if self._has_resumed:
             return
         durable.make_folder(self._file.parent)
-        state = _stored(self._file.read_bytes()) if self._file.exists() else None
+        state = _read_state(self._file.read_bytes()) if self._file.exists() else None
         if state is not None:
             self._figures, self._size = state["figures"], state["size"]
-            self._told_ms, self._counted = state["told_ms"], state["counted"]
+            self._reported_ms, self._counted = state["told_ms"], state["counted"]
             self._pending, self._pending_calls = state["pending"], state["pending_calls"]
             self._last = state["last"]
         else:
             self._size = self._points.size
-        self._points.go_back(self._size)
+        self._points.truncate(self._size)
         self._size = self._points.size
         self._write()
-        self._has_begun = True
+        self._has_resumed = True
 
 
-def _stored(content: bytes) -> dict[str, Any] | None:
-    """None for what another version wrote."""
+def _read_state(content: bytes) -> dict[str, Any] | None:
+    """None if another version wrote it."""
     try:
         state = json.loads(content)
         return {
@@ -261,24 +264,24 @@ def _stored(content: bytes) -> dict[str, Any] | None:
             "size": int(state["size"]),
             "told_ms": int(state["told_ms"]),
             "counted": [int(number) for number in state["counted"]],
-            "pending": [Counted(*row) for row in state["pending"]],
-            "pending_calls": [Called(*row) for row in state["pending_calls"]],
+            "pending": [RequestGroup(*row) for row in state["pending"]],
+            "pending_calls": [CallGroup(*row) for row in state["pending_calls"]],
             "last": {
                 key: (int(restarts), float(cpu_s))
                 for key, (restarts, cpu_s) in state["last"].items()
             },
         }
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def _ripe(pending: list[Row], until: int) -> tuple[dict[tuple[int, str], list[Row]], list[Row]]:
-    """Those of periods before ``until``, by period and deployment; and the rest."""
-    ripe: dict[tuple[int, str], list[Row]] = {}
+def _due(pending: list[Row], until: int) -> tuple[dict[tuple[int, str], list[Row]], list[Row]]:
+    """Rows of periods before ``until``, by period and deployment; and the other rows."""
+    due: dict[tuple[int, str], list[Row]] = {}
     rest = []
     for row in pending:
         if row.period < until:
-            ripe.setdefault((row.period, row.deployment), []).append(row)
+            due.setdefault((row.period, row.deployment), []).append(row)
         else:
             rest.append(row)
-    return ripe, rest
+    return due, rest

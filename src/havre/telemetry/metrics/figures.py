@@ -1,4 +1,4 @@
-"""What the metrics stand at: counts since the beginning, and what was seen at the last look.
+"""The current values of the metrics: counts since the start, and the last samples.
 
 The telemetry process keeps them in one file; the control plane reads it to show them.
 """
@@ -13,13 +13,14 @@ from havre.domain.latency import Latency
 from havre.home import Home
 
 FAMILIES = ("2xx", "3xx", "4xx", "5xx", "none")
-"""Statuses by their first digit; ``none``: the client had gone before there was one."""
+"""Statuses by first digit; ``none``: the client closed the connection before there was one."""
 
 
 @dataclass(slots=True)
 class DeploymentFigures:
-    """Counts only grow: of instances that are gone, too. ``seen_ms`` is when it last had a route or
-    an instance; ``bandwidth_mbps`` is 0 without a route. What is of now is 0 without an instance.
+    """Counts only grow, those of instances that are gone included. ``seen_ms`` is when it last had
+    a route or an instance; ``bandwidth_mbps`` is 0 without a route. Gauges are 0 without an
+    instance.
     """
 
     seen_ms: int = 0
@@ -28,6 +29,7 @@ class DeploymentFigures:
     latency: Latency = field(default_factory=Latency)
     bytes_in: int = 0
     bytes_out: int = 0
+    held: int = 0
     model_latency: Latency = field(default_factory=Latency)
     restarts: int = 0
     cpu_s: float = 0.0
@@ -40,20 +42,20 @@ class DeploymentFigures:
     memory_limit_bytes: int = 0
     cpus: float = 0.0
 
-    def forget_now(self) -> None:
-        """Before a look: what is not seen again is gone."""
+    def reset_gauges(self) -> None:
+        """Before a collection, which sets those that are still there."""
         self.bandwidth_mbps = 0
         self.instances = self.copies = self.ready = self.busy = self.waiting = 0
         self.memory_bytes = self.memory_limit_bytes = 0
         self.cpus = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         return values | {name: _latency_json(values[name]) for name in _LATENCIES}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "DeploymentFigures":
-        known = {each.name: stored[each.name] for each in fields(cls) if each.name in stored}
+        known = {entry.name: stored[entry.name] for entry in fields(cls) if entry.name in stored}
         return cls(**known | {name: _latency(stored[name]) for name in _LATENCIES})
 
 
@@ -62,24 +64,22 @@ _LATENCIES = ("latency", "model_latency")
 
 @dataclass(slots=True)
 class Figures:
-    """``deployments`` by OCID. ``unrouted`` are requests that led to none. ``lost`` are entries of
-    a log that were not kept, by its category; ``failed_writes`` those of the load balancer's, which
-    lose nobody knows how many. ``looked_ms``: when all this was last seen, epoch ms.
+    """``deployments`` by OCID. ``unrouted`` are requests that led to none. ``counters`` are those
+    of ``telemetry/counters.py`` by counter and label. ``collected_ms``: when all this was last
+    collected, epoch ms.
     """
 
-    looked_ms: int = 0
+    collected_ms: int = 0
     unrouted: int = 0
-    failed_writes: int = 0
-    lost: dict[str, int] = field(default_factory=dict)
+    counters: dict[str, dict[str, int]] = field(default_factory=dict)
     deployments: dict[str, DeploymentFigures] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "looked_ms": self.looked_ms,
+            "looked_ms": self.collected_ms,
             "unrouted": self.unrouted,
-            "failed_writes": self.failed_writes,
-            "lost": self.lost,
-            "deployments": {key: each.to_json() for key, each in self.deployments.items()},
+            "counters": self.counters,
+            "deployments": {key: figures.to_json() for key, figures in self.deployments.items()},
         }
 
     @classmethod
@@ -87,9 +87,11 @@ class Figures:
         return cls(
             int(stored["looked_ms"]),
             int(stored["unrouted"]),
-            int(stored["failed_writes"]),
-            dict(stored["lost"]),
-            {key: DeploymentFigures.from_json(each) for key, each in stored["deployments"].items()},
+            {name: dict(labels) for name, labels in stored.get("counters", {}).items()},
+            {
+                key: DeploymentFigures.from_json(stored_figures)
+                for key, stored_figures in stored["deployments"].items()
+            },
         )
 
 
@@ -98,13 +100,13 @@ def state_file(home: Home) -> Path:
 
 
 def read_figures(home: Home) -> Figures:
-    """Those of the last look; empty where nobody has looked yet, or the file is another version's.
+    """Those of the last collection; empty if there was none, or another version wrote the file.
 
     Raises OSError when the file cannot be read.
     """
     try:
         return Figures.from_json(json.loads(state_file(home).read_bytes())["figures"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Figures()
 
 

@@ -1,8 +1,8 @@
-"""Points as they are kept: appended to a live file, made Parquet, made coarser, forgotten.
+"""Files of points: appended to a live file, converted to Parquet, downsampled, removed.
 
-The files are named as those of the logs (``havre.telemetry.layout``): a live one, closed ones that
-are about to be converted, and segments. Points older than a day are put together by the minute, a
-segment for each day; a segment that holds those of others makes these count for nothing.
+The files are named as those of the logs (``telemetry/files/layout.py``): a live one, closed ones
+that are about to be converted, and segments. Points older than a day are merged by the
+minute, a segment for each day; a segment that holds those of others supersedes them.
 """
 
 import json
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from havre.domain.metrics import METRICS
 from havre.home import Home
-from havre.telemetry import layout
-from havre.telemetry.entries import quote
-from havre.telemetry.layout import Segment
-from havre.telemetry.parquet import BESIDE, write_parquet
-from havre.telemetry.sql import connect
+from havre.telemetry.files import layout
+from havre.telemetry.files.duck import connect
+from havre.telemetry.files.layout import Segment
+from havre.telemetry.files.parquet import TEMPORARY_PREFIX, write_parquet
+from havre.telemetry.files.schema import quote
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -29,14 +29,14 @@ COLUMNS = {
     "value": "DOUBLE",
     "times": "BIGINT",
 }
-"""``time`` is epoch ms; ``dimensions`` a JSON object, its keys sorted; the value was seen so many
-``times``."""
+"""``time`` is epoch ms; ``dimensions`` a JSON object, its keys sorted; the value was observed so
+many ``times``."""
 
 CLOSE_AFTER_MS = 10 * 60_000
 CLOSE_AT_BYTES = 4 * 1024 * 1024
-FINE_FOR_MS = 24 * 3_600_000
+DOWNSAMPLE_AFTER_MS = 24 * 3_600_000
 COARSE_MS = 60_000
-KEPT_MS = 14 * 24 * 3_600_000
+RETENTION_MS = 14 * 24 * 3_600_000
 _DAY_MS = 24 * 3_600_000
 
 
@@ -64,10 +64,10 @@ class PointFiles:
     @property
     def size(self) -> int:
         """Bytes in the live file."""
-        return layout.size(self._live) or 0
+        return layout.file_size(self._live) or 0
 
-    def go_back(self, size: int) -> None:
-        """Take back what was appended after the live file had this size."""
+    def truncate(self, size: int) -> None:
+        """Remove what was appended after the live file had this size."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.size > size:
             os.truncate(self._live, size)
@@ -90,7 +90,7 @@ class PointFiles:
             file.write(lines.encode())
 
     def close_live(self, now_ms: int) -> bool:
-        """Begin another live file if it is time to; whether it was."""
+        """Start another live file if it is time to; returns whether it was."""
         if not self.size:
             self._live_since = None
             return False
@@ -98,20 +98,20 @@ class PointFiles:
             self._live_since = now_ms
         if now_ms < self._live_since + CLOSE_AFTER_MS and self.size < CLOSE_AT_BYTES:
             return False
-        numbers = [each.last for each in layout.segments(self.folder)]
+        numbers = [segment.last for segment in layout.segments(self.folder)]
         number = max([now_ms, *(last + 1 for last in numbers)])
         self._live.rename(self.folder / layout.closed_name(number))
         self._live_since = None
         return True
 
     def maintain(self, now_ms: int) -> None:
-        """Convert what is closed, make coarser what is old, forget what is older."""
+        """Convert closed files, downsample old segments, remove older ones."""
         for number, path in layout.closed_files(self.folder).items():
             self._convert(number, path)
-        self._make_coarser(now_ms)
-        for each in layout.segments(self.folder):
-            if each.to_ms < now_ms - KEPT_MS:
-                each.path.unlink()
+        self._downsample(now_ms)
+        for segment in layout.segments(self.folder):
+            if segment.to_ms < now_ms - RETENTION_MS:
+                segment.path.unlink()
 
     def _convert(self, number: int, closed: Path) -> None:
         database = self._database()
@@ -123,37 +123,39 @@ class PointFiles:
         database.execute("DROP TABLE fresh")
         closed.unlink()
 
-    def _make_coarser(self, now_ms: int) -> None:
+    def _downsample(self, now_ms: int) -> None:
         """Each day that has been over for a day becomes one segment, a value for each minute."""
-        found = layout.counting(layout.segments(self.folder), ())
+        segments = layout.current_segments(layout.segments(self.folder), ())
         days: dict[int, list[Segment]] = {}
-        for each in found:
-            days.setdefault(each.from_ms // _DAY_MS, []).append(each)
+        for segment in segments:
+            days.setdefault(segment.from_ms // _DAY_MS, []).append(segment)
         for day, parts in days.items():
-            if (day + 1) * _DAY_MS + FINE_FOR_MS > now_ms or len(parts) < 2:
+            if (day + 1) * _DAY_MS + DOWNSAMPLE_AFTER_MS > now_ms or len(parts) < 2:
                 continue
-            first, last = min(each.first for each in parts), max(each.last for each in parts)
+            first, last = min(part.first for part in parts), max(part.last for part in parts)
             if any(
-                first <= each.last and each.first <= last for each in found if each not in parts
+                first <= segment.last and segment.first <= last
+                for segment in segments
+                if segment not in parts
             ):
-                continue  # the clock was set back: those of another day would count for nothing
+                continue  # the clock was set back: it would supersede segments of another day
             name = Segment.name(
-                from_ms=min(each.from_ms for each in parts) // COARSE_MS * COARSE_MS,
-                to_ms=max(each.to_ms for each in parts),
+                from_ms=min(part.from_ms for part in parts) // COARSE_MS * COARSE_MS,
+                to_ms=max(part.to_ms for part in parts),
                 first=first,
                 last=last,
             )
-            self._write(_by_the_minute([each.path for each in parts]), name)
+            self._write(_by_the_minute([part.path for part in parts]), name)
         self._sweep()
 
     def _sweep(self) -> None:
-        """Remove what counts for nothing, and what was begun and never finished."""
-        found = layout.segments(self.folder)
-        counting = layout.counting(found, ())
-        for each in found:
-            if each not in counting:
-                each.path.unlink()
-        for path in self.folder.glob(f"{BESIDE}*"):
+        """Remove superseded segments and unfinished files."""
+        segments = layout.segments(self.folder)
+        current = layout.current_segments(segments, ())
+        for segment in segments:
+            if segment not in current:
+                segment.path.unlink()
+        for path in self.folder.glob(f"{TEMPORARY_PREFIX}*"):
             path.unlink()
 
     def _write(self, content: str, name: str) -> None:
@@ -190,9 +192,9 @@ def select_parquet(files: Iterable[Path]) -> str:
 
 
 def _by_the_minute(files: Iterable[Path]) -> str:
-    """The mean of what was seen, as often as it was seen: sums, counts and means stay as they are.
+    """One mean a minute, with its number of observations: sums, counts and means stay the same.
 
-    The points of a latency are put together by bucket: their distribution stays.
+    Points of a latency are merged by bucket: their distribution stays.
     """
     latencies = ", ".join(quote(metric.name) for metric in METRICS if metric.is_latency)
     return (

@@ -1,7 +1,7 @@
-"""Metrics as Prometheus wants them: names, labels, every series from the start.
+"""Metrics in Prometheus' text format: names, labels, every series from the start.
 
-A label has as many values as there are deployments, or a few that are known: instances, which come
-and go, are in none.
+A label has as many values as there are deployments, or a few fixed ones: instances, which come and
+go, are in no label.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,18 +19,28 @@ from prometheus_client.registry import Collector
 from havre.domain.latency import BOUNDS_S, Latency
 from havre.domain.logs import Category
 from havre.domain.states import DeploymentState
+from havre.telemetry.counters import Counter
+from havre.telemetry.files.layout import KINDS
+from havre.telemetry.metrics.control_plane import ControlPlaneMetrics
 from havre.telemetry.metrics.figures import FAMILIES, DeploymentFigures, Figures
-from havre.telemetry.metrics.own import OwnMetrics
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 DEPLOYMENT = "deployment"
 EVERY = 2
-"""Of the buckets that are counted, each second one is shown: 50 µs to 52 s, doubling."""
+"""Every second bucket of those counted is shown: 50 µs to 52 s, doubling."""
+
+SIGNALS = ("logs", "metrics")
+"""Of OTLP."""
+_EXPORT_OUTCOMES = {
+    "accepted": Counter.EXPORTED,
+    "rejected": Counter.EXPORT_REJECTED,
+    "failed": Counter.EXPORT_FAILED,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ShownDeployment:
-    """A deployment that there is, whether it has ever been asked anything or not."""
+    """A deployment that exists, whether it has had requests or not."""
 
     id: str
     name: str
@@ -38,68 +48,94 @@ class ShownDeployment:
 
 
 def exposition(
-    figures: Figures, deployments: Sequence[ShownDeployment], own: OwnMetrics, version: str
+    figures: Figures, deployments: Sequence[ShownDeployment], own: ControlPlaneMetrics, version: str
 ) -> bytes:
     """The text of ``GET /metrics``."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Shown(figures, deployments, own, version))
+    registry.register(HavreCollector(figures, deployments, own, version))
     return generate_latest(registry)
 
 
-def of_deployments(of_each: Mapping[str, DeploymentFigures]) -> Iterator[Metric]:
-    """What has the label ``deployment``; ``of_each`` is by OCID."""
+def per_deployment(figures_of: Mapping[str, DeploymentFigures]) -> Iterator[Metric]:
+    """Metrics with the label ``deployment``; ``figures_of`` is by OCID."""
     yield _counter(
         "havre_predict_requests",
-        "Requests to a deployment by the first digit of their status; none: the client had "
-        "gone before there was one.",
+        "Requests by the first digit of the response's status; none: the client closed the "
+        "connection before there was one.",
         (DEPLOYMENT, "code"),
         {
-            (key, family): each.requests.get(family, 0)
-            for key, each in of_each.items()
+            (key, family): figures.requests.get(family, 0)
+            for key, figures in figures_of.items()
             for family in FAMILIES
         },
     )
-    for name, help_, of in _COUNTERS:
-        yield _counter(name, help_, (DEPLOYMENT,), _valued(of_each, of))
-    for name, help_, of in _GAUGES:
-        yield _gauge(name, help_, (DEPLOYMENT,), _valued(of_each, of))
+    for name, help_, value_of in _COUNTERS:
+        yield _counter(name, help_, (DEPLOYMENT,), _valued(figures_of, value_of))
+    for name, help_, value_of in _GAUGES:
+        yield _gauge(name, help_, (DEPLOYMENT,), _valued(figures_of, value_of))
     for name, help_, latency_of in _HISTOGRAMS:
         family = HistogramMetricFamily(name, help_, labels=(DEPLOYMENT,))
-        for key, each in of_each.items():
-            latency = latency_of(each)
+        for key, figures in figures_of.items():
+            latency = latency_of(figures)
             shown = _buckets(BOUNDS_S, latency.counts, every=EVERY)
             family.add_metric((key,), shown, latency.total_s)
         yield family
 
 
-def of_none(figures: Figures) -> Iterator[Metric]:
-    """What the telemetry process counts beside deployments."""
+def unlabelled(figures: Figures) -> Iterator[Metric]:
+    """Metrics of the telemetry process without the label ``deployment``."""
     yield _counter(
         "havre_unrouted_requests",
-        "Requests for predictions that led to no deployment.",
+        "Prediction requests whose path matched no deployment.",
         (),
         {(): figures.unrouted},
     )
     yield _counter(
-        "havre_log_entries_lost",
-        "Entries that were not kept, by log.",
-        ("log",),
-        {(str(each),): figures.lost.get(each, 0) for each in Category},
+        "havre_log_entries",
+        "Entries of the logs and captured requests since the telemetry process began: stored, "
+        "dropped because of the rate limit, or lost because the disk was full.",
+        ("log", "outcome"),
+        {
+            (str(kind), str(outcome)): _count(figures, outcome, kind)
+            for kind in KINDS
+            for outcome in (Counter.STORED, Counter.DROPPED, Counter.LOST)
+        },
     )
     yield _counter(
-        "havre_log_failed_writes",
-        "Writes of the access log that failed, each of up to half a second of entries.",
+        "havre_log_write_failures",
+        "Failed writes of the access log, each of up to half a second of entries.",
         (),
-        {(): figures.failed_writes},
+        {(): _count(figures, Counter.WRITE_FAILURES, Category.ACCESS)},
+    )
+    yield _counter(
+        "havre_log_conversion_failures",
+        "Failed conversions of log files to Parquet; each is tried again.",
+        ("log",),
+        {(str(kind),): _count(figures, Counter.CONVERSION_FAILURES, kind) for kind in KINDS},
+    )
+    yield _counter(
+        "havre_otlp_export",
+        "Log records and metric points sent to the OpenTelemetry collector since the telemetry "
+        "process began: accepted, rejected, or in a request that failed.",
+        ("signal", "outcome"),
+        {
+            (signal, outcome): _count(figures, counter, signal)
+            for signal in SIGNALS
+            for outcome, counter in _EXPORT_OUTCOMES.items()
+        },
     )
 
 
-class _Shown(Collector):
+def _count(figures: Figures, counter: Counter, label: str) -> int:
+    return figures.counters.get(counter, {}).get(label, 0)
+
+
+class HavreCollector(Collector):
     def __init__(
         self,
         figures: Figures,
         deployments: Sequence[ShownDeployment],
-        own: OwnMetrics,
+        own: ControlPlaneMetrics,
         version: str,
     ) -> None:
         self._figures = figures
@@ -108,17 +144,20 @@ class _Shown(Collector):
         self._version = version
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._of_all()
+        yield from self._of_home()
         yield from self._of_control_plane()
         nothing = DeploymentFigures()
-        yield from of_deployments(
-            {each.id: self._figures.deployments.get(each.id, nothing) for each in self._deployments}
+        yield from per_deployment(
+            {
+                deployment.id: self._figures.deployments.get(deployment.id, nothing)
+                for deployment in self._deployments
+            }
         )
 
-    def _of_all(self) -> Iterator[Metric]:
+    def _of_home(self) -> Iterator[Metric]:
         states = dict.fromkeys(DeploymentState, 0)
-        for each in self._deployments:
-            states[each.state] += 1
+        for deployment in self._deployments:
+            states[deployment.state] += 1
         del states[DeploymentState.DELETED]
         yield _gauge("havre_build_info", "Always 1.", ("version",), {(self._version,): 1})
         yield _gauge(
@@ -129,67 +168,83 @@ class _Shown(Collector):
         )
         yield _gauge(
             "havre_deployment_info",
-            "Always 1: what a deployment is called.",
+            "Always 1; the label has the display name.",
             (DEPLOYMENT, "name"),
-            {(each.id, each.name): 1 for each in self._deployments},
+            {(deployment.id, deployment.name): 1 for deployment in self._deployments},
         )
-        yield from of_none(self._figures)
+        yield from unlabelled(self._figures)
         yield _gauge(
-            "havre_telemetry_looked_timestamp_seconds",
-            "When the telemetry process last looked, since the epoch; 0: never.",
+            "havre_telemetry_last_collection_timestamp_seconds",
+            "Unix time of the last collection; 0 if there was none.",
             (),
-            {(): self._figures.looked_ms / 1000},
+            {(): self._figures.collected_ms / 1000},
         )
 
     def _of_control_plane(self) -> Iterator[Metric]:
         lag = HistogramMetricFamily(
-            "havre_reconciler_lag_seconds", "How late passes of the reconciler begin.", labels=()
+            "havre_reconciler_lag_seconds", "Delay of the reconciler's passes.", labels=()
         )
         builds = HistogramMetricFamily(
             "havre_environment_build_seconds",
-            "How long the control plane's builds of inference environments took.",
+            "Duration of the control plane's builds of inference environments.",
             labels=("outcome",),
         )
         for family, key, durations in (
             (lag, (), self._own.lag),
-            *((builds, (outcome,), each) for outcome, each in self._own.builds.items()),
+            *((builds, (outcome,), durations) for outcome, durations in self._own.builds.items()),
         ):
             shown = _buckets(durations.bounds_s, durations.counts)
             family.add_metric(key, shown, durations.total_s)
         yield from (lag, builds)
+        yield _gauge(
+            "havre_reconciler_stuck_passes",
+            "Passes of the reconciler that have run for over a minute.",
+            (),
+            {(): self._own.stuck_passes},
+        )
 
 
-_Of = Callable[[DeploymentFigures], float]
-_COUNTERS: tuple[tuple[str, str, _Of], ...] = (
-    ("havre_predict_request_bytes", "Bodies of requests.", lambda it: it.bytes_in),
-    ("havre_predict_response_bytes", "Bodies of answers.", lambda it: it.bytes_out),
-    ("havre_copy_restarts", "Copies started anew because one had died.", lambda it: it.restarts),
-    ("havre_cpu_seconds", "Processor time of a deployment's instances.", lambda it: it.cpu_s),
+_ValueOf = Callable[[DeploymentFigures], float]
+_COUNTERS: tuple[tuple[str, str, _ValueOf], ...] = (
+    ("havre_predict_request_bytes", "Request body bytes.", lambda figures: figures.bytes_in),
+    ("havre_predict_response_bytes", "Response body bytes.", lambda figures: figures.bytes_out),
+    (
+        "havre_predict_held_back",
+        "Requests delayed or refused by the provisioned bandwidth.",
+        lambda figures: figures.held,
+    ),
+    ("havre_copy_restarts", "Restarts of copies that had died.", lambda figures: figures.restarts),
+    ("havre_cpu_seconds", "CPU time of a deployment's instances.", lambda figures: figures.cpu_s),
 )
-_GAUGES: tuple[tuple[str, str, _Of], ...] = (
-    ("havre_instances", "Instances that run.", lambda it: it.instances),
-    ("havre_copies", "Copies that its instances are to have.", lambda it: it.copies),
-    ("havre_copies_ready", "Copies that take requests.", lambda it: it.ready),
-    ("havre_copies_busy", "Copies in a call of predict().", lambda it: it.busy),
-    ("havre_queue_depth", "Requests that wait for a copy to be free.", lambda it: it.waiting),
-    ("havre_memory_bytes", "Memory of its instances.", lambda it: it.memory_bytes),
+_GAUGES: tuple[tuple[str, str, _ValueOf], ...] = (
+    ("havre_instances", "Running instances.", lambda figures: figures.instances),
+    ("havre_copies", "Desired copies.", lambda figures: figures.copies),
+    ("havre_copies_ready", "Copies that take requests.", lambda figures: figures.ready),
+    ("havre_copies_busy", "Copies in a call of predict().", lambda figures: figures.busy),
+    ("havre_queue_depth", "Requests waiting for a free copy.", lambda figures: figures.waiting),
+    ("havre_memory_bytes", "Memory used by the instances.", lambda figures: figures.memory_bytes),
     (
         "havre_memory_limit_bytes",
-        "Memory that its instances may have.",
-        lambda it: it.memory_limit_bytes,
+        "Memory limit of the instances.",
+        lambda figures: figures.memory_limit_bytes,
     ),
-    ("havre_cpu_limit_threads", "Hardware threads that its instances may use.", lambda it: it.cpus),
+    (
+        "havre_cpu_limit_cores",
+        "CPU limit of the instances, in hardware threads.",
+        lambda figures: figures.cpus,
+    ),
 )
 _HISTOGRAMS: tuple[tuple[str, str, Callable[[DeploymentFigures], Latency]], ...] = (
     (
         "havre_predict_duration_seconds",
-        "From a request's first byte to its answer's last, at the load balancer.",
-        lambda it: it.latency,
+        "Request duration at the load balancer, from the request's first byte to the response's "
+        "last.",
+        lambda figures: figures.latency,
     ),
     (
         "havre_model_duration_seconds",
-        "Time in predict(), of calls that returned.",
-        lambda it: it.model_latency,
+        "Duration of calls of predict() that returned; of a stream, to its first part.",
+        lambda figures: figures.model_latency,
     ),
 )
 
@@ -207,8 +262,10 @@ def _buckets(
     return [*found, ("+Inf", passed + counts[-1])]
 
 
-def _valued(of_each: Mapping[str, DeploymentFigures], of: _Of) -> dict[tuple[str, ...], float]:
-    return {(key,): of(each) for key, each in of_each.items()}
+def _valued(
+    figures_of: Mapping[str, DeploymentFigures], value_of: _ValueOf
+) -> dict[tuple[str, ...], float]:
+    return {(key,): value_of(figures) for key, figures in figures_of.items()}
 
 
 def _counter(

@@ -1,4 +1,4 @@
-"""Requests, counted from the access log's entries as these are collected."""
+"""Counts requests from entries of the access log, as these are collected."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from havre.domain import metrics
 from havre.domain.latency import BOUNDS_S, BUCKETS, Latency
 from havre.domain.metrics import NetworkType, Result
-from havre.domain.mql import PERIOD_S
+from havre.queries.mql_parser import PERIOD_S
 from havre.telemetry.metrics.figures import FAMILIES, DeploymentFigures
 from havre.telemetry.metrics.points import MetricPoint
 
@@ -19,18 +19,22 @@ _FIRST_MS = BOUNDS_S[0] * 1000
 
 
 def _bucket(column: str) -> str:
-    """Of `BOUNDS_S`, each of which is the square root of two times the one before."""
+    """Bucket of `BOUNDS_S`, where each bound is the square root of two times the one before."""
     return (
         f"least({BUCKETS - 1}, greatest(0, CAST(ceil("
         f"2 * log2(greatest(coalesce({column}, 0), 1e-6) / {_FIRST_MS})) AS INTEGER)))"
     )
 
 
-# By the moment at which a request ended, so that what comes late is not of long ago.
+REFUSED = "RL"
+"""Envoy's flag of a request that its rate limit refused: the one that holds the bandwidth."""
+
+# By the moment at which a request ended, so that late entries are of a recent period.
 _COUNT = f"""
     SELECT ingested - ingested % {PERIOD_MS} AS period, deployment, coalesce(instance, ''),
            coalesce(status, 0), {_bucket("total_ms")}, count(*), sum(coalesce(total_ms, 0)),
-           CAST(sum(coalesce(bytes_in, 0)) AS BIGINT), CAST(sum(coalesce(bytes_out, 0)) AS BIGINT)
+           CAST(sum(coalesce(bytes_in, 0)) AS BIGINT), CAST(sum(coalesce(bytes_out, 0)) AS BIGINT),
+           count(*) FILTER (held_ms > 0 OR flags = '{REFUSED}')
     FROM batch GROUP BY ALL
 """
 _COUNT_CALLS = f"""
@@ -40,8 +44,8 @@ _COUNT_CALLS = f"""
 """
 
 
-class Counted(NamedTuple):
-    """Requests that have all of this in common. ``period`` is its beginning, epoch ms."""
+class RequestGroup(NamedTuple):
+    """Requests that have all of this in common. ``period`` is its start, epoch ms."""
 
     period: int
     deployment: str
@@ -52,14 +56,15 @@ class Counted(NamedTuple):
     total_ms: float
     bytes_in: int
     bytes_out: int
+    held: int
 
     @property
     def result(self) -> Result:
         return Result.SUCCESS if 200 <= self.status < 400 else Result.FAILURE
 
 
-class Called(NamedTuple):
-    """Calls of ``predict()`` that returned, of one bucket by the time they took."""
+class CallGroup(NamedTuple):
+    """Calls of ``predict()`` that returned, in one bucket of duration."""
 
     period: int
     deployment: str
@@ -68,46 +73,43 @@ class Called(NamedTuple):
     model_ms: float
 
 
-def count(connection: "DuckDBPyConnection") -> list[Counted]:
-    """What is in the table ``batch``. Raises duckdb.Error."""
-    return [Counted(*row) for row in connection.execute(_COUNT).fetchall()]
+def count(connection: "DuckDBPyConnection") -> list[RequestGroup]:
+    """Groups of the requests in the table ``batch``. Raises duckdb.Error."""
+    return [RequestGroup(*row) for row in connection.execute(_COUNT).fetchall()]
 
 
-def count_calls(connection: "DuckDBPyConnection") -> list[Called]:
-    """The same of calls. Raises duckdb.Error."""
-    return [Called(*row) for row in connection.execute(_COUNT_CALLS).fetchall()]
+def count_calls(connection: "DuckDBPyConnection") -> list[CallGroup]:
+    """Groups of the calls in it. Raises duckdb.Error."""
+    return [CallGroup(*row) for row in connection.execute(_COUNT_CALLS).fetchall()]
 
 
-def add(figures: DeploymentFigures, counted: Counted) -> None:
-    family = f"{counted.status // 100}xx"
-    figures.requests[family if family in FAMILIES else "none"] += counted.requests
-    figures.latency = _with(figures.latency, counted.bucket, counted.requests, counted.total_ms)
-    figures.bytes_in += counted.bytes_in
-    figures.bytes_out += counted.bytes_out
+def add(figures: DeploymentFigures, group: RequestGroup) -> None:
+    family = f"{group.status // 100}xx"
+    figures.requests[family if family in FAMILIES else "none"] += group.requests
+    figures.latency = _with(figures.latency, group.bucket, group.requests, group.total_ms)
+    figures.bytes_in += group.bytes_in
+    figures.bytes_out += group.bytes_out
+    figures.held += group.held
 
 
-def add_call(figures: DeploymentFigures, called: Called) -> None:
-    figures.model_latency = _with(
-        figures.model_latency, called.bucket, called.calls, called.model_ms
-    )
+def add_call(figures: DeploymentFigures, group: CallGroup) -> None:
+    figures.model_latency = _with(figures.model_latency, group.bucket, group.calls, group.model_ms)
 
 
 def points(
     period: int,
     deployment: str,
-    counted: Sequence[Counted],
-    called: Sequence[Called],
+    request_groups: Sequence[RequestGroup],
+    call_groups: Sequence[CallGroup],
     *,
     bandwidth_mbps: int,
 ) -> list[MetricPoint]:
-    """What Monitoring is told of one deployment's requests in a period; of none, that there were
-    none.
-    """
+    """Monitoring's points of one deployment's requests in a period; a count of 0 without any."""
     responses: defaultdict[int, int] = defaultdict(int)
     latencies: defaultdict[tuple[Result, int], list[float]] = defaultdict(lambda: [0, 0.0])
     network: defaultdict[tuple[str, NetworkType], int] = defaultdict(int)
     total: defaultdict[NetworkType, int] = defaultdict(int)
-    for row in counted:
+    for row in request_groups:
         responses[row.status] += row.requests
         latency = latencies[row.result, row.bucket]
         latency[0] += row.requests
@@ -116,24 +118,33 @@ def points(
             total[direction] += size
             if row.instance:
                 network[row.instance, direction] += size
-    found = [_point(period, metrics.REQUESTS, deployment, sum(responses.values()))]
+    metric_points = [_point(period, metrics.REQUESTS, deployment, sum(responses.values()))]
+    if request_groups:
+        held = sum(row.held for row in request_groups)
+        metric_points.append(_point(period, metrics.HELD, deployment, held))
     for status, number in responses.items():
-        found.append(_point(period, metrics.RESPONSES, deployment, number, **_outcome(status)))
+        metric_points.append(
+            _point(period, metrics.RESPONSES, deployment, number, **_outcome(status))
+        )
     for (result, _), (times, took_ms) in latencies.items():
         dimensions = {metrics.RESULT: str(result)}
         mean = _point(period, metrics.LATENCY, deployment, took_ms / times, **dimensions)
-        found.append(mean._replace(times=int(times)))
-    for each in called:
-        mean = _point(period, metrics.MODEL_LATENCY, deployment, each.model_ms / each.calls)
-        found.append(mean._replace(times=each.calls))
+        metric_points.append(mean._replace(times=int(times)))
+    for call_group in call_groups:
+        mean = _point(
+            period, metrics.MODEL_LATENCY, deployment, call_group.model_ms / call_group.calls
+        )
+        metric_points.append(mean._replace(times=call_group.calls))
     if bandwidth_mbps:
         provisioned = bandwidth_mbps * 1_000_000 / 8 * PERIOD_S
         share = 100 * max(total.values(), default=0) / provisioned
-        found.append(_point(period, metrics.BANDWIDTH, deployment, share))
+        metric_points.append(_point(period, metrics.BANDWIDTH, deployment, share))
     for (instance, direction), size in network.items():
         dimensions = {metrics.INSTANCE: instance, metrics.NETWORK_TYPE: str(direction)}
-        found.append(_point(period, metrics.NETWORK, deployment, size / PERIOD_S, **dimensions))
-    return found
+        metric_points.append(
+            _point(period, metrics.NETWORK, deployment, size / PERIOD_S, **dimensions)
+        )
+    return metric_points
 
 
 def _with(latency: Latency, bucket: int, number: int, took_ms: float) -> Latency:
@@ -144,7 +155,7 @@ def _with(latency: Latency, bucket: int, number: int, took_ms: float) -> Latency
 
 def _outcome(status: int) -> dict[str, str]:
     result = Result.SUCCESS if 200 <= status < 400 else Result.FAILURE
-    # Status 0 is the client's own doing.
+    # Status 0: the client closed the connection.
     family = f"{status // 100 or 4}XX"
     return {
         metrics.STATUS_CODE: str(status),

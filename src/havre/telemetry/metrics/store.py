@@ -1,4 +1,4 @@
-"""Questions to the points that are kept; read-only, and safe beside whoever writes them."""
+"""Queries over stored points; read-only, and safe beside the writer."""
 
 import json
 from collections.abc import Collection
@@ -6,11 +6,12 @@ from pathlib import Path
 
 from havre.domain.errors import LimitExceeded
 from havre.domain.metrics import RESOURCE
-from havre.domain.mql import Selection
-from havre.domain.mql_values import Point, Stream
 from havre.home import Home
-from havre.telemetry import layout
-from havre.telemetry.asking import Questions, identity_of
+from havre.queries.mql_eval import Point, Stream
+from havre.queries.mql_parser import Selection
+from havre.telemetry.files import layout
+from havre.telemetry.files.query import Queries, QueryTooLarge, QueryTooLong, file_id
+from havre.telemetry.files.turns import Turns
 from havre.telemetry.metrics.points import (
     COLUMNS,
     live_file,
@@ -19,8 +20,10 @@ from havre.telemetry.metrics.points import (
     select_parquet,
 )
 
-MOST_STREAMS = 20_000
-MOST_POINTS = 500_000
+MAX_STREAMS = 20_000
+MAX_POINTS = 500_000
+MAX_WAITING = 8
+"""Together with those of the logs fewer than the API's threads."""
 
 
 class MetricStore:
@@ -28,100 +31,105 @@ class MetricStore:
 
     def __init__(self, home: Home) -> None:
         self._folder = points_folder(home)
-        self._questions = Questions("points")
+        self._queries = Queries("points", Turns(max_waiting=MAX_WAITING))
 
     def streams(
         self, selection: Selection, from_ms: int, to_ms: int, *, deployments: Collection[str] | None
     ) -> list[Stream]:
-        """What `havre.domain.mql_values.evaluate` asks for, of these deployments (None: all).
+        """The streams that ``mql_eval.evaluate`` reads, of these deployments (None: all).
 
-        Raises LimitExceeded for more points than a query may look at.
+        Raises LimitExceeded for more points than a query may read.
         """
-        wanted = [
+        streams = [
             (text, dimensions)
             for text, dimensions in self._dimensions(selection.metric, from_ms, to_ms)
             if deployments is None or dimensions.get(RESOURCE) in deployments
             if all(condition.holds(dimensions) for condition in selection.conditions)
         ]
-        if not wanted:
+        if not streams:
             return []
-        found = self._ask(
+        rows = self._ask(
             "SELECT dimensions, time, value, times FROM points WHERE name = ? AND time >= ? "
             "AND time < ? AND list_contains(?, dimensions)",
-            [selection.metric, from_ms, to_ms, [text for text, _ in wanted]],
+            [selection.metric, from_ms, to_ms, [text for text, _ in streams]],
             from_ms,
             to_ms,
-            limit=MOST_POINTS,
+            limit=MAX_POINTS,
         )
-        points: dict[str, list[Point]] = {text: [] for text, _ in wanted}
-        for text, time, value, times in found:
+        points: dict[str, list[Point]] = {text: [] for text, _ in streams}
+        for text, time, value, times in rows:
             points[text].append(Point(time, value, times))
-        return [Stream(dimensions, points[text]) for text, dimensions in wanted]
+        return [Stream(dimensions, points[text]) for text, dimensions in streams]
 
     def known(self, from_ms: int, to_ms: int) -> list[tuple[str, dict[str, str]]]:
         """Names and dimensions of all streams that have a point in this time."""
-        found = self._ask(
+        rows = self._ask(
             "SELECT DISTINCT name, dimensions FROM points WHERE time >= ? AND time < ? "
             "ORDER BY name, dimensions",
             [from_ms, to_ms],
             from_ms,
             to_ms,
-            limit=MOST_STREAMS,
+            limit=MAX_STREAMS,
         )
-        return [(name, json.loads(text)) for name, text in found]
+        return [(name, json.loads(text)) for name, text in rows]
 
     def close(self) -> None:
-        self._questions.close()
+        self._queries.close()
 
     def _dimensions(
         self, metric: str, from_ms: int, to_ms: int
     ) -> list[tuple[str, dict[str, str]]]:
-        """As they are kept, and read."""
-        found = self._ask(
+        """Dimensions of the streams, as stored and parsed."""
+        rows = self._ask(
             "SELECT DISTINCT dimensions FROM points WHERE name = ? AND time >= ? AND time < ? "
             "ORDER BY dimensions",
             [metric, from_ms, to_ms],
             from_ms,
             to_ms,
-            limit=MOST_STREAMS,
+            limit=MAX_STREAMS,
         )
-        return [(text, json.loads(text)) for (text,) in found]
+        return [(text, json.loads(text)) for (text,) in rows]
 
     def _ask(
         self, sql: str, parameters: list[object], from_ms: int, to_ms: int, *, limit: int
     ) -> list[tuple]:  # type: ignore[type-arg]
-        answer = self._questions.ask(
-            lambda: _View(self._folder, from_ms, to_ms), sql, parameters, limit=limit
-        )
-        if answer.is_cut:
+        try:
+            result = self._queries.run(
+                lambda: _View(self._folder, from_ms, to_ms), sql, parameters, limit=limit
+            )
+        except (QueryTooLarge, QueryTooLong) as error:
             raise LimitExceeded(
-                f"the query looks at more than {limit} points or streams: "
+                f"{error.message}: choose a shorter time, or name the deployment"
+            ) from error
+        if result.is_cut:
+            raise LimitExceeded(
+                f"the query reads more than {limit} points or streams: "
                 "choose a shorter time, or name the deployment"
             )
-        return answer.rows
+        return result.rows
 
 
 class _View:
-    """The files that hold the points at one moment, each point in one of them."""
+    """The files that hold the points at one moment, each point in exactly one of them."""
 
     def __init__(self, folder: Path, from_ms: int, to_ms: int) -> None:
-        # In the order in which a point goes: what moves on meanwhile is seen by ``is_current``.
+        # In the order in which a point moves: ``is_current`` notices what moves meanwhile.
         self._live = live_file(folder)
-        self._identity = identity_of(self._live)
+        self._identity = file_id(self._live)
         closed = layout.closed_files(folder)
-        found = layout.counting(layout.segments(folder), closed)
-        segments = [each.path for each in found if each.overlaps(from_ms, to_ms)]
+        current = layout.current_segments(layout.segments(folder), closed)
+        segments = [segment.path for segment in current if segment.overlaps(from_ms, to_ms)]
         lines = [*([self._live] if self._identity else []), *closed.values()]
-        self._files = lines + segments
+        self.files = lines + segments
         parts = [select_json(lines)] if lines else []
         parts += [select_parquet(segments)] if segments else []
         self.sql = " UNION ALL ".join(parts or [_NOTHING])
 
     def is_there(self) -> bool:
-        return all(path.exists() for path in self._files)
+        return all(path.exists() for path in self.files)
 
     def is_current(self) -> bool:
-        return identity_of(self._live) == self._identity
+        return file_id(self._live) == self._identity
 
 
 _NOTHING = (

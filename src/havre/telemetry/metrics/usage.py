@@ -1,4 +1,4 @@
-"""What an instance's processes use: by their control group, or one by one where there is none."""
+"""What an instance's processes use: by their control group, or one by one without one."""
 
 import os
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Usage:
-    """Looks again and again, and remembers the processor time of each process that it has seen."""
+    """Called at intervals; remembers the CPU time of each process that it has seen."""
 
     def __init__(self, home: Home) -> None:
         trees = find_trees(is_root=os.geteuid() == 0, only_look=True)
@@ -22,13 +22,13 @@ class Usage:
         self._living: list[Stat] = []
 
     def begin(self) -> None:
-        """Before a look at all: one list of the machine's processes is enough for it."""
+        """Before all instances are read: one list of the machine's processes is enough for them."""
         self._living = [] if self._cgroups.can_hold else living_processes()
 
     def cpu_s(self, name: str, leader: Identity) -> float:
-        """Processor time since the process began, of it and all that it started.
+        """CPU time of a process and all that it started, since its start.
 
-        Counted one by one, what a process used after the last look before its end is missing.
+        Counted one by one, what a process used between the last call and its end is missing.
         """
         counted = self._cgroups.cpu_s(name)
         if counted is not None:
@@ -41,9 +41,9 @@ class Usage:
         return self._gone_s[name] + sum(now.values())
 
     def memory_bytes(self, name: str) -> int | None:
-        """What would not be given up for the asking: files that are only cached do not count.
+        """Memory that cannot be reclaimed at once: cached files do not count.
 
-        None where there is no group.
+        None without a control group.
         """
         return self._cgroups.memory_bytes(name)
 
@@ -56,8 +56,8 @@ class Usage:
         pids = self._cgroups.members(name)
         if not pids:
             return living_members(leader, among=self._living or None)
-        found = (identify(pid) for pid in pids)
-        return [each for each in found if each is not None]
+        identities = (identify(pid) for pid in pids)
+        return [identity for identity in identities if identity is not None]
 
 
 def _cpu_s(pid: int) -> float:

@@ -1,0 +1,1 @@
+"""The load balancer Envoy: routes become its resources, published through files and confirmed."""

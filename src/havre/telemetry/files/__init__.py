@@ -1,0 +1,1 @@
+"""Where entries lie: live files, closed files and segments; queries over them, and their upkeep."""

@@ -1,0 +1,1 @@
+"""Logs and metrics, sent to an OpenTelemetry collector."""

@@ -1,0 +1,1 @@
+"""Log searches: a parsed query becomes SQL, and its rows records."""

@@ -1,0 +1,41 @@
+"""Which package of the system brings a library: of Debian and Ubuntu, and of Fedora and its kin.
+
+Those that wheels are known to need and not to bring. `havre` and `havre_copy` each have this file.
+"""
+
+PACKAGES = {
+    "libGL.so.1": ("libgl1", "mesa-libGL"),
+    "libEGL.so.1": ("libegl1", "mesa-libEGL"),
+    "libX11.so.6": ("libx11-6", "libX11"),
+    "libXext.so.6": ("libxext6", "libXext"),
+    "libXrender.so.1": ("libxrender1", "libXrender"),
+    "libSM.so.6": ("libsm6", "libSM"),
+    "libICE.so.6": ("libice6", "libICE"),
+    "libxcb.so.1": ("libxcb1", "libxcb"),
+    "libgomp.so.1": ("libgomp1", "libgomp"),
+    "libgfortran.so.5": ("libgfortran5", "libgfortran"),
+    "libquadmath.so.0": ("libquadmath0", "libquadmath"),
+    "libstdc++.so.6": ("libstdc++6", "libstdc++"),
+    "libgcc_s.so.1": ("libgcc-s1", "libgcc"),
+    "libatomic.so.1": ("libatomic1", "libatomic"),
+    "libglib-2.0.so.0": ("libglib2.0-0", "glib2"),
+    "libgthread-2.0.so.0": ("libglib2.0-0", "glib2"),
+    "libgobject-2.0.so.0": ("libglib2.0-0", "glib2"),
+    "libopenblas.so.0": ("libopenblas0", "openblas"),
+    "libblas.so.3": ("libblas3", "blas"),
+    "liblapack.so.3": ("liblapack3", "lapack"),
+    "libomp.so.5": ("libomp5", "libomp"),
+    "libsndfile.so.1": ("libsndfile1", "libsndfile"),
+    "libtbb.so.12": ("libtbb12", "tbb"),
+    "libnuma.so.1": ("libnuma1", "numactl-libs"),
+    "libodbc.so.2": ("libodbc2", "unixODBC"),
+    "libpq.so.5": ("libpq5", "libpq"),
+    "libxml2.so.2": ("libxml2", "libxml2"),
+    "libz.so.1": ("zlib1g", "zlib"),
+    "libbz2.so.1.0": ("libbz2-1.0", "bzip2-libs"),
+    "libexpat.so.1": ("libexpat1", "expat"),
+    "libffi.so.8": ("libffi8", "libffi"),
+    "libssl.so.3": ("libssl3", "openssl-libs"),
+    "libcrypto.so.3": ("libssl3", "openssl-libs"),
+    "libcrypt.so.1": ("libcrypt1", "libxcrypt-compat"),
+}

@@ -1,0 +1,3 @@
+"""What tests with real processes share."""
+
+from tests.support.supervisor_harness import harness  # noqa: F401

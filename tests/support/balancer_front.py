@@ -1,0 +1,116 @@
+"""The load balancer as its clients see it: a real Envoy, what publishes to it, and an API behind it
+that says what it got.
+"""
+
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from tests.support.envoy_server import EnvoyServer, running_envoy, wait_until
+
+from havre.api.refusals import drain_and_refuse, refusal_of
+from havre.balancer.base import DEFAULT_TIMEOUTS, OpenTo, Timeouts
+from havre.balancer.envoy.balancer import EnvoyBalancer
+from havre.domain.address import UnixAddress
+from havre.domain.ocid import Kind, new_ocid, new_short_id
+from havre.domain.route import Endpoint, Route
+
+
+@dataclass
+class Front:
+    """The load balancer as its clients see it, and what is behind it."""
+
+    server: EnvoyServer
+    balancer: EnvoyBalancer
+
+    def socket(self) -> Path:
+        return self.server.home.instance_sockets / f"{new_short_id()}.sock"
+
+    def route(self, *sockets: Path, max_requests: int = 8, bandwidth_mbps: int = 1000) -> str:
+        """Publish a new deployment with these endpoints; its id."""
+        deployment_id = new_ocid(Kind.DEPLOYMENT)
+        endpoints = tuple(Endpoint(socket.stem, UnixAddress(socket)) for socket in sockets)
+        self.balancer.publish(Route(deployment_id, "r1", endpoints, max_requests, bandwidth_mbps))
+        return deployment_id
+
+    def client(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def code(self) -> str:
+        assert self.headers["content-type"] == "application/json"
+        content = json.loads(self.body)
+        assert set(content) == {"code", "message"}
+        assert content["message"]
+        return str(content["code"])
+
+
+def ask(
+    client: http.client.HTTPConnection,
+    path: str,
+    *,
+    method: str = "POST",
+    body: object = b"{}",
+    headers: dict[str, str] | None = None,
+    chunked: bool = False,
+) -> Answer:
+    client.request(method, path, body, headers or {}, encode_chunked=chunked)
+    response = client.getresponse()
+    found = {name.lower(): value for name, value in response.getheaders()}
+    return Answer(response.status, found, response.read())
+
+
+@contextmanager
+def running_front(
+    *, timeouts: Timeouts = DEFAULT_TIMEOUTS, names: tuple[str, ...] = (), **options: Any
+) -> Iterator[Front]:
+    """``names``: further hosts that it is open to; ``options`` are the balancer's."""
+    with running_envoy(timeouts=timeouts) as server:
+        open_to = OpenTo(server.port, "127.0.0.1", names)
+        balancer = EnvoyBalancer(server.home, timeouts=timeouts, open_to=open_to, **options)
+        balancer.start()
+        api = uvicorn.Server(
+            uvicorn.Config(
+                _api, uds=str(server.home.api_socket), log_level="warning", lifespan="off"
+            )
+        )
+        thread = threading.Thread(target=api.run)
+        thread.start()
+        wait_until(lambda: api.started)
+        try:
+            yield Front(server, balancer)
+        finally:
+            api.should_exit = True
+            thread.join()
+            balancer.stop()
+
+
+async def _api(scope, receive, send) -> None:
+    """The control plane, as far as routing goes: says which raw path it got."""
+    if refusal := refusal_of(scope):
+        await drain_and_refuse(refusal, receive, send)
+        return
+    size = 0
+    while True:
+        message = await receive()
+        size += len(message.get("body", b""))
+        if not message.get("more_body"):
+            break
+    headers = {name.decode(): value.decode("latin-1") for name, value in scope["headers"]}
+    told = {"path": scope["raw_path"].decode(), "size": size, "headers": headers}
+    body = json.dumps(told).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
