@@ -48,7 +48,8 @@ def predict(data):
         raise ValueError("failed on purpose")
     elif what == "long":
         print("it begins")
-        time.sleep(2.5)
+        while not os.path.exists(data["until"]):
+            time.sleep(0.01)
     elif what == "die":
         print("last words")
         os.kill(os.getpid(), 9)
@@ -152,9 +153,11 @@ def test_a_thread_that_prints_between_requests_prints_for_none_of_them(launch):
     assert outputs(instance)[0].whose("between requests") is None
 
 
-def test_the_output_of_a_long_request_and_of_one_that_kills_its_copy_is_theirs(launch):
+def test_the_output_of_a_long_request_and_of_one_that_kills_its_copy_is_theirs(launch, tmp_path):
     instance = launch(PRINTS, copies=2, output="output").ready()
-    waiting = in_background(lambda: ask(instance, "LONG" + "x" * 150, do="long"))
+    enough = tmp_path / "enough"
+    long_id = "LONG" + "x" * 150
+    waiting = in_background(lambda: ask(instance, long_id, do="long", until=str(enough)))
     with pytest.raises(NO_RESPONSE):
         ask(instance, "DEADLY", do="die")
     marked = wait_until(
@@ -162,10 +165,11 @@ def test_the_output_of_a_long_request_and_of_one_that_kills_its_copy_is_theirs(l
         "the mark of the dead copy",
     )
     assert [each.whose("last words") for each in marked] == [["DEADLY"]]
-    wait_until(lambda: "LONG" in _all(instance), "a mark before the request is over", within=2.3)
+    wait_until(lambda: "LONG" in _all(instance), "a mark before the request is over")
+    enough.touch()
     waiting()
     [long] = [each for each in outputs(instance) if "it begins" in str(each.lines)]
-    assert long.whose("it begins") == ["LONG" + "x" * 150]
+    assert long.whose("it begins") == [long_id]
     names = sorted(path.name for path in (instance.folder / "output").iterdir())
     assert len(names) == 3, "a copy that follows another has a file of its own"
 

@@ -397,16 +397,6 @@ def test_a_connection_of_http_2_has_a_bounded_number_of_requests(front: Front) -
         assert second.remote_settings.max_concurrent_streams == MAX_STREAMS
 
 
-def test_a_client_that_closes_its_side_has_gone(front: Front, deployment: str) -> None:
-    """Envoy knows no client that has sent all it will and still reads."""
-    head = f"POST /{deployment}/predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", front.server.port), timeout=10) as client:
-        client.sendall(head.encode() + b"{}")
-        client.shutdown(socket.SHUT_WR)
-        assert client.recv(100) == b""
-    assert ask(front.client(), f"/{deployment}/predict").status == 200
-
-
 # Trouble behind the balancer
 
 
@@ -422,6 +412,22 @@ def die(handler: BaseHTTPRequestHandler, body: bytes) -> None:
 
 def die_in_the_middle(handler: BaseHTTPRequestHandler, body: bytes) -> None:
     handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_a_client_that_closes_its_side_has_gone(
+    front: Front,
+    upstreams: StartUpstream,  # noqa: F811
+    deployment: str,
+) -> None:
+    """Envoy knows no client that has sent all it will and still reads."""
+    # A response that is not there yet: one that is could overtake the client's end.
+    waiting = front.route(upstreams(front.socket(), hang).socket_path)
+    head = f"POST /{waiting}/predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", front.server.port), timeout=10) as client:
+        client.sendall(head.encode() + b"{}")
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(100) == b""
+    assert ask(front.client(), f"/{deployment}/predict").status == 200
 
 
 @pytest.mark.parametrize("answer", [hang, die, die_in_the_middle])
