@@ -226,7 +226,7 @@ def has_served(state_file: Path, *, below: Path) -> bool:
 
 
 def _read(state_file: Path, below: Path | None) -> dict[str, Any]:
-    content = foreign.read(state_file, below=below or state_file.parent, most=ANSWER_LIMIT)
+    content = foreign.read(state_file, below=below or state_file.parent, max_bytes=ANSWER_LIMIT)
     return _answer(content)
 
 

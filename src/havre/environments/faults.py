@@ -38,7 +38,7 @@ def explain(output: str, *, python: str, folder: Path) -> str:
     whole = " ".join(lines)
     lowered = whole.lower()
     if any(sign in lowered for sign in _DISK):
-        problem = full_disk.told(_place(whole) or folder, needed=USUAL_BYTES)
+        problem = full_disk.message(_place(whole) or folder, needed=USUAL_BYTES)
         return f"{problem}; make room and try again"
     if missing := re.search(r"[Bb]ecause (\S+) was not found in the package registry", whole):
         return f"the package index has no package {missing[1]!r}: check its name"
