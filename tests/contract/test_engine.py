@@ -341,7 +341,7 @@ def test_live_requests_are_counted_and_kept_if_wanted(harness: Harness) -> None:
         assert time.monotonic() < deadline
         harness.pass_time()
     last = channel(harness, spec.id).recorded(10)[-1]
-    assert json.loads(last.answer) == {"prediction": 3}
+    assert json.loads(last.response) == {"prediction": 3}
     assert (last.content_type, last.took_s > 0) == ("application/json", True)
     status = harness.engine.inspect(spec.id)
     assert (status.answered, status.failed, status.latency.count) == (5, 1, 4)

@@ -105,7 +105,7 @@ class CheckResponse:
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """A live request and its answer: 200, or 500 where ``predict()`` raised.
+    """A live request and its response: 200, or 500 where ``predict()`` raised.
 
     ``content_type`` as it was sent, which may be empty; ``took_s`` as in `CheckResponse`.
     """
@@ -113,5 +113,5 @@ class RecordedRequest:
     body: bytes
     content_type: str
     status: int
-    answer: bytes
+    response: bytes
     took_s: float

@@ -81,7 +81,7 @@ def recorded(control: Path, limit: int, *, is_wanted: Callable[[], bool]) -> lis
         page = _ask(control, asked, may_be_unknown=True, is_wanted=is_wanted)
         for row in page.get("recorded", ())[: limit - len(requests_kept)]:
             request = _recorded(row)
-            left_bytes -= len(request.body) + len(request.answer)
+            left_bytes -= len(request.body) + len(request.response)
             if left_bytes < 0:
                 raise ValueError(f"recorded requests of over {MAX_RECORDED_BYTES} bytes")
             requests_kept.append(request)
@@ -149,7 +149,7 @@ def _recorded(value: dict[str, Any]) -> RecordedRequest:
         body=_body(value["body_base64"]),
         content_type=_type(value["content_type"]),
         status=_status(value["status"]),
-        answer=_body(value["answer_base64"]),
+        response=_body(value["answer_base64"]),
         took_s=words.seconds(value["took_s"]),
     )
 
