@@ -22,7 +22,12 @@ from havre.telemetry.counters import Counter, Counters
 from havre.telemetry.files.duck import connect
 from havre.telemetry.files.schema import select_json
 from havre.telemetry.metrics.collector import MetricsCollector
-from havre.telemetry.metrics.figures import read_figures, state_file
+from havre.telemetry.metrics.figures import (
+    DeploymentFigures,
+    Figures,
+    read_figures,
+    state_file,
+)
 from havre.telemetry.metrics.instances import Instances, InstanceSample
 from havre.telemetry.metrics.points import MetricPoint, PointFiles, live_file, points_folder
 from havre.telemetry.metrics.store import MetricStore
@@ -186,6 +191,13 @@ def test_points_of_a_step_that_did_not_end_are_taken_back(
     again = MetricsCollector(home, Counters())
     again.collect(BEGAN + 60_000)
     assert values(store, "PredictRequestCount[1m].sum()") == {(): [1.0]}
+
+
+def test_figures_are_stored_under_the_keys_of_earlier_versions() -> None:
+    figures = Figures(BEGAN, deployments={DEPLOYMENT: DeploymentFigures(observed_ms=BEGAN)})
+    stored = json.loads(json.dumps(figures.to_json()))
+    assert stored["looked_ms"] == stored["deployments"][DEPLOYMENT]["seen_ms"] == BEGAN
+    assert Figures.from_json(stored) == figures
 
 
 def test_what_another_version_wrote_is_begun_anew(
