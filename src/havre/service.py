@@ -63,7 +63,7 @@ logger = logging.getLogger(__name__)
 
 
 def serve(home: Home, settings: Settings) -> None:
-    """Run the control plane until it is told to end. Raises HavreError when it cannot begin."""
+    """Run the control plane until it is asked to end. Raises HavreError when it cannot begin."""
     with ExitStack() as stack:
         kept_settings.check(home, settings)
         database = Database(settings.database_url or sqlite_url(home.database))
@@ -238,7 +238,7 @@ def _now() -> datetime:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m havre.service")
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--release", default="", help="told by `havre up`, shown by ps")
+    parser.add_argument("--release", default="", help="passed by `havre up`, shown by ps")
     home = Home(parser.parse_args().home.absolute())
     try:
         settings = load_settings(home.root)

@@ -1,4 +1,4 @@
-"""What a confined process does to itself between the fork and its program: it gives up its rights.
+"""What a confined process does to itself between the fork and its program: it drops its rights.
 
 The order matters: limits and the view of the file system need rights that are then let go of, and
 the rules about files are the last but one because nothing could be opened under them.
