@@ -78,9 +78,9 @@ def end_unreachable(home: Home, supervisor: Identity) -> None:
 
 def left_running(home: Home) -> list[str]:
     """Names of processes that live though their supervisor does not, recorded or not."""
-    found, _ = records.load_all(home.processes)
-    names = [record.spec.name for record in found if is_running(record.identity)]
-    recorded = {record.spec.name for record in found} | set(
+    loaded, _ = records.load_all(home.processes)
+    names = [record.spec.name for record in loaded if is_running(record.identity)]
+    recorded = {record.spec.name for record in loaded} | set(
         records.running_strangers(home.processes)
     )
     return sorted({*names, *(name for name, _ in orphans.find(home, recorded))})
