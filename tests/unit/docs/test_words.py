@@ -22,38 +22,25 @@ OTHERS_WORDS = {"CHANGELOG.md", "docs/reference/commands.md", "docs/reference/se
 """Pages of other times, and those that repeat the help, which is counted below."""
 
 NAMES_LEFT: Mapping[str, int] = {
-    "answer": 25,
-    "answers": 6,
+    "answer": 22,
+    "answers": 1,
     "become": 1,
-    "each": 26,
-    "found": 110,
+    "each": 14,
+    "found": 53,
     "give up": 1,
     "hear": 1,
-    "least": 2,
+    "least": 1,
     "looked": 2,
-    "most": 19,
-    "nobody": 1,
-    "one": 7,
-    "place": 43,
-    "places": 4,
-    "said": 2,
-    "say": 1,
-    "seen": 11,
-    "tell": 3,
-    "told": 10,
-    "wanted": 45,
+    "most": 7,
+    "place": 29,
+    "places": 1,
+    "seen": 3,
+    "tell": 2,
+    "told": 4,
+    "wanted": 34,
 }
 """How often names have a part that the glossary refuses, still. The aim is none: a figure may only
 fall, and it must be what is there."""
-
-SENTENCES_LEFT: Mapping[str, int] = {
-    "gives up": 3,
-    "tell": 2,
-    "tells": 6,
-    "told": 4,
-    "wish": 1,
-}
-"""The same of docstrings, messages and help."""
 
 
 def _rows(heading: str) -> list[list[str]]:
@@ -118,10 +105,8 @@ def test_names_are_of_the_glossary() -> None:
 
 
 def test_docstrings_messages_and_help_speak_the_fields_verbs() -> None:
-    texts = [text for _, module in _modules() for text in _sentences(module)]
-    left = Counter(word.lower() for text in texts for word in UNSAID.findall(text))
-    there = dict(sorted(left.items()))
-    assert there == SENTENCES_LEFT, f"SENTENCES_LEFT is {there}"
+    texts = [(path, text) for path, module in _modules() for text in _sentences(module)]
+    assert [f"{path}: {text}" for path, text in texts if UNSAID.search(text)] == []
 
 
 def _said_in_pages(words: re.Pattern[str]) -> Iterator[str]:
