@@ -413,14 +413,14 @@ def test_a_pass_that_hangs_leaves_its_place_to_another_worker(world, active, mon
         hung.set()
         assert over.wait(10)
 
-    monkeypatch.setattr("havre.reconciler.passes.STUCK_S", 0.0)
+    monkeypatch.setattr("havre.reconciler.pass_monitor.STUCK_S", 0.0)
     monkeypatch.setattr(world.engine, "inspect", hang)
     reconciler = world.reconciler
     reconciler._add_worker(reconciler._work, "reconcile-test")
     reconciler.wake(active)
     assert hung.wait(10)
-    assert reconciler._passes.report_stuck() == 1
-    assert reconciler._passes.report_stuck() == 1
+    assert reconciler._pass_monitor.report_stuck() == 1
+    assert reconciler._pass_monitor.report_stuck() == 1
     names = [thread.name for thread in reconciler._workers]
     assert names == ["reconcile-test", "reconcile-more"]
     over.set()
