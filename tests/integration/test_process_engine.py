@@ -25,8 +25,8 @@ from havre.domain.workload import PythonWorkload
 from havre.engines.process import ProcessEngine
 from havre.telemetry.counters import Counters
 from havre.telemetry.files.converter import Converter
-from havre.telemetry.files.log_store import LogStore
-from havre.telemetry.logs.instance_files import InstanceFiles
+from havre.telemetry.files.log_reader import LogReader
+from havre.telemetry.logs.instance_collector import InstanceCollector
 
 ECHO = """
 import os
@@ -141,7 +141,7 @@ def predict(data):
     assert outside.exists()
     home.telemetry.mkdir(exist_ok=True)
     counters = Counters()
-    collector = InstanceFiles(
+    collector = InstanceCollector(
         home,
         Converter(home, counters),
         counters,
@@ -153,7 +153,7 @@ def predict(data):
 
     def entries() -> list[tuple[Any, ...]]:
         collector.collect(int(time.time() * 1000))
-        with contextlib.closing(LogStore(home)) as store:
+        with contextlib.closing(LogReader(home)) as store:
             return store.query(
                 "SELECT message, request, copy, revision FROM entries WHERE copy IS NOT NULL",
                 category=Category.PREDICT,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.telemetry.files.test_log_store import DEPLOYMENT, line
+from tests.unit.telemetry.files.test_log_reader import DEPLOYMENT, line
 
 from havre import durable
 from havre.balancer.envoy.files import Files
