@@ -268,13 +268,13 @@ def test_without_its_keeper_an_instance_serves_on(harness: Harness) -> None:
     harness.engine.start(spec)
     wait_for(harness, spec.id, InstancePhase.READY)
     wait_for_copies(harness, spec.id, 2)
-    channel(harness, spec.id).release()
+    channel(harness, spec.id).end_keeper()
     status = wait_for(harness, spec.id, InstancePhase.DEGRADED)
     assert (status.copies_ready, status.is_silent) == (2, False)
     assert "keeper" in status.reason
     assert harness.predict(spec.id, b"[1]") == 200
-    channel(harness, spec.id).release()
-    channel(harness, "neverstarted").release()
+    channel(harness, spec.id).end_keeper()
+    channel(harness, "neverstarted").end_keeper()
     harness.engine.stop(spec.id)
 
 

@@ -326,15 +326,15 @@ def test_what_waits_at_a_keeper_that_stands_still_is_answered_without_it(
     status = engines.ready(spec)
     os.kill(status.pid, signal.SIGSTOP)
     waiting = in_background(lambda: predict(status.address.path))
-    engines.engine.channel(spec.id).release()
+    engines.engine.channel(spec.id).end_keeper()
     answer = waiting()
     assert isinstance(answer, dict), answer
     assert answer["prediction"] == {"x": 1}
     degraded = engines.phase(spec.id, InstancePhase.DEGRADED)
     assert degraded.reason == "its keeper was killed by signal 9; its copies serve on"
     assert degraded.copies_ready == 2
-    engines.engine.channel(spec.id).release()  # nothing more to end
-    engines.engine.channel("nobodynobody").release()
+    engines.engine.channel(spec.id).end_keeper()  # nothing more to end
+    engines.engine.channel("nobodynobody").end_keeper()
     assert predict(status.address.path)["prediction"] == {"x": 1}
 
 

@@ -62,7 +62,7 @@ class _Run:
     busy_since: float = 0.0
     streaming: int = 0
     killed: str = ""
-    is_released: bool = False
+    is_keeper_ended: bool = False
     answered: int = 0
     failed: int = 0
     latency: Latency = field(default=Latency())
@@ -187,12 +187,12 @@ class FakeEngine:
                 self._check_reachable()
             yield self._ready(instance_id)
 
-    def release(self, instance_id: str) -> None:
+    def end_keeper(self, instance_id: str) -> None:
         """Its keeper is dead from now on."""
         with self._lock:
-            self._record("release", instance_id)
+            self._record("end_keeper", instance_id)
             if (run := self._runs.get(instance_id)) is not None:
-                run.is_released = True
+                run.is_keeper_ended = True
 
     def _record(self, verb: str, instance_id: str) -> None:
         self._check_reachable()
@@ -252,7 +252,7 @@ class FakeEngine:
         if age < script.ready_after_s + run.spec.min_ready_s:
             return InstancePhase.STARTING, ""
         degrades = script.degrades_after_s is not None and age >= script.degrades_after_s
-        if degrades or run.is_released:
+        if degrades or run.is_keeper_ended:
             return InstancePhase.DEGRADED, "its keeper is dead; its copies serve on"
         return InstancePhase.READY, ""
 
@@ -296,8 +296,8 @@ class FakeChannel:
         with self._engine.asked("capture", self._id) as run:
             run.capture = policy
 
-    def release(self) -> None:
-        self._engine.release(self._id)
+    def end_keeper(self) -> None:
+        self._engine.end_keeper(self._id)
 
 
 def _latency(took_s: float, times: int) -> Latency:

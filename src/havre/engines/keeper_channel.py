@@ -57,7 +57,7 @@ class KeeperChannel:
         with self._ready() as control:
             checks.capture(control, policy)
 
-    def release(self) -> None:
+    def end_keeper(self) -> None:
         self._end_keeper(self._id)
 
     @contextmanager

@@ -60,7 +60,7 @@ class ModelChannel(Protocol):
         havre started captures none.
         """
 
-    def release(self) -> None:
+    def end_keeper(self) -> None:
         """End the keeper, which stands still: the copies serve on, new connections included, and
         the instance is DEGRADED. Without a keeper that runs: nothing.
         """

@@ -132,9 +132,9 @@ class FencedChannel:
         self._fence.check()
         self._channel.capture(policy)
 
-    def release(self) -> None:
+    def end_keeper(self) -> None:
         self._fence.check()
-        self._channel.release()
+        self._channel.end_keeper()
 
     def sample(self) -> CheckRequest | None:
         return self._channel.sample()

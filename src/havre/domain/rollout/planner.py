@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from havre.domain.rollout.actions import (
     Action,
     Cancel,
+    EndHungKeeper,
     Fail,
     MarkNeedsAttention,
     MarkRecovered,
     Prepare,
     Publish,
-    Release,
     Share,
     Start,
     Stop,
@@ -78,7 +78,7 @@ def plan(desired: Desired, observed: Observed) -> list[Action]:
     is_switched = observed.route is not None and observed.route.revision == desired.target.revision
     if desired.changing and (ending := _abort_action(desired, observed, is_switched)) is not None:
         return [*_withdraw_canary(desired, observed), ending]
-    result.add(*(Release(instance.id) for instance in observed.instances if instance.is_hung))
+    result.add(*(EndHungKeeper(instance.id) for instance in observed.instances if instance.is_hung))
     if observed.preparation.stage is Stage.NONE:
         result.add(Prepare())
     if observed.preparation.stage is Stage.DONE:

@@ -9,12 +9,12 @@ from tests.support.planner_input import DEGRADED, FAILED, GONE, READY, STARTING,
 from havre.domain.latency import BUCKETS, Latency
 from havre.domain.rollout.actions import (
     Cancel,
+    EndHungKeeper,
     Fail,
     MarkNeedsAttention,
     MarkRecovered,
     Prepare,
     Publish,
-    Release,
     Start,
     Stop,
     Succeed,
@@ -209,7 +209,7 @@ class World:
                     assert not self.instances
                     self.desired = replace(self.desired, changing=False)
                 self.outcomes.append("succeeded")
-            case Release(name):
+            case EndHungKeeper(name):
                 self.instances[name] = replace(self.instances[name], is_hung=False)
             case Fail() | Cancel():
                 self.reasons.append(getattr(action, "reason", ""))
