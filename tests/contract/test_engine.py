@@ -87,7 +87,7 @@ class FakeHarness:
             copies=2,
             cpus=2.0,
             memory_bytes=1 << 30,
-            environment={},
+            variables={},
         )
 
 
@@ -149,7 +149,7 @@ class ProcessHarness:
             copies=2,
             cpus=2.0,
             memory_bytes=1 << 30,
-            environment=self._environment,
+            variables=self._environment,
         )
 
 

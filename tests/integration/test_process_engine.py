@@ -57,7 +57,7 @@ class EngineHarness:
             copies=2,
             cpus=2.0,
             memory_bytes=1 << 30,
-            environment={"HAVRE_TEST_HOME": str(self.home.root), "PATH": "/usr/bin:/bin"},
+            variables={"HAVRE_TEST_HOME": str(self.home.root), "PATH": "/usr/bin:/bin"},
         )
 
     def ready(self, spec: InstanceSpec) -> InstanceStatus:

@@ -14,9 +14,9 @@ from havre.domain.workload import Workload
 class InstanceSpec:
     """Everything an engine needs to run one instance of one revision.
 
-    ``id`` is short (12 characters): it names sockets and folders. ``environment`` is complete:
-    nothing else of ours reaches the model's process. It is ready when all its copies have lived for
-    ``min_ready_s``; 0: when one is up.
+    ``id`` is short (12 characters): it names sockets and folders. ``variables`` are all those of
+    its environment: nothing else of ours reaches the model's process. It is ready when all its
+    copies have lived for ``min_ready_s``; 0: when one is up.
     """
 
     id: str
@@ -26,7 +26,7 @@ class InstanceSpec:
     copies: int
     cpus: float
     memory_bytes: int
-    environment: Mapping[str, str]
+    variables: Mapping[str, str]
     predict_timeout_s: float = 58.0
     stream_idle_s: float = 60.0
     stream_total_s: float = 300.0

@@ -156,7 +156,7 @@ def confinement_for(
         unix_sockets=permissions.models_unix_sockets,
     )
     notes = [choice.note] if choice.note else []
-    left_out = tuple(name for name in PINNING if user is None and name in spec.environment)
+    left_out = tuple(name for name in PINNING if user is None and name in spec.variables)
     if left_out:
         notes.append(
             f"{', '.join(left_out)} is left out: a model that shares the server's user cannot pin "

@@ -126,7 +126,7 @@ class ProcessEngine:
     ) -> ProcessSpec:
         paths = self._reader.paths(spec.id)
         own = own_variables(plan.confinement, paths)
-        variables = {k: v for k, v in spec.environment.items() if k not in plan.left_out}
+        variables = {k: v for k, v in spec.variables.items() if k not in plan.left_out}
         return ProcessSpec(
             name=PREFIX + spec.id,
             argv=(str(spec.workload.interpreter), str(program), str(paths.spec)),

@@ -137,7 +137,7 @@ def started(
             copies=1,
             cpus=0.0,
             memory_bytes=0,
-            environment=dict(variables),
+            variables=dict(variables),
             predict_timeout_s=limit_s,
             start_timeout_s=limit_s,
         )
@@ -160,9 +160,9 @@ def started(
             name="verify",
             argv=(str(interpreter), str(program), str(paths.spec)),
             environment={
-                **spec.environment,
+                **spec.variables,
                 **own_variables(allowed, paths),
-                **java_variables(paths, spec.environment),
+                **java_variables(paths, spec.variables),
             },
             folder=str(paths.home),
             log=str(folder / LOG),

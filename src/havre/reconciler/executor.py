@@ -134,7 +134,7 @@ class Executor:
                     copies=spec.copies,
                     cpus=spec.shape.cpus,
                     memory_bytes=spec.shape.memory_bytes,
-                    environment=variables,
+                    variables=variables,
                     predict_timeout_s=self._settings.predict_timeout_s,
                     stream_idle_s=self._settings.stream_idle_s,
                     stream_total_s=self._settings.stream_total_s,
