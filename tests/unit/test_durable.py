@@ -142,14 +142,14 @@ def unpack_an_artifact(home: Home) -> Path:
 
 def publish_routes(home: Home) -> Path:
     files = Files(home)
-    files.publish(files.routes, response("kind", [{"name": "routes"}]))
-    return files.routes
+    files.publish(files.route_configuration, response("kind", [{"name": "routes"}]))
+    return files.route_configuration
 
 
 def write_the_table(home: Home) -> Path:
     files = Files(home)
-    files.write(files.table, {"routes": []})
-    return files.table
+    files.write(files.routing_table, {"routes": []})
+    return files.routing_table
 
 
 def publish_an_environment(home: Home) -> Path:

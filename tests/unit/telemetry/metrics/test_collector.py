@@ -42,7 +42,7 @@ def home(tmp_path: Path) -> Home:
     home.make()
     route = Route(DEPLOYMENT, "r1", (), 128, bandwidth_mbps=8)
     files = Files(home)
-    files.write(files.table, RoutingTable({DEPLOYMENT: route}).to_json())
+    files.write(files.routing_table, RoutingTable({DEPLOYMENT: route}).to_json())
     return home
 
 
@@ -276,7 +276,7 @@ def test_a_deployment_that_is_gone_is_forgotten_after_a_day(
     collector = MetricsCollector(home, Counters())
     collector.collect(BEGAN)
     files = Files(home)
-    files.write(files.table, RoutingTable().to_json())
+    files.write(files.routing_table, RoutingTable().to_json())
     collector.collect(BEGAN + DAY)
     assert DEPLOYMENT in read_figures(home).deployments
     collector.collect(BEGAN + DAY + 10_000)
