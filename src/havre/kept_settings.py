@@ -3,7 +3,7 @@
 A start in another shell, or after a change of ``havre.toml``, that loses the database's address
 would open an empty one, or one of long ago; without the artifacts' folder models cannot be started,
 and without ``auth`` everybody may call. So the control plane writes down what it has begun with, a
-start with anything else is refused, and changing one of these is requested by name.
+start with anything else is refused, and a change of one is requested by its name.
 """
 
 import json
