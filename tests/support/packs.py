@@ -27,7 +27,7 @@ def movable(interpreters: Interpreters, scratch: Path) -> Interpreter | None:
     """An interpreter of this machine that runs from a folder of its own."""
     copies = ReachableInterpreters(scratch, as_root=True)
     # What everybody reaches is not copied: it is a system's, and may need the system's folders.
-    for one in interpreters.found():
+    for one in interpreters.all():
         if copies.reachable(one, print).path.is_relative_to(scratch):
             return one
     return None

@@ -217,8 +217,8 @@ class ProcessEngine:
         process: ProcessStatus,
         state: KeeperState | None,
     ) -> InstanceStatus:
-        answer = self._reader.ask(instance_id, state)
-        state = answer or state
+        reported = self._reader.ask(instance_id, state)
+        state = reported or state
         if state is None or state.phase == keeper.STARTING:
             if reason := _overdue(spec, process, state):
                 return self._make_status(instance_id, spec, InstancePhase.FAILED, reason=reason)
@@ -241,7 +241,7 @@ class ProcessEngine:
             pid=process.pid,
             copies_ready=state.ready,
             reason=state.reason,
-            standing=keeper_process.standing(process.pid) if answer is None else None,
+            standing=keeper_process.standing(process.pid) if reported is None else None,
         )
 
     def _status_of_another_protocol(

@@ -53,7 +53,7 @@ class InstanceReader:
 
     def running(self) -> list[RunningInstance]:
         """Those whose process runs, by the supervisor's records."""
-        found, _ = records.load_all(self._home.processes)
+        loaded, _ = records.load_all(self._home.processes)
         return [
             RunningInstance(
                 id=record.spec.name.removeprefix(PREFIX),
@@ -64,7 +64,7 @@ class InstanceReader:
                     record.spec.confinement.memory_bytes if record.spec.confinement else 0
                 ),
             )
-            for record in found
+            for record in loaded
             if record.spec.name.startswith(PREFIX) and is_running(record.identity)
         ]
 

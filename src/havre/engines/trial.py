@@ -30,7 +30,7 @@ from havre.home import Home
 from havre.supervisor import confined
 from havre.supervisor.confined import Confined
 from havre.supervisor.protocol import Confinement, ProcessSpec
-from havre.supervisor.reach import most_memory, unique
+from havre.supervisor.reach import max_memory_bytes, unique
 from havre.supervisor.spawn import SpawnFault
 from havre.trees import everything_below, let_others_read
 from havre.unprivileged import passable_temporary, unreachable_part, why_not_separate_users
@@ -182,7 +182,7 @@ def _moved(allowed: Confinement, stated: InstancePaths, paths: InstancePaths) ->
     theirs = [str(path) for path in stated.owned]
     return replace(
         allowed,
-        memory_bytes=most_memory(),
+        memory_bytes=max_memory_bytes(),
         readable=(*allowed.readable, str(paths.folder)),
         writable=unique(
             [

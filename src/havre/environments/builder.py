@@ -23,7 +23,7 @@ from havre.environments.confinement import Enclosure
 from havre.environments.definition import (
     BuiltEnvironment,
     EnvironmentDefinition,
-    InPlaceEnvironment,
+    ExternalEnvironment,
     PackEnvironment,
     digest_of,
 )
@@ -101,7 +101,7 @@ class EnvironmentBuilder:
         )
 
     def adopt(
-        self, environment: InPlaceEnvironment, progress: Progress = silent
+        self, environment: ExternalEnvironment, progress: Progress = silent
     ) -> BuiltEnvironment:
         """An environment kept elsewhere, if it still runs. Raises EnvironmentFault."""
         version = version_of(self._enclosure, environment.interpreter)

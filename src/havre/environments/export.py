@@ -127,10 +127,10 @@ def _add_packages(built: BuiltEnvironment, staged: Path, purelib: Path) -> None:
 def _purelib(python: Path, enclosure: Enclosure) -> Path:
     """Where an interpreter looks for packages."""
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    found = Path(enclosure.ask(python, code))
-    if not found.is_relative_to(python.parent.parent):
+    folder = Path(enclosure.ask(python, code))
+    if not folder.is_relative_to(python.parent.parent):
         raise EnvironmentFault(f"{python} does not run from another folder: it cannot be packed")
-    return found
+    return folder
 
 
 def _write(folder: Path, archive: Path) -> None:

@@ -246,11 +246,11 @@ def _refuse_marker(prefix: Path) -> None:
 def _report_tenths(pack: PackEnvironment, progress: Progress) -> Callable[[int], None]:
     reported = 0
 
-    def tell(done: int) -> None:
+    def report(done: int) -> None:
         nonlocal reported
         tenth = done * 10 // max(pack.size, 1)
         if pack.size > _MIN_REPORTED_BYTES and reported < tenth < 10:
             reported = tenth
             progress(f"unpacking {pack.slug}: {tenth}0 %")
 
-    return tell
+    return report

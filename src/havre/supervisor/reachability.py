@@ -36,7 +36,7 @@ class Reachability:
         self._sockets = Sockets(home.run, home.instance_sockets)
         self._own = {CONTROL_PLANE: home.api_socket, BALANCER: home.balancer_socket}
         self._next_look = math.inf
-        self._told = ""
+        self._reported = ""
 
     def listen(self, about: Mapping[str, Any]) -> None:
         """Open the control socket, and keep everything in its place from now on. Raises OSError."""
@@ -63,13 +63,13 @@ class Reachability:
             return
         self._next_look = now + LOOK_S
         try:
-            self._look([each for each in processes if _is_to_be_reached(each)], now)
+            self._look([process for process in processes if _is_to_be_reached(process)], now)
         except (OSError, SystemFault) as error:
-            if str(error) != self._told:
+            if str(error) != self._reported:
                 self._log(f"what the home is reached by is not looked after: {error}")
-            self._told = str(error)
+            self._reported = str(error)
         else:
-            self._told = ""
+            self._reported = ""
 
     def close(self) -> None:
         """Leave no name. Raises OSError."""
@@ -84,8 +84,8 @@ class Reachability:
             for process in processes
             for path, is_bound in self._sockets_of(process)
         }
-        wanted = {path: is_due for path, (_, is_due) in owners.items()}
-        back, lost = self._sockets.restore({**wanted, self._home.supervisor_socket: True})
+        required = {path: is_due for path, (_, is_due) in owners.items()}
+        back, lost = self._sockets.restore({**required, self._home.supervisor_socket: True})
         for path in back:
             self._log(f"{path}: the socket had lost its name, and has it back")
         for path in lost:
@@ -103,10 +103,10 @@ class Reachability:
 
     def _sockets_of(self, process: Supervised) -> list[tuple[Path, bool]]:
         """Each with whether it is bound before the process begins."""
-        found = [(Path(path), True) for path in process.spec.listen]
+        sockets = [(Path(path), True) for path in process.spec.listen]
         if process.name in self._own:
-            found.append((self._own[process.name], False))
-        return found
+            sockets.append((self._own[process.name], False))
+        return sockets
 
 
 def _is_to_be_reached(process: Supervised) -> bool:

@@ -50,10 +50,10 @@ class Supervisor:
     def adopt(self) -> None:
         """Take over what the records name, in whatever state it is, and end what they lost."""
         now = time.monotonic()
-        found, problems = records.load_all(self._home.processes)
+        recorded, problems = records.load_all(self._home.processes)
         for problem in problems:
             self._log(problem)
-        for record in found:
+        for record in recorded:
             process = self._new_process(record.spec)
             process.adopt(record, now)
             self._processes[process.name] = process
@@ -135,7 +135,7 @@ class Supervisor:
         # Those that an earlier program in our place started are our children, and adopted too.
         by_pid = {
             process.identity.pid: process
-            for process in sorted(self._processes.values(), key=lambda each: not each.adopted)
+            for process in sorted(self._processes.values(), key=lambda process: not process.adopted)
             if process.phase is Phase.RUNNING
         }
         for pid, exit_code in ended_children():
@@ -182,7 +182,7 @@ class Supervisor:
                 return
         except TimeoutError as error:
             process.kill_at = None
-            self._answer_stop(process.name, {"ok": False, "error": str(error)})
+            self._respond_to_stop(process.name, {"ok": False, "error": str(error)})
             self._log(str(error))
             self._send_progress(str(error))
             return
@@ -194,12 +194,12 @@ class Supervisor:
             self._log(f"{process.name}: its sockets' names are left behind: {error}")
         self._log(f"{process.name}: stopped")
         self._announce(process)
-        self._answer_stop(process.name, {"ok": True})
+        self._respond_to_stop(process.name, {"ok": True})
         self._send_progress(f"{process.name} stopped")
 
-    def _answer_stop(self, name: str, answer: Mapping[str, Any]) -> None:
+    def _respond_to_stop(self, name: str, response: Mapping[str, Any]) -> None:
         for connection in self._stop_waiters.pop(name, ()):
-            self._clients.send(connection, answer)
+            self._clients.send(connection, response)
 
     def _send_progress(self, sentence: str) -> None:
         for connection in self._shutdown_waiters or ():
@@ -247,7 +247,10 @@ class Supervisor:
             for process in self._processes.values()
             if process.retry_at is not None
         ]
-        if any(each.group_may_empty or each.ends_unnoticed for each in self._processes.values()):
+        if any(
+            process.group_may_empty or process.ends_unnoticed
+            for process in self._processes.values()
+        ):
             pauses.append(GROUP_TICK_S)
         return min(pauses)
 
@@ -267,15 +270,15 @@ class Supervisor:
     def _serve(self, connection: Connection) -> None:
         for request in self._clients.receive(connection):
             try:
-                answer = self._answer(connection, request)
+                response = self._dispatch(connection, request)
             except (RequestRefused, SpawnFault, OSError) as error:
-                answer = {"ok": False, "error": str(error)}
+                response = {"ok": False, "error": str(error)}
             except (AttributeError, KeyError, TypeError, ValueError) as error:
-                answer = {"ok": False, "error": f"the request cannot be understood: {error!r}"}
-            if answer is not None:
-                self._clients.send(connection, answer)
+                response = {"ok": False, "error": f"the request cannot be understood: {error!r}"}
+            if response is not None:
+                self._clients.send(connection, response)
 
-    def _answer(self, connection: Connection, request: dict[str, Any]) -> dict[str, Any] | None:
+    def _dispatch(self, connection: Connection, request: dict[str, Any]) -> dict[str, Any] | None:
         """The answer, or None when it comes later."""
         op = request.get("op")
         if op == "ping":

@@ -22,34 +22,29 @@ OTHERS_WORDS = {"CHANGELOG.md", "docs/reference/commands.md", "docs/reference/se
 """Pages of other times, and those that repeat the help, which is counted below."""
 
 NAMES_LEFT: Mapping[str, int] = {
-    "answer": 25,
-    "answers": 6,
-    "become": 1,
-    "each": 26,
-    "found": 110,
-    "give up": 1,
-    "hear": 1,
-    "least": 2,
-    "looked": 2,
-    "most": 19,
+    "answer": 3,
+    "answers": 5,
+    "each": 12,
+    "found": 57,
+    "least": 1,
+    "most": 10,
     "nobody": 1,
     "one": 7,
-    "place": 43,
-    "places": 4,
+    "place": 14,
+    "places": 3,
     "said": 2,
     "say": 1,
-    "seen": 11,
-    "tell": 3,
-    "told": 10,
-    "wanted": 45,
+    "seen": 8,
+    "tell": 1,
+    "told": 6,
+    "wanted": 10,
 }
 """How often names have a part that the glossary refuses, still. The aim is none: a figure may only
 fall, and it must be what is there."""
 
 SENTENCES_LEFT: Mapping[str, int] = {
-    "gives up": 3,
     "tell": 2,
-    "tells": 6,
+    "tells": 4,
     "told": 4,
     "wish": 1,
 }

@@ -195,7 +195,7 @@ def test_a_wrong_clock_is_named_as_the_api_names_it(name: str) -> None:
 
 
 def test_the_bounds_are_the_same() -> None:
-    for name in ("LONGEST_AUTHORIZATION", "MOST_SIGNED", "LONGEST_DATE"):
+    for name in ("LONGEST_AUTHORIZATION", "MAX_SIGNED_HEADERS", "LONGEST_DATE"):
         assert getattr(signatures, name) == getattr(signature, name)
 
 
