@@ -15,7 +15,7 @@ from havre.supervisor import server_file
 from havre.supervisor.clients import Clients
 from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, Phase
 from havre.supervisor.sockets import Sockets
-from havre.supervisor.supervised import Supervised
+from havre.supervisor.supervised_process import SupervisedProcess
 
 LOOK_S = 2.0
 LISTENS_WITHIN_S = 60.0
@@ -45,11 +45,11 @@ class Reachability:
         self._clients.listen(self._home.supervisor_socket)
         self._next_look = 0.0
 
-    def starting(self, process: Supervised) -> None:
+    def starting(self, process: SupervisedProcess) -> None:
         """It is about to bind its sockets, or to get them bound. Raises OSError."""
         self._sockets.expect(path for path, _ in self._sockets_of(process))
 
-    def stopped(self, process: Supervised) -> None:
+    def stopped(self, process: SupervisedProcess) -> None:
         """Nothing of it runs: nobody is reached by its sockets. Raises OSError."""
         self._sockets.expect(path for path, _ in self._sockets_of(process))
 
@@ -57,7 +57,7 @@ class Reachability:
         """Seconds until the next look."""
         return max(0.0, self._next_look - now)
 
-    def look(self, processes: Iterable[Supervised], now: float) -> None:
+    def look(self, processes: Iterable[SupervisedProcess], now: float) -> None:
         """If it is time to: put back what is missing, and end what cannot be reached any more."""
         if now < self._next_look:
             return
@@ -78,7 +78,7 @@ class Reachability:
         self._home.supervisor_socket.unlink(missing_ok=True)
         self._sockets.close()
 
-    def _look(self, processes: Iterable[Supervised], now: float) -> None:
+    def _look(self, processes: Iterable[SupervisedProcess], now: float) -> None:
         owners = {
             path: (process, is_bound or _should_listen(process, now))
             for process in processes
@@ -101,7 +101,7 @@ class Reachability:
             self._log(f"{self._home.server_file}: written again")
             server_file.write(self._home, self._about)
 
-    def _sockets_of(self, process: Supervised) -> list[tuple[Path, bool]]:
+    def _sockets_of(self, process: SupervisedProcess) -> list[tuple[Path, bool]]:
         """Each with whether it is bound before the process begins."""
         sockets = [(Path(path), True) for path in process.spec.listen]
         if process.name in self._own:
@@ -109,9 +109,9 @@ class Reachability:
         return sockets
 
 
-def _is_to_be_reached(process: Supervised) -> bool:
+def _is_to_be_reached(process: SupervisedProcess) -> bool:
     return process.phase is Phase.RUNNING and not process.is_stopping
 
 
-def _should_listen(process: Supervised, now: float) -> bool:
+def _should_listen(process: SupervisedProcess, now: float) -> bool:
     return process.adopted and now > process.started_at + LISTENS_WITHIN_S

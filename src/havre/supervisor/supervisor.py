@@ -18,7 +18,7 @@ from havre.supervisor.limits import OwnLimits
 from havre.supervisor.protocol import STOP_ORDER, Phase, ProcessSpec, Restart
 from havre.supervisor.reachability import Reachability
 from havre.supervisor.spawn import SpawnFault, check, ended_children
-from havre.supervisor.supervised import Supervised
+from havre.supervisor.supervised_process import SupervisedProcess
 
 STOP_TICK_S = 0.02
 GROUP_TICK_S = 1.0
@@ -38,7 +38,7 @@ class Supervisor:
         self._log = log
         self._limits = OwnLimits(log)
         self._cgroups = Cgroups(find_trees(is_root=os.geteuid() == 0), home.root)
-        self._processes: dict[str, Supervised] = {}
+        self._processes: dict[str, SupervisedProcess] = {}
         self._stop_waiters: dict[str, list[Connection]] = {}
         self._shutdown_waiters: list[Connection] | None = None
         self._selector = selectors.DefaultSelector()
@@ -117,7 +117,7 @@ class Supervisor:
             self._handle_signals()
         elif isinstance(key.data, Clients):
             key.data.accept()
-        elif isinstance(key.data, Supervised):
+        elif isinstance(key.data, SupervisedProcess):
             self._reap()  # with its exit code, if it is a child of ours
             if key.data.pidfd is not None:
                 self._on_death(key.data, None)
@@ -145,7 +145,7 @@ class Supervisor:
             if process.phase is Phase.EXITED and process.group_has_emptied():
                 self._announce(process)
 
-    def _on_death(self, process: Supervised, exit_code: int | None) -> None:
+    def _on_death(self, process: SupervisedProcess, exit_code: int | None) -> None:
         if process.pidfd is not None:
             self._selector.unregister(process.pidfd)
         process.died(exit_code, time.monotonic())
@@ -169,14 +169,14 @@ class Supervisor:
             elif process.phase is Phase.EXITED and process.adopted and process.group_has_emptied():
                 self._announce(process)
 
-    def _retry(self, process: Supervised, now: float) -> None:
+    def _retry(self, process: SupervisedProcess, now: float) -> None:
         try:
             self._reachability.starting(process)
         except OSError as error:
             self._log(f"{process.name}: what its sockets left is in the way: {error}")
         process.retry(now)
 
-    def _advance_stop(self, process: Supervised, now: float) -> None:
+    def _advance_stop(self, process: SupervisedProcess, now: float) -> None:
         try:
             if not process.has_stopped(now):
                 return
@@ -370,8 +370,8 @@ class Supervisor:
         process.begin_stop(grace_s, time.monotonic())
         return None
 
-    def _announce(self, process: Supervised) -> None:
+    def _announce(self, process: SupervisedProcess) -> None:
         self._clients.send_to_watchers({"event": process.status().to_json()})
 
-    def _new_process(self, spec: ProcessSpec) -> Supervised:
-        return Supervised(spec, self._home.processes, self._cgroups, self._log)
+    def _new_process(self, spec: ProcessSpec) -> SupervisedProcess:
+        return SupervisedProcess(spec, self._home.processes, self._cgroups, self._log)

@@ -18,7 +18,7 @@ STOP_FAULT_S = 20.0
 """Seconds after SIGKILL from which a stop reports that it does not succeed."""
 
 
-class Supervised:
+class SupervisedProcess:
     """The supervisor's side of one process. All times are monotonic seconds, given by the caller.
 
     ``pidfd`` is open while an adopted process runs: the supervisor is not its parent, so it learns
