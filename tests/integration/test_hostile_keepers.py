@@ -18,8 +18,8 @@ import pytest
 from havre.domain.instance import CheckRequest
 from havre.domain.latency import BUCKETS
 from havre.domain.limits import MAX_PREDICTION_BYTES
-from havre.engines import checks, keeper
-from havre.engines.keeper import KeeperState
+from havre.engines import checks, keeper_protocol
+from havre.engines.keeper_protocol import KeeperState
 from havre.engines.model_channel import always
 
 Speak = Callable[[socket.socket, dict[str, Any]], None]
@@ -104,7 +104,7 @@ def told(hostile: HostileKeeper, *answers: Any) -> None:
 
 def test_an_honest_word_is_believed(hostile: HostileKeeper) -> None:
     told(hostile, STATUS)
-    assert keeper.ask(hostile.path, "status") == KeeperState.from_json(STATUS)
+    assert keeper_protocol.ask(hostile.path, "status") == KeeperState.from_json(STATUS)
 
 
 WRONG: dict[str, Any] = {
@@ -136,7 +136,7 @@ WRONG: dict[str, Any] = {
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_a_word_that_cannot_be_true_is_none(hostile: HostileKeeper, wrong: dict[str, Any]) -> None:
     told(hostile, {**STATUS, **wrong})
-    assert keeper.ask(hostile.path, "status") is None
+    assert keeper_protocol.ask(hostile.path, "status") is None
 
 
 RAW = {
@@ -162,8 +162,8 @@ def test_what_is_no_answer_is_none_at_once_and_costs_little(
     tracemalloc.start()
     try:
         began = time.monotonic()
-        assert keeper.ask(hostile.path, "status") is None
-        assert time.monotonic() - began < 3 * keeper.RESPONSE_TIMEOUT_S
+        assert keeper_protocol.ask(hostile.path, "status") is None
+        assert time.monotonic() - began < 3 * keeper_protocol.RESPONSE_TIMEOUT_S
         assert tracemalloc.get_traced_memory()[1] < 40_000_000
     finally:
         tracemalloc.stop()
@@ -172,10 +172,13 @@ def test_what_is_no_answer_is_none_at_once_and_costs_little(
 def test_sentences_are_cut_and_few(hostile: HostileKeeper) -> None:
     said = {**STATUS, "reason": "r" * 500_000, "notes": ["\ud800\x00" + "n" * 5000] * 100}
     told(hostile, said)
-    state = keeper.ask(hostile.path, "status")
+    state = keeper_protocol.ask(hostile.path, "status")
     assert state is not None
-    assert (len(state.reason), len(state.notes)) == (keeper.LONGEST_REASON, keeper.MAX_NOTES)
-    assert {len(note) for note in state.notes} == {keeper.LONGEST_NOTE}
+    assert (len(state.reason), len(state.notes)) == (
+        keeper_protocol.LONGEST_REASON,
+        keeper_protocol.MAX_NOTES,
+    )
+    assert {len(note) for note in state.notes} == {keeper_protocol.LONGEST_NOTE}
     state.notes[0].encode()
 
 
@@ -191,8 +194,8 @@ def test_a_keeper_that_answers_byte_by_byte_has_no_more_time(hostile: HostileKee
     is_over = threading.Event()
     hostile.speak = drip(hostile, is_over)
     began = time.monotonic()
-    assert keeper.ask(hostile.path, "status") is None
-    assert time.monotonic() - began < 3 * keeper.RESPONSE_TIMEOUT_S
+    assert keeper_protocol.ask(hostile.path, "status") is None
+    assert time.monotonic() - began < 3 * keeper_protocol.RESPONSE_TIMEOUT_S
     is_over.set()
 
 

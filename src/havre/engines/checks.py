@@ -17,7 +17,7 @@ from havre.domain import reported as words
 from havre.domain.instance import CheckRequest, CheckResponse, RecordedRequest
 from havre.domain.limits import MAX_PREDICTION_BYTES
 from havre.domain.rollout.policy import Capture
-from havre.engines import keeper
+from havre.engines import keeper_protocol
 
 MAX_AT_ONCE = 128
 """The keeper takes no more in one go."""
@@ -52,7 +52,7 @@ def check(
                 for request in batch
             ],
         }
-        responses = keeper.talk(
+        responses = keeper_protocol.talk(
             control,
             asked,
             max_bytes=MAX_RESPONSE_BYTES,
@@ -127,7 +127,7 @@ def _ask(
     should_continue: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """One answer. A keeper of an earlier version may refuse what it does not know of."""
-    responses = keeper.talk(
+    responses = keeper_protocol.talk(
         control,
         request,
         max_bytes=MAX_RESPONSE_BYTES,

@@ -1,4 +1,4 @@
-"""Where the code lies that runs beside a model's: copies of ``havre_copy`` in the home.
+"""The code that runs beside a model's, ``havre_copy``: installed into the home for each Python.
 
 The installed package may be out of a model's reach, and an upgrade replaces it while keepers run
 that may still restart. A copy per content, never changed, has neither trouble. Each Python has
