@@ -20,7 +20,7 @@ from tests.support.packs import make_pack, movable
 from uv import find_uv_bin
 
 from havre.environments.definition import builtin_definitions
-from havre.environments.interpreters import Interpreters
+from havre.environments.machine_pythons import Interpreters
 
 PYTHONS = sorted({one.python for one in Interpreters([]).all()}, key=lambda python: int(python[2:]))
 OLD_STACK = "scikit-learn==0.23.2\nnumpy==1.19.5\nscipy==1.5.4\njoblib==1.1.1\nthreadpoolctl==3.1.0"

@@ -34,8 +34,8 @@ from havre.environments import Environments, build_lock
 from havre.environments.builder import EnvironmentBuilder
 from havre.environments.confinement import Enclosure
 from havre.environments.definition import EnvironmentDefinition
-from havre.environments.interpreters import Interpreters
 from havre.environments.libraries import lent_variables
+from havre.environments.machine_pythons import Interpreters
 from havre.environments.reachable import ReachableInterpreters
 from havre.environments.resolve import Resolution
 from havre.home import Home
@@ -201,7 +201,7 @@ from pathlib import Path
 from havre.environments.builder import EnvironmentBuilder
 from havre.environments.confinement import Enclosure
 from havre.environments.definition import EnvironmentDefinition
-from havre.environments.interpreters import Interpreters
+from havre.environments.machine_pythons import Interpreters
 from havre.home import Home
 home, definition = Home(Path(sys.argv[1])), EnvironmentDefinition.from_json(json.loads(sys.argv[2]))
 builder = EnvironmentBuilder(home, Enclosure(home), Interpreters([]))

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from havre import installed
-from havre.environments.interpreters import Interpreters
+from havre.environments.machine_pythons import Interpreters
 from havre.provenance import pythons_at_hand
 
 

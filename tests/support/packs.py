@@ -5,7 +5,7 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from havre.environments.interpreters import Interpreter, Interpreters
+from havre.environments.machine_pythons import Interpreter, Interpreters
 from havre.environments.reachable import ReachableInterpreters, copy_interpreter
 
 PLACEHOLDER = "/opt/a_very_long_placeholder_folder"

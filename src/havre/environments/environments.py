@@ -29,10 +29,10 @@ from havre.environments.definition import (
 )
 from havre.environments.export import export
 from havre.environments.inspection import EnvironmentCheck, inspect
-from havre.environments.interpreters import Interpreters, version_of
+from havre.environments.machine_pythons import Interpreters, version_of
 from havre.environments.object_store import ObjectStore
 from havre.environments.packs import pack_slug
-from havre.environments.prefix import installed_packages
+from havre.environments.prefix_contents import installed_packages
 from havre.environments.published import Published, PublishedEnvironments
 from havre.environments.resolve import (
     OF_ARTIFACT,

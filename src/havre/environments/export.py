@@ -15,9 +15,9 @@ from havre.domain.errors import EnvironmentFault, InvalidParameter
 from havre.domain.progress import Progress
 from havre.environments.confinement import Enclosure
 from havre.environments.definition import BuiltEnvironment
-from havre.environments.interpreters import Interpreter, version_of
+from havre.environments.machine_pythons import Interpreter, version_of
 from havre.environments.packs import UNPACK_PROGRAM
-from havre.environments.prefix import read_marker
+from havre.environments.prefix_contents import read_marker
 from havre.environments.reachable import copy_interpreter
 
 _SPEED_OVER_SIZE = 3

@@ -33,7 +33,7 @@ from havre.environments.definition import (
     requirements_text,
 )
 from havre.environments.faults import explain
-from havre.environments.interpreters import Interpreter
+from havre.environments.machine_pythons import Interpreter
 from havre.environments.uv import ONLY_WHEELS, Uv, UvFailed, lacks_wheels
 from havre.home import Home
 from havre.supervisor.reach import interpreter_files

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from havre.domain.progress import Progress
 from havre.durable import file_lock, remove_tree, sync_folder, sync_tree
-from havre.environments.interpreters import Interpreter, python_of
+from havre.environments.machine_pythons import Interpreter, python_of
 from havre.unprivileged import unreachable_part
 
 CHECK_LIMIT_S = 30.0

@@ -8,7 +8,7 @@ from havre.environments.confinement import Enclosure
 from havre.environments.definition import ExternalEnvironment
 from havre.environments.java import java_warnings
 from havre.environments.libraries import lacking, system_libraries, warnings
-from havre.environments.prefix import read_marker
+from havre.environments.prefix_contents import read_marker
 from havre.environments.published import PublishedEnvironments
 from havre.home import Home
 

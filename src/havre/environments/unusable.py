@@ -7,7 +7,7 @@ from pathlib import Path
 from havre.environments.confinement import Enclosure
 from havre.environments.definition import python_order
 from havre.environments.elf import MACHINES, read_shared_object
-from havre.environments.interpreters import OLDEST
+from havre.environments.machine_pythons import OLDEST
 
 PYTHON = Path("bin/python")
 

@@ -20,7 +20,7 @@ from havre.environments.libraries import (
     system_libraries,
     warnings,
 )
-from havre.environments.prefix import MARKER
+from havre.environments.prefix_contents import MARKER
 from havre.environments.published import Published, PublishedEnvironments
 from havre.environments.survey import survey
 from havre.home import Home
