@@ -86,8 +86,8 @@ class ExternalEnvironment:
 class PackEnvironment:
     """An environment in an archive with conda-pack's layout, run with the interpreter inside it.
 
-    ``source`` is a file or an ``oci://`` address; ``identity`` names its content (a hash, or what
-    the object store reports); ``size`` is in bytes. ``python`` is empty until it was unpacked.
+    ``source`` is a file or an ``oci://`` address; ``identity`` names its content (a hash, or the
+    object store's tag of it); ``size`` is in bytes. ``python`` is empty until it was unpacked.
     """
 
     slug: str
@@ -135,7 +135,7 @@ class BuiltEnvironment:
 
 @dataclass(frozen=True, slots=True)
 class ServiceSlug:
-    """What the slug of an environment of the original service states.
+    """What the slug of an environment of the original service stands for.
 
     ``device`` is ``cpu``, ``gpu`` or ``any``; ``processor`` is empty where the slug is silent.
     """

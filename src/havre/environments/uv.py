@@ -22,7 +22,7 @@ from havre.supervisor.confined import Confined
 from havre.supervisor.spawn import SpawnFault
 
 TIMEOUT_S = 1800.0
-"""How long one run of uv may take; uv itself fails on a dead network long before."""
+"""How long one run of uv may take; uv stops trying a dead network long before."""
 
 MAX_FOLLOWED_BYTES = 1024 * 1024
 """Bytes of uv's words that are read again; the log has all of them."""
