@@ -112,18 +112,18 @@ class FakeEngine:
         """Live requests, all alike, answered by the script's model at once."""
         with self._lock:
             run = self._runs[instance_id]
-            answer = run.script.model(request)
+            response = run.script.model(request)
             run.answered += times
-            if answer.status == 200:
-                run.latency = run.latency.plus(_latency(answer.took_s, times))
+            if response.status == 200:
+                run.latency = run.latency.plus(_latency(response.took_s, times))
             else:
                 run.failed += times
             kept = RecordedRequest(
-                request.body, request.content_type, answer.status, answer.body, answer.took_s
+                request.body, request.content_type, response.status, response.body, response.took_s
             )
             if run.recording:
                 run.recorded = [*run.recorded, *[kept] * times][-run.recording :]
-            return answer
+            return response
 
     def kill(self, instance_id: str, reason: str = "killed by signal 9") -> None:
         """The instance dies now."""
@@ -265,12 +265,12 @@ class FakeChannel:
         self._id = instance_id
 
     def check(
-        self, requests: Sequence[CheckRequest], *, is_wanted: Callable[[], bool] = always
+        self, requests: Sequence[CheckRequest], *, should_continue: Callable[[], bool] = always
     ) -> Iterator[CheckResponse]:
         with self._engine.asked("check", self._id) as run:
             model = run.script.model
         for request in requests:
-            if not is_wanted():
+            if not should_continue():
                 raise EngineFault("the answer is not wanted any more")
             yield model(request)
 
@@ -287,7 +287,7 @@ class FakeChannel:
         self,
         limit: int,
         *,
-        is_wanted: Callable[[], bool] = always,  # noqa: ARG002 - it is answered at once
+        should_continue: Callable[[], bool] = always,  # noqa: ARG002 - it is answered at once
     ) -> list[RecordedRequest]:
         with self._engine.asked("", self._id) as run:
             return run.recorded[-limit:] if limit else []

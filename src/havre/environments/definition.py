@@ -65,7 +65,7 @@ class EnvironmentDefinition:
 
 
 @dataclass(frozen=True, slots=True)
-class InPlaceEnvironment:
+class ExternalEnvironment:
     """An environment that somebody else made and keeps: used where it lies, never changed."""
 
     slug: str
@@ -116,7 +116,7 @@ class PackEnvironment:
         return cls(**stored)
 
 
-Definition = EnvironmentDefinition | InPlaceEnvironment | PackEnvironment
+Definition = EnvironmentDefinition | ExternalEnvironment | PackEnvironment
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,7 @@ def _without_comments(lines: Iterable[str]) -> Iterable[str]:
 
 @cache
 def _builtin() -> tuple[tuple[str, EnvironmentDefinition], ...]:
-    found = []
+    definitions = []
     for file in files(__package__).joinpath("definitions").iterdir():
         slug = file.name.removesuffix(".txt")
         parsed = parse_service_slug(slug)
@@ -224,6 +224,6 @@ def _builtin() -> tuple[tuple[str, EnvironmentDefinition], ...]:
         text = file.read_text()
         title = text.partition("\n")[0].lstrip("# ")
         lines, wheels_only = requirement_lines(text), not _NO_WHEEL.search(text)
-        found.append(EnvironmentDefinition(slug, parsed.python, lines, title, wheels_only))
-    found.sort(key=lambda definition: (python_order(definition.python), definition.slug))
-    return tuple((definition.slug, definition) for definition in found)
+        definitions.append(EnvironmentDefinition(slug, parsed.python, lines, title, wheels_only))
+    definitions.sort(key=lambda definition: (python_order(definition.python), definition.slug))
+    return tuple((definition.slug, definition) for definition in definitions)

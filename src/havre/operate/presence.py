@@ -7,7 +7,7 @@ from typing import Any
 from havre.domain.errors import EngineFault, SystemFault
 from havre.home import Home
 from havre.supervisor import orphans, records, server_file
-from havre.supervisor.client import NoAnswer, SupervisorClient
+from havre.supervisor.client import SupervisorClient, SupervisorUnresponsive
 from havre.supervisor.identity import Identity, is_running, read_stat, send_signal
 
 BACK_WITHIN_S = 10.0
@@ -36,7 +36,7 @@ def running(home: Home) -> dict[str, Any] | None:
     """
     try:
         return SupervisorClient(home.supervisor_socket).ping()
-    except NoAnswer as error:
+    except SupervisorUnresponsive as error:
         raise SystemFault(_why_silent(home)) from error
     except EngineFault:
         pass

@@ -123,7 +123,9 @@ class Verifier:
         if sample is None:
             self._note_unchecked(snapshot, "the artifact has no sample request (test_input.json)")
             return ""
-        [response] = channel.check([sample], is_wanted=partial(self._should_continue, snapshot))
+        [response] = channel.check(
+            [sample], should_continue=partial(self._should_continue, snapshot)
+        )
         if response.status != OK:
             return f"the check failed: {_failed_check(response)}"
         self._recorder.note(
@@ -160,7 +162,9 @@ class Verifier:
         # All in one call: where each copy loads its own model, so does the child that answers each
         # call. Responses are compared as they come: together they may be larger than our memory.
         requests = [CheckRequest(request.body, request.content_type) for request in recorded]
-        responses = channel.check(requests, is_wanted=partial(self._should_continue, snapshot))
+        responses = channel.check(
+            requests, should_continue=partial(self._should_continue, snapshot)
+        )
         comparison = compare(
             (Response(live.status, live.response, live.took_s) for live in recorded),
             (Response(new.status, new.body, new.took_s) for new in responses),
@@ -181,7 +185,7 @@ class Verifier:
             if channel is None:
                 continue
             try:
-                recorded += channel.recorded(share, is_wanted=should_continue)
+                recorded += channel.recorded(share, should_continue=should_continue)
             except EngineFault as error:
                 logger.info("no requests of %s to replay: %s", instance_id, error.message)
         return recorded[-count:]
