@@ -197,7 +197,11 @@ def _make_election(
         candidate=lambda: Candidate(own_id, _base_url(home), term_s),
         make_reconciler=make_reconciler,
         make_standby_drain=lambda: StandbyDrain(
-            engine, balancer, drain_timeout_s=settings.drain_timeout_s, clock=clock_s
+            engine,
+            balancer,
+            drain_timeout_s=settings.drain_timeout_s,
+            stream_total_s=settings.stream_total_s,
+            clock=clock_s,
         ),
     )
 

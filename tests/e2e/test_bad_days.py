@@ -185,6 +185,8 @@ def test_a_bad_request_is_told_why_and_the_next_is_served(
     assert answer.headers["content-type"].startswith("application/json")
     assert_is_a_sentence_for_strangers(told["message"], row.message, place)
     assert answer.headers["opc-request-id"]
+    if row.message == FAILED:
+        assert told["logs"].endswith(f" --request {answer.headers['opc-request-id']}")
     assert row.least_s <= took_s <= row.most_s
     assert ask(connection, place.served, {"echo": 1})["echo"] == 1
     wait_until_all_copies_are_up(place)

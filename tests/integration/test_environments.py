@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
@@ -22,9 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.supervisor_harness import wait_until
 from typer.testing import CliRunner
 from uv import find_uv_bin
 
+from havre import temporary
 from havre.catalog.manifest import read_manifest
 from havre.cli.environments import environments_app
 from havre.domain.errors import Conflict, EnvironmentFault, InvalidParameter, NotFound
@@ -69,6 +72,16 @@ def home(tmp_path: Path) -> Home:
 @pytest.fixture
 def environments(home: Home) -> Environments:
     return Environments(home, load_settings(home.root, environ={}))
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where temporary files go meanwhile: other users get there."""
+    place = Path(tempfile.mkdtemp(prefix="hv", dir="/tmp"))
+    place.chmod(0o711)
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    yield place
+    remove_tree(place)
 
 
 def says(interpreter: Path, code: str) -> str:
@@ -210,9 +223,13 @@ print(builder.ensure(definition, lambda line: print(line, flush=True)).digest, f
 """
 
 
-def start_ensure(root: Path, definition: EnvironmentDefinition) -> subprocess.Popen[str]:
+def start_ensure(
+    root: Path, definition: EnvironmentDefinition, **variables: str
+) -> subprocess.Popen[str]:
     arguments = [sys.executable, "-c", ENSURE, str(root), json.dumps(definition.to_json())]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, text=True, env={**os.environ, **variables}
+    )
 
 
 class TestTrouble:
@@ -239,6 +256,28 @@ class TestTrouble:
         built = builder.ensure(SMALL, print)
         assert says(built.interpreter, "import six, attr; print('runs')") == "runs"
         assert [path.name for path in (tmp_path / "environments/built").iterdir()] == [digest]
+
+    def test_the_folders_of_a_build_are_removed_when_it_was_killed_and_not_before(
+        self, index: None, tmp_path: Path, place: Path
+    ) -> None:
+        def left() -> list[Path]:
+            return list(place.glob("havre-held-*"))
+
+        for remedy in ("a sweep", "the next build"):
+            with start_ensure(tmp_path, SMALL, TMPDIR=str(place)) as process:
+                wait_until(left, "a folder of the build")
+                process.send_signal(signal.SIGSTOP)
+                living = left()
+                temporary.sweep()
+                assert left() == living != []
+                process.send_signal(signal.SIGKILL)
+            assert left() == living
+            if remedy == "a sweep":
+                # What the build had started ends within moments, and may write until then.
+                wait_until(lambda: temporary.sweep() or not left(), "an empty place")
+        enclosure = Enclosure(Home(tmp_path))
+        EnvironmentBuilder(Home(tmp_path), enclosure, Interpreters([])).ensure(SMALL, print)
+        assert left() == []
 
     def test_two_processes_build_the_same_environment_once(
         self, index: None, tmp_path: Path

@@ -4,6 +4,7 @@ that says what it got.
 
 import http.client
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from havre.api.refusals import drain_and_refuse, refusal_of
 from havre.balancer.base import DEFAULT_TIMEOUTS, OpenTo, Timeouts
 from havre.balancer.envoy.balancer import EnvoyBalancer
 from havre.domain.address import UnixAddress
-from havre.domain.ocid import Kind, new_ocid, new_short_id
+from havre.domain.ocid import DEPLOYMENT_OCID_PATTERN, Kind, new_ocid, new_short_id
 from havre.domain.route import Endpoint, Route
 
 
@@ -53,7 +54,14 @@ class Answer:
     def code(self) -> str:
         assert self.headers["content-type"] == "application/json"
         content = json.loads(self.body)
-        assert set(content) == {"code", "message"}
+        more = {"opcRequestId", "logs"} if self.status == 500 else set()
+        assert set(content) == {"code", "message"} | more
+        if more:
+            request_id = self.headers["opc-request-id"]
+            assert content["opcRequestId"] == request_id != ""
+            assert re.fullmatch(
+                rf"havre logs {DEPLOYMENT_OCID_PATTERN} --request {request_id}", content["logs"]
+            )
         assert content["message"]
         return str(content["code"])
 

@@ -4,7 +4,6 @@ Others may deploy the same name meanwhile. A create claims the name, an update s
 the deployment it is for (its etag); whoever comes second looks again, and waits for the first.
 """
 
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import httpx
 from rich.console import Console
 
+from havre import temporary
 from havre.cli import output, saved
 from havre.cli.configuration import (
     DeployOptions,
@@ -68,8 +68,8 @@ def save_and_deploy(
     Raises ModelFault when the change fails: the deployment says why, until it is deleted or
     deployed again. The saved model is removed if the change is refused from the start.
     """
-    with tempfile.TemporaryDirectory(prefix="havre-") as scratch:
-        archive = Path(scratch, "artifact.zip")
+    with temporary.folder("deploy") as scratch:
+        archive = scratch / "artifact.zip"
         count = pack(folder, archive, files)
         size = archive.stat().st_size
         console.print(

@@ -2,7 +2,6 @@
 
 import ast
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from havre import temporary
 from havre.catalog.archive import score_folder
 from havre.catalog.manifest import FILE as MANIFEST
 from havre.catalog.manifest import read_manifest, read_version
@@ -154,8 +154,7 @@ def _resolve(
     """As `havre deploy` does, with what it records of an artifact."""
     for line in recording.notes:
         step(line)
-    with tempfile.TemporaryDirectory(prefix="havre-") as folder:
-        stated = Path(folder)
+    with temporary.folder("verify") as stated:
         for name in (MANIFEST, REQUIREMENTS):
             if name in recording.files:
                 (stated / name).write_bytes(recording.files[name])

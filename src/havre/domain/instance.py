@@ -79,6 +79,11 @@ class InstanceStatus:
     is_held_up: bool = False
     keeper_cpu_s: float = 0.0
 
+    @property
+    def is_streaming(self) -> bool:
+        """Whether all requests that its copies have are streams."""
+        return 0 < self.streaming >= self.copies_busy
+
 
 @dataclass(frozen=True, slots=True)
 class CheckRequest:

@@ -15,12 +15,12 @@ import os
 import re
 import secrets
 import stat
-import tempfile
 from contextlib import suppress
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
 from pathlib import Path
 
+from havre import temporary
 from havre.durable import remove_tree, sync_tree
 from havre.home import Home
 from havre.supervisor.confined import started
@@ -34,7 +34,7 @@ from havre.supervisor.reach import (
     unique,
 )
 from havre.supervisor.spawn import SpawnFault
-from havre.unprivileged import build_user_of, passable_temporary, why_not_separate_users
+from havre.unprivileged import build_user_of, why_not_separate_users
 
 NAME = "havre_copy"
 JSON = "orjson"
@@ -110,10 +110,10 @@ def _compile(folder: Path, home: Home, python: Path) -> None:
     Without it every start takes a tenth of a second longer: a failure is no more than that. The
     Python may be a pack's, so it is run confined; with -I and -S no packages' code runs here.
     """
-    with tempfile.TemporaryDirectory(prefix="havre-compile-", dir=passable_temporary()) as kept:
-        scratch, log = Path(kept, "scratch"), Path(kept, "log")
+    with temporary.folder("compile", is_passable=True) as kept:
+        scratch, log = kept / "scratch", kept / "log"
         scratch.mkdir()
-        Path(kept).chmod(0o711)
+        kept.chmod(0o711)
         read = [folder, *interpreter_files(python)]
         user = None
         if not why_not_separate_users() and not obstacle([scratch], [*read, python]):

@@ -11,17 +11,16 @@ import json
 import os
 import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from havre import temporary
 from havre.domain.errors import EngineFault
 from havre.domain.instance import CheckRequest, InstanceSpec
 from havre.domain.workload import PythonWorkload
-from havre.durable import remove_tree
 from havre.engines import checks, copy_code, endings, keeper_protocol
 from havre.engines.confinement import InstancePaths, Permissions, confinement_for, own_variables
 from havre.engines.java import java_variables
@@ -32,7 +31,7 @@ from havre.supervisor.protocol import Confinement, ProcessSpec
 from havre.supervisor.reach import max_memory_bytes, unique
 from havre.supervisor.spawn import SpawnFault
 from havre.trees import everything_below, let_others_read
-from havre.unprivileged import passable_temporary, unreachable_part, why_not_separate_users
+from havre.unprivileged import unreachable_part, why_not_separate_users
 
 STOP_GRACE_S = 5.0
 LOG_TAIL_LINES = 12
@@ -123,8 +122,7 @@ def started(
     Raises OSError, EngineFault.
     """
     with ExitStack() as kept:
-        folder = Path(tempfile.mkdtemp(prefix="havre-verify-", dir=passable_temporary()))
-        kept.callback(remove_tree, folder)
+        folder = kept.enter_context(temporary.folder("verify", is_passable=True))
         interpreter = workload.interpreter
         artifact = _within_reach(workload.artifact.resolve(), folder)
         paths = InstancePaths(folder)

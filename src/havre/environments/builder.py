@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from havre import full_disk
+from havre import full_disk, temporary
 from havre.domain.errors import EnvironmentFault
 from havre.domain.progress import Progress, silent
 from havre.durable import write_file
@@ -40,6 +40,7 @@ from havre.supervisor.spawn import SpawnFault
 
 UNPACKED = 4
 """Times that a pack grows, about."""
+SWEEP_S = 10.0  # for each folder
 
 OnBuild = Callable[[float, bool], None]
 
@@ -291,7 +292,8 @@ class EnvironmentBuilder:
 
     @contextmanager
     def _making(self, prefix: BuiltPrefix) -> Iterator[Path]:
-        """Yields the file of an empty log."""
+        """Yields the file of an empty log; what killed builds left goes before that."""
+        temporary.sweep(within_s=SWEEP_S)
         log = self.log(prefix.digest)
         self._logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_file(log, b"")

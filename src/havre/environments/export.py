@@ -7,10 +7,9 @@ import gzip
 import os
 import shutil
 import tarfile
-import tempfile
 from pathlib import Path
 
-from havre import full_disk
+from havre import full_disk, temporary
 from havre.domain.errors import EnvironmentFault, InvalidParameter
 from havre.domain.progress import Progress
 from havre.environments.confinement import Enclosure
@@ -60,10 +59,10 @@ def export(built: BuiltEnvironment, output: Path, progress: Progress, enclosure:
             shutil.copyfile(archive, beside)
             beside.rename(output)
             return output.stat().st_size
-        with tempfile.TemporaryDirectory(prefix="havre-export-") as folder:
+        with temporary.folder("export") as folder:
             progress(f"gathering {built.slug}")
-            Path(folder).chmod(0o755)  # what is asked of it is asked as another user
-            whole = _gather(built, Path(folder) / "pack", enclosure)
+            folder.chmod(0o755)  # what is asked of it is asked as another user
+            whole = _gather(built, folder / "pack", enclosure)
             progress(f"writing {output.name}")
             _write(whole, beside)
         beside.rename(output)
