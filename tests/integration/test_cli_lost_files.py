@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 from tests.integration.test_cli_server import Havre, havre
-from tests.support.supervisor_harness import SupervisorHarness, harness, runs, wait_until
+from tests.support.supervisor_harness import (
+    DEADLINE_S,
+    SupervisorHarness,
+    harness,
+    runs,
+    wait_until,
+)
 
 from havre.domain.errors import SystemFault
 from havre.operate import presence
@@ -107,7 +113,7 @@ def test_a_supervisor_that_has_no_socket_any_more_can_be_ended(
     assert told.value.supervisor.pid == pid
     harness._programs[-1].poll()
     presence.end_unreachable(harness.home, told.value.supervisor)
-    assert harness._programs[-1].wait(timeout=20) == 0
+    assert harness._programs[-1].wait(timeout=DEADLINE_S) == 0
     assert harness.leftovers() == []
     assert presence.running(harness.home) is None
 

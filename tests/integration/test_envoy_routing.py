@@ -1,6 +1,7 @@
 """What a client sees of a real Envoy: routes, refusals, and the next request after each."""
 
 import asyncio
+import contextlib
 import http.client
 import json
 import select
@@ -11,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -19,8 +21,9 @@ import httpx
 import pytest
 import requests
 from h2.settings import SettingCodes
-from tests.support.balancer_front import Front, ask, running_front
+from tests.support.balancer_front import Answer, Front, answer_of, ask, running_front
 from tests.support.envoy_server import (
+    DEADLINE_S,
     StartUpstream,
     Upstream,
     answer_with,
@@ -40,8 +43,17 @@ DATA_SEGMENTS_IN = 152
 
 @pytest.fixture(scope="module")
 def front() -> Iterator[Front]:
+    with running_front() as front:
+        yield front
+
+
+@pytest.fixture
+def impatient() -> Iterator[Front]:
+    """A prediction may take a second; a stream, and each pause of it, longer than anybody stands
+    still here.
+    """
     with running_front(
-        timeouts=Timeouts(predict_s=1.0, stream_idle_s=1.5, stream_total_s=4.0)
+        timeouts=Timeouts(predict_s=1.0, stream_idle_s=6.0, stream_total_s=300.0)
     ) as front:
         yield front
 
@@ -245,7 +257,7 @@ def test_every_client_of_an_oversized_body_sees_why(front: Front, deployment: st
 def test_what_is_not_http_is_refused_and_cut(
     front: Front, raw: bytes, status: int, code: str | None
 ) -> None:
-    with socket.create_connection(("127.0.0.1", front.server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", front.server.port), timeout=30) as client:
         client.sendall(raw)
         received = b""
         while piece := client.recv(65536):
@@ -272,16 +284,29 @@ def test_a_chunked_body_arrives_with_its_length(
         assert "transfer-encoding" not in headers
 
 
+@contextmanager
+def refused_for_bandwidth(
+    front: Front, path: str, *, chunked: bool = False
+) -> Iterator[tuple[Answer, http.client.HTTPConnection]]:
+    """The answer to the first of several large requests that is answered at once, and its client;
+    those before it are being slowed. Which it is depends on when each is whole.
+    """
+    with ExitStack() as stack:
+        for number in range(5):
+            client = stack.enter_context(contextlib.closing(front.client()))
+            body: object = iter([b"x" * MIB] * 8) if chunked else b"x" * (8 * MIB)
+            client.request("POST", path, body, encode_chunked=chunked)
+            if select.select([client.sock], [], [], 1.0)[0]:
+                assert number > 0, "the first is slowed, too"
+                yield answer_of(client), client
+                return
+        pytest.fail("none was refused")
+
+
 def test_a_chunked_body_counts_against_the_bandwidth(front: Front, copies: Upstream) -> None:
     path = f"/{front.route(copies.socket_path, bandwidth_mbps=8)}/predict"
-    admitted, refused = front.client(), front.client()
-    try:
-        admitted.request("POST", path, iter([b"x" * MIB] * 8), encode_chunked=True)
-        assert not select.select([admitted.sock], [], [], 1.0)[0]  # it is being slowed
-        answer = ask(refused, path, body=iter([b"x" * MIB] * 8), chunked=True)
+    with refused_for_bandwidth(front, path, chunked=True) as (answer, _):
         assert (answer.status, answer.code) == (429, "TooManyRequests")
-    finally:
-        admitted.close()
 
 
 def test_a_chunked_body_that_grows_too_large_is_refused(
@@ -299,7 +324,7 @@ def test_a_chunked_body_that_does_not_end_holds_no_copy(
     front: Front, deployment: str, copies: Upstream
 ) -> None:
     head = f"POST /{deployment}/predict HTTP/1.1\r\nhost: localhost\r\n"
-    with socket.create_connection(("127.0.0.1", front.server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", front.server.port), timeout=30) as client:
         client.sendall(f"{head}transfer-encoding: chunked\r\n\r\n2\r\n{{}}\r\n".encode())
         assert ask(front.client(), f"/{deployment}/predict").status == 200
         assert len(copies.requests) == 1
@@ -311,7 +336,7 @@ def test_no_body_and_no_length_is_an_empty_body(
     front: Front, deployment: str, copies: Upstream
 ) -> None:
     head = f"POST /{deployment}/predict HTTP/1.1\r\nhost: localhost\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", front.server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", front.server.port), timeout=30) as client:
         client.sendall(head.encode())
         assert client.recv(100).startswith(b"HTTP/1.1 200 ")
     assert copies.requests[-1][2]["content-length"] == "0"
@@ -388,7 +413,7 @@ def test_strangers_are_turned_away_in_http_2(
 
 
 def test_a_connection_of_http_2_has_a_bounded_number_of_requests(front: Front) -> None:
-    with socket.create_connection(("127.0.0.1", front.server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", front.server.port), timeout=30) as client:
         second = h2.connection.H2Connection()
         second.initiate_connection()
         client.sendall(second.data_to_send())
@@ -401,8 +426,8 @@ def test_a_connection_of_http_2_has_a_bounded_number_of_requests(front: Front) -
 
 
 def hang(handler: BaseHTTPRequestHandler, body: bytes) -> None:
-    """Answers nothing until the balancer gives up."""
-    handler.connection.settimeout(20)
+    """Answers nothing until the balancer gives up, which it must do before the client does."""
+    handler.connection.settimeout(2 * DEADLINE_S)
     handler.rfile.read(1)
 
 
@@ -423,14 +448,14 @@ def test_a_client_that_closes_its_side_has_gone(
     # A response that is not there yet: one that is could overtake the client's end.
     waiting = front.route(upstreams(front.socket(), hang).socket_path)
     head = f"POST /{waiting}/predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", front.server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", front.server.port), timeout=30) as client:
         client.sendall(head.encode() + b"{}")
         client.shutdown(socket.SHUT_WR)
         assert client.recv(100) == b""
     assert ask(front.client(), f"/{deployment}/predict").status == 200
 
 
-@pytest.mark.parametrize("answer", [hang, die, die_in_the_middle])
+@pytest.mark.parametrize("answer", [die, die_in_the_middle])
 def test_a_copy_that_fails_is_an_internal_error_and_is_not_asked_twice(
     front: Front,
     upstreams: StartUpstream,  # noqa: F811
@@ -440,12 +465,25 @@ def test_a_copy_that_fails_is_an_internal_error_and_is_not_asked_twice(
     failing = upstreams(front.socket(), answer)
     broken = front.route(failing.socket_path)
     client = front.client()
-    began = time.monotonic()
     result = ask(client, f"/{broken}/predict")
     assert (result.status, result.code) == (500, "InternalServerError")
-    assert time.monotonic() - began < 3
     assert len(failing.requests) == 1
     assert ask(client, f"/{deployment}/predict").status == 200
+
+
+def test_a_copy_that_takes_too_long_is_an_internal_error_and_is_not_asked_twice(
+    impatient: Front,
+    upstreams: StartUpstream,  # noqa: F811
+) -> None:
+    hanging = upstreams(impatient.socket(), hang)
+    client = impatient.client()
+    result = ask(client, f"/{impatient.route(hanging.socket_path)}/predict")
+    assert (result.status, result.code) == (500, "InternalServerError")
+    assert len(hanging.requests) == 1
+    copies = upstreams(impatient.socket(), answer_with(b"{}"))
+    # A stream, for it may take longer than that second.
+    path = f"/{impatient.route(copies.socket_path)}/predictWithResponseStream"
+    assert ask(client, path).status == 200
 
 
 def test_no_endpoint_and_no_answer_at_the_endpoint_are_unavailable(
@@ -491,12 +529,11 @@ def test_more_than_the_bound_is_refused_at_once(
     release = threading.Event()
 
     def wait(handler: BaseHTTPRequestHandler, body: bytes) -> None:
-        release.wait(20)
+        release.wait(DEADLINE_S)
         answer_with(b"{}")(handler, body)
 
     slow = upstreams(front.socket(), wait)
-    # Streams, for they may take longer than this module's second.
-    busy = f"/{front.route(slow.socket_path, max_requests=3)}/predictWithResponseStream"
+    busy = f"/{front.route(slow.socket_path, max_requests=3)}/predict"
     with ThreadPoolExecutor(3) as pool:
         held = [pool.submit(ask, front.client(), busy) for _ in range(3)]
         wait_until(lambda: len(slow.requests) == 3)
@@ -510,7 +547,7 @@ def test_more_than_the_bound_is_refused_at_once(
 
 
 def test_a_stream_outlives_the_time_of_a_prediction_but_may_not_pause(
-    front: Front,
+    impatient: Front,
     upstreams: StartUpstream,  # noqa: F811
 ) -> None:
     head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
@@ -525,17 +562,17 @@ def test_a_stream_outlives_the_time_of_a_prediction_but_may_not_pause(
         else:
             hang(handler, body)
 
-    stream = upstreams(front.socket(), trickle)
-    path = f"/{front.route(stream.socket_path)}/predictWithResponseStream"
-    assert ask(front.client(), path, body=b"end").body == b"x" * 8
+    stream = upstreams(impatient.socket(), trickle)
+    path = f"/{impatient.route(stream.socket_path)}/predictWithResponseStream"
+    assert ask(impatient.client(), path, body=b"end").body == b"x" * 8
     with pytest.raises(http.client.IncompleteRead):
-        ask(front.client(), path, body=b"pause")
+        ask(impatient.client(), path, body=b"pause")
 
 
 def test_a_body_that_arrives_slowly_does_not_occupy_a_copy(
     front: Front, deployment: str, copies: Upstream
 ) -> None:
-    with socket.create_connection(("127.0.0.1", front.server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", front.server.port), timeout=30) as client:
         head = (
             f"POST /{deployment}/predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\n\r\n"
         )
@@ -543,7 +580,7 @@ def test_a_body_that_arrives_slowly_does_not_occupy_a_copy(
         assert ask(front.client(), f"/{deployment}/predict").status == 200
         assert len(copies.requests) == 1
         name = copies.socket_path.stem
-        assert front.balancer.active_requests([name]) == {name: 0}
+        wait_until(lambda: front.balancer.active_requests([name]) == {name: 0})
         client.sendall(b"  ")
         assert client.recv(100).startswith(b"HTTP/1.1 200 ")
 
@@ -557,16 +594,9 @@ def test_requests_are_shaped_to_the_bandwidth_then_refused(front: Front, copies:
     began = time.monotonic()
     assert ask(front.client(), path, body=b"x" * 2_000_000).status == 200
     assert time.monotonic() - began > 0.8
-    admitted, refused = front.client(), front.client()
-    try:
-        admitted.request("POST", path, b"x" * (8 * MIB))
-        # The first is admitted when it is whole: until then the second might be before it.
-        assert not select.select([admitted.sock], [], [], 1.0)[0]
-        answer = ask(refused, path, body=b"x" * (8 * MIB))
+    with refused_for_bandwidth(front, path) as (answer, client):
         assert (answer.status, answer.code) == (429, "TooManyRequests")
-        assert ask(refused, "/healthz", method="GET", body=None).status == 200
-    finally:
-        admitted.close()
+        assert ask(client, "/healthz", method="GET", body=None).status == 200
 
 
 def test_answers_are_shaped_then_the_bound_refuses(

@@ -25,7 +25,7 @@ from havre.domain.errors import Unavailable
 from havre.home import Home
 from havre.settings import load_settings
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 
 
 def wait_until(condition: Callable[[], bool], *, deadline_s: float = DEADLINE_S) -> None:
