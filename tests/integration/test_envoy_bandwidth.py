@@ -54,6 +54,18 @@ def told_ms(header: str, *, about: bool = False) -> int:
     return int(match[1])
 
 
+def told_as_logged_ms(front: Front, answer: Answer) -> int:
+    """What a client is told is what the log has; 0 where neither has anything."""
+    found = entry(front, answer)
+    if HEADER not in answer.headers:
+        assert "held_ms" not in found
+        return 0
+    told = told_ms(answer.headers[HEADER])
+    assert found["held_ms"] == told
+    assert found["total_ms"] >= told
+    return told
+
+
 def test_an_answer_that_was_held_back_says_for_how_long(
     front: Front,
     upstreams: StartUpstream,  # noqa: F811
@@ -62,16 +74,10 @@ def test_an_answer_that_was_held_back_says_for_how_long(
     deployment = front.route(copies.socket_path, bandwidth_mbps=8)
 
     def is_held() -> bool:
-        answer = ask(front.client(), f"/{deployment}/predict")
-        assert (answer.status, len(answer.body)) == (200, SMALL_BYTES)
-        found = entry(front, answer)
-        if HEADER not in answer.headers:
-            assert "held_ms" not in found
-            return False
-        told = told_ms(answer.headers[HEADER])
-        assert (found["held_ms"], found["total_ms"] >= told) == (told, True)
+        asked = [ask(front.client(), f"/{deployment}/predict") for _ in range(12)]
+        assert {(answer.status, len(answer.body)) for answer in asked} == {(200, SMALL_BYTES)}
         # 1,000,000 bytes a second: 131 ms each, but for what the bucket has from quieter times.
-        return 50 <= told <= 1000
+        return 50 <= told_as_logged_ms(front, asked[-1]) <= 1000
 
     wait_until(is_held)
 
@@ -84,8 +90,9 @@ def test_a_larger_answer_says_what_its_size_costs_and_the_log_what_it_was(
     deployment = front.route(copies.socket_path, bandwidth_mbps=8)
 
     def is_held() -> bool:
-        answer = ask(front.client(), f"/{deployment}/predict")
-        assert told_ms(answer.headers[HEADER], about=True) == 1500
+        for _ in range(2):
+            answer = ask(front.client(), f"/{deployment}/predict")
+            assert told_ms(answer.headers[HEADER], about=True) == 1500
         found = entry(front, answer)
         assert found["held_ms"] <= found["total_ms"]
         return found["held_ms"] >= 1000  # but for what the bucket has from quieter times
@@ -101,14 +108,10 @@ def test_a_request_that_was_held_back_says_so(
     deployment = front.route(copies.socket_path, bandwidth_mbps=8)
 
     def is_held() -> bool:
-        answer = ask(front.client(), f"/{deployment}/predict", body=b"x" * 1_000_000)
-        found = entry(front, answer)
-        if HEADER not in answer.headers:
-            assert "held_ms" not in found
-            return False
-        told = told_ms(answer.headers[HEADER])
-        assert (found["held_ms"], found["total_ms"] >= told) == (told, True)
-        return 500 <= told <= 5000  # but for what the bucket has from quieter times
+        for _ in range(2):
+            answer = ask(front.client(), f"/{deployment}/predict", body=b"x" * 1_000_000)
+        # But for what the bucket has from quieter times.
+        return 500 <= told_as_logged_ms(front, answer) <= 5000
 
     wait_until(is_held)
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import requests
@@ -366,13 +365,6 @@ def test_what_is_signed_comes_once(
     assert len(copies.requests) == 2
 
 
-def used_s(front: Front) -> float:
-    """Processor time of the load balancer's threads so far."""
-    assert front.server.process is not None
-    threads = Path(f"/proc/{front.server.process.pid}/task").glob("*/schedstat")
-    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
-
-
 def test_nothing_that_strangers_send_holds_others_up(
     signed_front: Front, signed_predict: tuple[str, Upstream], key
 ) -> None:
@@ -384,9 +376,9 @@ def test_nothing_that_strangers_send_holds_others_up(
         """Of Envoy's processor time, as nobody else's use of this machine is in it."""
         target, headers = request
         client = signed_front.client()
-        began = used_s(signed_front)
+        began = signed_front.server.processor_s()
         answer: Answer = ask(client, target, headers={**headers, "content-type": "a/b"})
-        taken = used_s(signed_front) - began
+        taken = signed_front.server.processor_s() - began
         client.close()
         assert answer.status in (401, 404), answer
         return taken
