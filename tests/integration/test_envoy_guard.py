@@ -22,7 +22,7 @@ from havre.balancer.envoy import routing
 MIB = 1024 * 1024
 PROXY = "models.example.org"
 LISTS = "/20190101/projects?compartmentId=x"
-SOON_S = 0.5
+SOON_S = 0.1
 """Of processor time: more than anything takes here that does not grow with the square of what is
 sent.
 """
