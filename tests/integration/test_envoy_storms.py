@@ -102,6 +102,8 @@ def test_a_storm_leaves_the_copies_free(
         if not hang_up:
             assert client.recv(65536).split(b" ")[1] in (b"200", b"429")
         client.close()
+    # Those that have hung up are in the way until the balancer has seen it.
+    wait_until(lambda: balancer.active_requests(["instance"]) == {"instance": 0})
     for _ in range(5):
         assert post(envoy.port, target).read() == b"0"
     # No copy waited at a connection that says nothing until that was closed.
