@@ -286,6 +286,15 @@ class TestPacks:
             environments.publish_pack("mine", self.pack(home, {"bin/python": ""}), progress=print)
         keeps = "import sys, time; kept = open(sys.argv[2], 'rb'); time.sleep(600)"
         monkeypatch.setattr(unpacking, "_PROGRAM", keeps)
+        opened = unpacking._opened
+
+        def patiently_opened(*arguments: Any) -> int | None:
+            """It has begun to read, however long that took: only then it stands still."""
+            with monkeypatch.context() as patch:
+                patch.setattr(unpacking, "STALL_LIMIT_S", LIMIT_S)
+                return opened(*arguments)
+
+        monkeypatch.setattr(unpacking, "_opened", patiently_opened)
         long = self.pack(home, {"bin/python": "x" * (1 << 22)})
         with pytest.raises(EnvironmentFault, match="stood still for"):
             environments.publish_pack("mine", long, progress=print)

@@ -122,10 +122,10 @@ def serving(services: Services) -> Iterator[str]:
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not server.started:
             assert thread.is_alive(), "uvicorn ended before it had started"
-            assert time.monotonic() < deadline, "uvicorn did not start within 20 s"
+            assert time.monotonic() < deadline, "uvicorn did not start within 60 s"
             time.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"

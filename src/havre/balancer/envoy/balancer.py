@@ -180,19 +180,20 @@ class EnvoyBalancer:
                 retire, self._retire = self._retire, {}
                 outcome, self._outcome = self._outcome, Future()
                 self._is_requested = False
+            failure: Unavailable | None = None
             try:
                 self._publish(changes, retire)
             except Exception as error:
-                self._unfinished = True
                 _log.warning("publishing routes failed: %s", error, exc_info=_is_bug(error))
-                outcome.set_exception(
-                    error if isinstance(error, Unavailable) else Unavailable(str(error))
-                )
-            else:
-                self._unfinished = False
-                outcome.set_result(None)
+                failure = error if isinstance(error, Unavailable) else Unavailable(str(error))
+            self._unfinished = failure is not None
+            # Before anybody hears of it, who may ask at once whether it is settled.
             with self._wake:
                 self._publishing = frozenset()
+            if failure is None:
+                outcome.set_result(None)
+            else:
+                outcome.set_exception(failure)
 
     def _publish(self, changes: dict[str, Route | None], retire: dict[str, frozenset[str]]) -> None:
         """New endpoints, then routes, then the removal of the old: each confirmed before the next.

@@ -85,7 +85,7 @@ def route_configuration(
                         "domains": ["*"],
                         # Never a request that a copy may have begun, but where its owner says
                         # that predictions may be repeated.
-                        "retry_policy": _retry_policy(_NOT_BEGUN, retries=2),
+                        "retry_policy": _retry_policy(_NOT_BEGUN, retries=RETRIES),
                         "typed_per_filter_config": {BUFFER: whole_requests()},
                         "matcher": _matcher(
                             routes, timeouts, turned_away, is_signed=keys is not None
@@ -289,6 +289,11 @@ def _unbuffered() -> Json:
 
 
 _NOT_BEGUN = "connect-failure,refused-stream,reset-before-request"
+RETRIES = 5
+"""Of what no copy has begun. Two attempts set an instance that died aside
+(``clusters.FAILURES_IN_A_ROW``), but Envoy's main thread has to pass that on: where it is kept from
+running, further ones meet the same instance.
+"""
 
 
 def _retry_policy(conditions: str, *, retries: int) -> Json:
