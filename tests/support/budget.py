@@ -16,8 +16,8 @@ from pathlib import PurePath
 import pytest
 
 BUDGET_S = {
-    "unit": 200,
-    "contract": 300,
+    "unit": 150,
+    "contract": 150,
     "integration": 1600,
     "e2e": 2000,
     "hostile": 200,
