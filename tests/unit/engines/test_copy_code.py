@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -13,10 +15,12 @@ from havre.home import Home
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Path:
-    home = Home(tmp_path)
-    home.lib.mkdir()
-    return copy_code.install(home, Path(sys.executable))
+def program() -> Iterator[Path]:
+    # On the disk: who compiles it is confined, and has a shared memory of its own.
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="hv") as folder:
+        home = Home(Path(folder))
+        home.lib.mkdir()
+        yield copy_code.install(home, Path(sys.executable))
 
 
 def test_it_brings_orjson_for_this_python_alone(program: Path) -> None:

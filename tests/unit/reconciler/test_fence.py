@@ -81,7 +81,7 @@ def test_what_slept_through_the_end_of_its_lease_writes_nothing(world, acts):
     asleep_at = world.fuse.burnt + acts + 1
     then = []
 
-    def fall_asleep() -> None:
+    def fall_asleep(*, is_after: bool) -> None:
         world.fuse.burnt += 1
         if world.fuse.burnt == asleep_at:
             acquired_by_another(world)
