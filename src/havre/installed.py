@@ -15,14 +15,14 @@ from importlib import metadata
 def look():
     """A mapping: ``python`` is two numbers; ``packages`` by name, the first on the path wins."""
     packages = {}
-    for found in metadata.distributions():
-        name = re.sub(r"[-_.]+", "-", found.metadata["Name"] or "").lower()
+    for distribution in metadata.distributions():
+        name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"] or "").lower()
         if name and name not in packages:
             packages[name] = {
-                "version": found.version,
-                "modules": sorted(_modules(found)),
-                "requires": sorted(_requires(found)),
-                "from_index": found.read_text("direct_url.json") is None,
+                "version": distribution.version,
+                "modules": sorted(_modules(distribution)),
+                "requires": sorted(_requires(distribution)),
+                "from_index": distribution.read_text("direct_url.json") is None,
             }
     return {
         "python": ".".join(map(str, sys.version_info[:2])),
@@ -31,11 +31,11 @@ def look():
     }
 
 
-def _modules(found):
+def _modules(distribution):
     """The top-level names that a package brings."""
-    stated = (found.read_text("top_level.txt") or "").split()
+    stated = (distribution.read_text("top_level.txt") or "").split()
     names = {name for name in stated if "/" not in name}
-    for file in found.files or ():
+    for file in distribution.files or ():
         first = file.parts[0]
         if len(file.parts) > 1 and not first.endswith((".dist-info", ".data")) and first != "..":
             names.add(first)
@@ -44,10 +44,10 @@ def _modules(found):
     return names - {"__pycache__"}
 
 
-def _requires(found):
+def _requires(distribution):
     """The names of what it needs, without what only an extra of it needs."""
     names = set()
-    for line in found.requires or ():
+    for line in distribution.requires or ():
         name = re.match(r"[\w.-]+", line)
         if name and "extra ==" not in line:
             names.add(re.sub(r"[-_.]+", "-", name.group()).lower())

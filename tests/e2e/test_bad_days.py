@@ -36,7 +36,7 @@ from havre.client import API, ApiError
 from havre.domain.limits import MAX_PREDICTION_BYTES
 from havre.domain.logs import Category
 from havre.reserve import Reserve
-from havre.telemetry.files.log_store import LogStore
+from havre.telemetry.files.log_reader import LogReader
 
 PREDICT_S, STREAM_IDLE_S, STREAM_TOTAL_S = 2.0, 1.0, 3.0
 AT_ONCE_S = 1.0
@@ -240,7 +240,7 @@ def test_the_traceback_is_in_the_predict_log_with_the_request_id(
     [instance] = place.server.instances(place.served)
 
     def entries() -> list[tuple[str, str, int]]:
-        with contextlib.closing(LogStore(place.server.home)) as store:
+        with contextlib.closing(LogReader(place.server.home)) as store:
             return store.query(
                 "SELECT message, instance, copy FROM entries WHERE request = 'FINDME0123456789'",
                 category=Category.PREDICT,

@@ -13,7 +13,7 @@ import pytest
 from tests.e2e import artifacts
 from tests.e2e.havre_server import HAVRE
 
-from havre.environments.interpreters import Interpreters
+from havre.environments.machine_pythons import Interpreters
 
 BUILD_LIMIT_S = 1500
 SPARK_SESSION = Path(__file__).with_name("ads_spark.py")

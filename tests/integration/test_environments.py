@@ -36,8 +36,8 @@ from havre.environments import Environments, build_lock
 from havre.environments.builder import EnvironmentBuilder
 from havre.environments.confinement import Enclosure
 from havre.environments.definition import EnvironmentDefinition
-from havre.environments.interpreters import Interpreters
 from havre.environments.libraries import lent_variables
+from havre.environments.machine_pythons import Interpreters
 from havre.environments.reachable import ReachableInterpreters
 from havre.environments.resolve import Resolution
 from havre.home import Home
@@ -204,7 +204,7 @@ from pathlib import Path
 from havre.environments.builder import EnvironmentBuilder
 from havre.environments.confinement import Enclosure
 from havre.environments.definition import EnvironmentDefinition
-from havre.environments.interpreters import Interpreters
+from havre.environments.machine_pythons import Interpreters
 from havre.home import Home
 home, definition = Home(Path(sys.argv[1])), EnvironmentDefinition.from_json(json.loads(sys.argv[2]))
 builder = EnvironmentBuilder(home, Enclosure(home), Interpreters([]))
@@ -360,7 +360,7 @@ class TestInterpreters:
         shim.chmod(0o755)
         environ = {"PATH": str(pyenv / "shims"), "PYENV_ROOT": str(pyenv), "HOME": str(tmp_path)}
         interpreters = Interpreters([], environ=environ)
-        assert [(one.version, one.path) for one in interpreters.found()] == [(version, real)]
+        assert [(one.version, one.path) for one in interpreters.all()] == [(version, real)]
         assert interpreters.has(HERE)
 
     def test_folders_that_cannot_be_read_are_passed_by(self, tmp_path: Path) -> None:
@@ -375,7 +375,7 @@ class TestInterpreters:
 
     def test_a_python_that_came_later_is_found_without_a_restart(self, tmp_path: Path) -> None:
         interpreters = Interpreters([str(tmp_path)], environ={"PATH": "", "HOME": str(tmp_path)})
-        assert interpreters.found() == []
+        assert interpreters.all() == []
         (tmp_path / "python3").symlink_to(sys.executable)
         assert not interpreters.has(HERE)
         assert interpreters.find(HERE).path == Path(os.path.realpath(sys.executable))

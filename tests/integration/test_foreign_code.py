@@ -28,8 +28,8 @@ from havre.engines.trial import started
 from havre.engines.variables import model_variables
 from havre.environments import Environments, unpacking
 from havre.environments.definition import EnvironmentDefinition
-from havre.environments.interpreters import Interpreters
 from havre.environments.libraries import lent_variables
+from havre.environments.machine_pythons import Interpreters
 from havre.environments.resolve import Resolution
 from havre.environments.unpacking import unpacker_files
 from havre.home import Home

@@ -22,7 +22,7 @@ from tests.support.packs import make_pack, movable
 from havre.domain.errors import Conflict, EnvironmentFault, InvalidParameter
 from havre.domain.manifest import RuntimeManifest
 from havre.environments import Environments
-from havre.environments.interpreters import Interpreter, Interpreters
+from havre.environments.machine_pythons import Interpreter, Interpreters
 from havre.environments.object_store import ObjectStore
 from havre.environments.reachable import ReachableInterpreters
 from havre.home import Home

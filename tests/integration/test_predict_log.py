@@ -23,9 +23,9 @@ from havre.telemetry.counters import Counter, Counters
 from havre.telemetry.files import layout
 from havre.telemetry.files.converter import Converter
 from havre.telemetry.files.listing import Listing
-from havre.telemetry.files.log_store import LogStore
+from havre.telemetry.files.log_reader import LogReader
 from havre.telemetry.logs import output_files
-from havre.telemetry.logs.instance_files import InstanceFiles
+from havre.telemetry.logs.instance_collector import InstanceCollector
 
 INSTANCE = "8b1f0c7a55d2"
 TRACEBACK = 'Traceback (most recent call last):\n  File "score.py", line 1\nValueError: x\n'
@@ -69,7 +69,7 @@ class Place:
         self.about.write_text(json.dumps(about))
         self.keepers = self.home.instance_logs / f"{INSTANCE}.log"
         self.keepers.touch()
-        self.store = LogStore(self.home)
+        self.store = LogReader(self.home)
         self.counters = Counters()
         self.collector = self.begin()
 
@@ -77,10 +77,10 @@ class Place:
     def log(self) -> Path:
         return layout.segments_folder(self.home, Category.PREDICT, self.deployment)
 
-    def begin(self, **changed: Any) -> InstanceFiles:
+    def begin(self, **changed: Any) -> InstanceCollector:
         stated = {"lines_per_second": 1000, "retention_days": 30, "max_bytes": 10**9}
         converter = Converter(self.home, self.counters)
-        self.collector = InstanceFiles(
+        self.collector = InstanceCollector(
             self.home, converter, self.counters, interval_s=0.0, **{**stated, **changed}
         )
         return self.collector
@@ -113,7 +113,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     for name in ("HOLD_S", "KEEPER_HOLD_S"):
         monkeypatch.setattr(f"havre.telemetry.logs.tailer.{name}", 0.0)
     # And a look goes to the end of a file, however long that takes.
-    monkeypatch.setattr("havre.telemetry.logs.instance_files.BUDGET_S", 600.0)
+    monkeypatch.setattr("havre.telemetry.logs.instance_collector.BUDGET_S", 600.0)
     place = Place(tmp_path / "h")
     yield place
     place.store.close()
@@ -154,7 +154,7 @@ def test_an_entry_says_what_was_printed_by_whom_for_which_request(place: Place) 
 def test_what_is_left_of_an_instance_is_read_and_removed(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("havre.telemetry.logs.instance_files.FORGET_AFTER_S", 0.0)
+    monkeypatch.setattr("havre.telemetry.logs.instance_collector.FORGET_AFTER_S", 0.0)
     died, lives = place.copy(0, since=1764100000000), place.copy(0, since=1764100000001)
     died.prints("last words without an end")
     lives.prints("first\n")
@@ -377,10 +377,10 @@ from havre.home import Home
 from havre.telemetry.counters import Counter, Counters
 from havre.telemetry.files.converter import Converter
 from havre.telemetry.logs import tailer
-from havre.telemetry.logs.instance_files import InstanceFiles
+from havre.telemetry.logs.instance_collector import InstanceCollector
 tailer.HOLD_S = 600.0  # marks come, however long the one who writes them stands still
 home, counters = Home(Path(sys.argv[1])), Counters()
-log = InstanceFiles(home, Converter(home, counters), counters, lines_per_second=10**6,
+log = InstanceCollector(home, Converter(home, counters), counters, lines_per_second=10**6,
                     retention_days=30, max_bytes=10**9, interval_s=0.0, close_after_s=0.05)
 while True:
     log.collect(time.time_ns() // 10**6)

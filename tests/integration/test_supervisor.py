@@ -51,9 +51,9 @@ signal.pause()
 """
 
 NOBODY_IS_KILLED = """
-from havre.supervisor import supervised
-supervised.STOP_FAULT_S = 0.5
-supervised.Supervised._signal = lambda *_: None
+from havre.supervisor import supervised_process
+supervised_process.STOP_FAULT_S = 0.5
+supervised_process.SupervisedProcess._signal = lambda *_: None
 """
 
 

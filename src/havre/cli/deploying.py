@@ -45,8 +45,8 @@ class Present(NamedTuple):
 
     @property
     def configuration(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.deployment["modelDeploymentConfigurationDetails"]
-        return found
+        configuration: dict[str, Any] = self.deployment["modelDeploymentConfigurationDetails"]
+        return configuration
 
 
 def save_and_deploy(
@@ -163,7 +163,7 @@ def _settled(client: Client, name: str, console: Console, *, waits: bool) -> Pre
     A failed one, which serves nobody, is removed. Raises Conflict if there are several.
     """
     while True:
-        row = _found(client, name, console)
+        row = _find_existing(client, name, console)
         if row is None:
             return None
         deployment, etag = client.deployment_and_etag(row["id"])
@@ -185,8 +185,8 @@ def _settled(client: Client, name: str, console: Console, *, waits: bool) -> Pre
         wait_for(client, running["id"], console, name=name)
 
 
-def _found(client: Client, name: str, console: Console) -> Deployment | None:
-    """Raises Conflict, with what tells them apart, if several have the name."""
+def _find_existing(client: Client, name: str, console: Console) -> Deployment | None:
+    """Raises Conflict, with what distinguishes them, if several have the name."""
     if is_ocid(name):
         return client.deployment(name)
     rows = [

@@ -32,12 +32,14 @@ def oci_config(
 
     Other profiles in an existing file are kept.
     """
-    where = home_of(home)
-    settings = load_settings(where.root)
-    where.make()
-    identity = load_or_create(where)
-    written = write_profile(where, identity, file=file, name=profile, region=settings.region)
-    about = server_file.read_if_whole(where)
+    resolved_home = home_of(home)
+    settings = load_settings(resolved_home.root)
+    resolved_home.make()
+    identity = load_or_create(resolved_home)
+    written = write_profile(
+        resolved_home, identity, file=file, name=profile, region=settings.region
+    )
+    about = server_file.read_if_whole(resolved_home)
     url = about["url"] if about else UNKNOWN_URL
     command = [
         *("oci", "--config-file", str(written.file), "--profile", written.name),
@@ -60,8 +62,8 @@ def oci_config(
             }
         )
         return
-    output.say(f"profile      {written.name} in {written.file}")
-    output.say(f"compartment  {identity.tenancy_ocid}")
-    output.say(f"project      {identity.project_ocid}")
-    output.say(f"endpoint     {url}")
-    output.say("\nTry it:\n  " + shlex.join(command))
+    output.print_text(f"profile      {written.name} in {written.file}")
+    output.print_text(f"compartment  {identity.tenancy_ocid}")
+    output.print_text(f"project      {identity.project_ocid}")
+    output.print_text(f"endpoint     {url}")
+    output.print_text("\nTry it:\n  " + shlex.join(command))

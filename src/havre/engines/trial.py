@@ -22,15 +22,14 @@ from havre.domain.errors import EngineFault
 from havre.domain.instance import CheckRequest, InstanceSpec
 from havre.domain.workload import PythonWorkload
 from havre.durable import remove_tree
-from havre.engines import checks, endings, keeper
+from havre.engines import checks, copy_code, endings, keeper_protocol
 from havre.engines.confinement import InstancePaths, Permissions, confinement_for, own_variables
 from havre.engines.java import java_variables
-from havre.engines.launcher import install
 from havre.home import Home
 from havre.supervisor import confined
 from havre.supervisor.confined import Confined
 from havre.supervisor.protocol import Confinement, ProcessSpec
-from havre.supervisor.reach import most_memory, unique
+from havre.supervisor.reach import max_memory_bytes, unique
 from havre.supervisor.spawn import SpawnFault
 from havre.trees import everything_below, let_others_read
 from havre.unprivileged import passable_temporary, unreachable_part, why_not_separate_users
@@ -68,10 +67,10 @@ class KeeperTrial:
         while time.monotonic() < deadline:
             # Asked first: once it has ended, the file has its last state.
             has_ended = self._process.wait(_POLL_S) is not None
-            state = keeper.read_state(self._folder / "state" / "state.json")
-            if state is not None and state.phase == keeper.FAILED:
+            state = keeper_protocol.read_state(self._folder / "state" / "state.json")
+            if state is not None and state.phase == keeper_protocol.FAILED:
                 return state.reason
-            if state is not None and state.phase == keeper.READY and state.ready > 0:
+            if state is not None and state.phase == keeper_protocol.READY and state.ready > 0:
                 return ""
             if has_ended:
                 last = endings.last_line_of(self._log().splitlines())
@@ -137,16 +136,16 @@ def started(
             copies=1,
             cpus=0.0,
             memory_bytes=0,
-            environment=dict(variables),
+            variables=dict(variables),
             predict_timeout_s=limit_s,
             start_timeout_s=limit_s,
         )
-        program = install(home, interpreter)
+        program = copy_code.install(home, interpreter)
         planned = confinement_for(spec, home, program, permissions)
         if planned.refusal:
             raise EngineFault(f"the trial cannot be started: {planned.refusal}")
         allowed = _moved(planned.confinement, InstancePaths(home.instances / spec.id), paths)
-        paths.spec.write_text(json.dumps(keeper.spec_json(spec, paths.state_file)))
+        paths.spec.write_text(json.dumps(keeper_protocol.spec_json(spec, paths.state_file)))
         folders = [paths.home, paths.temporary, paths.state_file.parent]
         for writable in folders:
             writable.mkdir(mode=0o700)
@@ -160,9 +159,9 @@ def started(
             name="verify",
             argv=(str(interpreter), str(program), str(paths.spec)),
             environment={
-                **spec.environment,
+                **spec.variables,
                 **own_variables(allowed, paths),
-                **java_variables(paths, spec.environment),
+                **java_variables(paths, spec.variables),
             },
             folder=str(paths.home),
             log=str(folder / LOG),
@@ -182,7 +181,7 @@ def _moved(allowed: Confinement, stated: InstancePaths, paths: InstancePaths) ->
     theirs = [str(path) for path in stated.owned]
     return replace(
         allowed,
-        memory_bytes=most_memory(),
+        memory_bytes=max_memory_bytes(),
         readable=(*allowed.readable, str(paths.folder)),
         writable=unique(
             [

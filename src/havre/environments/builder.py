@@ -23,16 +23,16 @@ from havre.environments.confinement import Enclosure
 from havre.environments.definition import (
     BuiltEnvironment,
     EnvironmentDefinition,
-    InPlaceEnvironment,
+    ExternalEnvironment,
     PackEnvironment,
     digest_of,
 )
 from havre.environments.faults import USUAL_BYTES, explain
-from havre.environments.interpreters import Interpreter, Interpreters, version_of
+from havre.environments.installing import Installer, OpenPack
 from havre.environments.java import java_warnings, lend_java
 from havre.environments.libraries import complete, lacking, warnings
-from havre.environments.making import Maker, OpenPack
-from havre.environments.prefix import installed_packages
+from havre.environments.machine_pythons import Interpreter, Interpreters, version_of
+from havre.environments.prefix_contents import installed_packages
 from havre.environments.reachable import ReachableInterpreters
 from havre.environments.uv import UvFailed
 from havre.home import Home
@@ -64,7 +64,7 @@ class EnvironmentBuilder:
         self._enclosure = enclosure
         self._interpreters = interpreters
         self._interpreter_copies = ReachableInterpreters(root / "interpreters")
-        self._maker = Maker(enclosure, root)
+        self._installer = Installer(enclosure, root)
         self._on_build = on_build
 
     def ensure(self, definition: EnvironmentDefinition, progress: Progress) -> BuiltEnvironment:
@@ -101,7 +101,7 @@ class EnvironmentBuilder:
         )
 
     def adopt(
-        self, environment: InPlaceEnvironment, progress: Progress = silent
+        self, environment: ExternalEnvironment, progress: Progress = silent
     ) -> BuiltEnvironment:
         """An environment kept elsewhere, if it still runs. Raises EnvironmentFault."""
         version = version_of(self._enclosure, environment.interpreter)
@@ -215,7 +215,7 @@ class EnvironmentBuilder:
         progress(f"unpacking {pack.slug}: {pack.size >> 20} MiB")
         try:
             with self._making(prefix) as log:
-                entries, version = self._maker.unpack(
+                entries, version = self._installer.unpack(
                     pack, opened, prefix.path, log, progress, held=[lock]
                 )
                 complete(prefix.path, log, progress)
@@ -253,7 +253,7 @@ class EnvironmentBuilder:
         progress(f"building {definition.slug}: {_packages(count)}, Python {interpreter.version}")
         try:
             with self._making(prefix) as log:
-                self._maker.install(
+                self._installer.install(
                     definition, interpreter, prefix.path, log, progress, held=[lock]
                 )
                 complete(prefix.path, log, progress)

@@ -22,7 +22,7 @@ from havre.supervisor.reach import (
     DEVICES,
     SHARED_MEMORY,
     interpreter_files,
-    most_memory,
+    max_memory_bytes,
     obstacle,
     own_port,
     system_files,
@@ -143,10 +143,10 @@ class Enclosure:
 
         It runs without its packages. Warnings of its own may come before.
         """
-        exit_code, output = self.hear(interpreter, code, arguments=arguments)
+        exit_code, output = self.run_python(interpreter, code, arguments=arguments)
         return output.strip().rpartition("\n")[2] if exit_code == 0 else ""
 
-    def hear(
+    def run_python(
         self, interpreter: Path, code: str, *, arguments: Sequence[str] = ()
     ) -> tuple[int | None, str]:
         """How an environment's Python has ended (None: it took too long), and all that it printed,
@@ -188,7 +188,7 @@ class Enclosure:
         self, readable: Sequence[Path], writable: Sequence[Path], scratch: Path, *, as_root: bool
     ) -> Confinement:
         return Confinement(
-            memory_bytes=most_memory(),
+            memory_bytes=max_memory_bytes(),
             processes=PROCESSES,
             open_files=OPEN_FILES,
             readable=unique([*system_files(as_root=as_root), *readable]),

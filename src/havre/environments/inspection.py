@@ -11,8 +11,8 @@ from uv import find_uv_bin
 from havre.domain.progress import silent
 from havre.environments.confinement import Enclosure
 from havre.environments.definition import BuiltEnvironment
-from havre.environments.interpreters import version_of
 from havre.environments.libraries import lent_variables
+from havre.environments.machine_pythons import version_of
 from havre.environments.uv import Uv, UvFailed
 from havre.supervisor.reach import interpreter_files
 from havre.supervisor.spawn import SpawnFault

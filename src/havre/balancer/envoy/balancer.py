@@ -207,7 +207,7 @@ class EnvoyBalancer:
         self._write_table(desired)
         keys = self._keys() if self._keys is not None else None
         routes = route_configuration(desired.routes, self._timeouts, keys, open_to=self._open_to)
-        self._publish_file(self._files.routes, routes, deadline)
+        self._publish_file(self._files.route_configuration, routes, deadline)
         self._published_keys = keys
         # Not what this very publication replaced: its draining has not been observed.
         drained = {key: alive for key, alive in retire.items() if key not in changes}
@@ -229,7 +229,7 @@ class EnvoyBalancer:
 
     def _write_table(self, table: RoutingTable) -> None:
         if table != self._table:
-            self._files.write(self._files.table, table.to_json())
+            self._files.write(self._files.routing_table, table.to_json())
             with self._wake:
                 self._table = table
 

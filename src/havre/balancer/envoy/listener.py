@@ -193,8 +193,8 @@ def _local_replies() -> Json:
             _reply(_status(403), 403, "NotAuthorized", "%LOCAL_REPLY_BODY%"),
             _reply(_status(413), too_large.status, too_large.code, too_large.message),
             *(_reply(_status(row[0]), *row) for row in _PLAIN_REPLIES),
-            _reply(_at_least(500), 503, "ServiceUnavailable", "The server is busy; try again."),
-            _reply(_at_least(400), None, "InvalidParameter", "The request is not valid HTTP."),
+            _reply(_min_status(500), 503, "ServiceUnavailable", "The server is busy; try again."),
+            _reply(_min_status(400), None, "InvalidParameter", "The request is not valid HTTP."),
         ]
     }
 
@@ -255,7 +255,7 @@ def _status(status: int) -> Json:
     return _compare("EQ", status)
 
 
-def _at_least(status: int) -> Json:
+def _min_status(status: int) -> Json:
     return _compare("GE", status)
 
 

@@ -196,7 +196,7 @@ def _stream(route: Route, timeouts: Timeouts, is_signed: bool) -> Json:
     timing = {
         "timeout": "0s",
         "idle_timeout": f"{timeouts.stream_idle_s}s",
-        "max_stream_duration": _at_most(UPLOAD_S + timeouts.stream_total_s),
+        "max_stream_duration": _max_duration(UPLOAD_S + timeouts.stream_total_s),
     }
     return _served(route, timing, is_signed=is_signed)
 
@@ -234,7 +234,7 @@ def _clusters(route: Route) -> Json:
     }
 
 
-def _at_most(seconds: float) -> Json:
+def _max_duration(seconds: float) -> Json:
     """Time for a whole exchange; 0: unlimited."""
     return {"max_stream_duration": f"{seconds}s"}
 
@@ -260,7 +260,7 @@ def _api() -> Json:
             "cluster": API_CLUSTER,
             "timeout": "0s",
             "idle_timeout": f"{API_IDLE_S}s",
-            "max_stream_duration": _at_most(0),
+            "max_stream_duration": _max_duration(0),
         },
         "typed_per_filter_config": _unbuffered(),
     }
@@ -272,7 +272,7 @@ def _drain(refusal: str) -> Json:
         "route": {
             "cluster": REFUSALS_CLUSTER,
             "timeout": "0s",
-            "max_stream_duration": _at_most(UPLOAD_S),
+            "max_stream_duration": _max_duration(UPLOAD_S),
         },
         "request_headers_to_add": [{"header": {"key": REFUSAL_HEADER, "value": refusal}}],
         "typed_per_filter_config": _unbuffered(),
