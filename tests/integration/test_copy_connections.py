@@ -24,7 +24,9 @@ from tests.support.copy_instance import (
 
 from havre_copy.connections import IDLE_GRACE_S
 
-SLEEPER = AT_GATE + """
+SLEEPER = (
+    AT_GATE
+    + """
 def predict(data):
     if isinstance(data, str):
         wait_at(data)
@@ -32,6 +34,7 @@ def predict(data):
         time.sleep(data or 0)
     return [data, os.getpid()]
 """
+)
 
 
 class Kept:
