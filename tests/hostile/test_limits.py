@@ -96,7 +96,7 @@ def test_a_fork_bomb_is_bounded_and_ended_with_its_instance(isolation: Isolation
     assert neighbour.does("import os; p = os.fork() or os._exit(0); answer = 1") == 1
     began = time.monotonic()
     isolation.engine.stop(model.spec.id)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60, "not as long as those that it has started"
     assert [name for name in groups_of(isolation) if "aaa" in name] == []
 
 
@@ -157,7 +157,7 @@ def test_hostile_state_does_not_fool_or_stop_the_engine(isolation: IsolationHarn
                 model.does(f"import os; path = {state!r}; os.remove(path); {make}", line)
                 began = time.monotonic()
                 seen = model.now()
-                assert time.monotonic() - began < 3, make
+                assert time.monotonic() - began < 30, make
                 assert seen.deployment_id == model.spec.deployment_id
         finally:
             os.kill(pid, 18)
