@@ -120,13 +120,14 @@ def spec_json(spec: InstanceSpec, state_file: Path, output: Path | None = None) 
     }
 
 
-def ask(control: Path, op: str) -> KeeperState | None:
+def ask(control: Path, op: str, *, within_s: float = ANSWER_WITHIN_S) -> KeeperState | None:
     """Ask the keeper; None when it does not answer in time, or not as a keeper does.
 
     User code may have taken its place: nothing it says can hold us up for longer.
     """
     try:
-        with closing(talk(control, {"op": op}, most=ANSWER_LIMIT)) as answers:
+        answers = talk(control, {"op": op}, most=ANSWER_LIMIT, within_s=within_s)
+        with closing(answers):
             return KeeperState.from_json(next(answers))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
