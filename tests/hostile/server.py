@@ -41,7 +41,7 @@ from havre.supervisor.system_calls import (  # noqa: E402
 )
 
 T = TypeVar("T")
-DEADLINE_S = 20.0
+DEADLINE_S = 40.0
 UNSHARE = {"x86_64": 272, "aarch64": 97}
 VICTIM = """
 import os, socket, sys, time

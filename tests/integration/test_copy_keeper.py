@@ -303,9 +303,10 @@ def test_an_orphan_finishes_its_request_before_it_leaves(launch):
 
 @pytest.mark.parametrize("how", ["SIGTERM", "group"])
 def test_a_drain_serves_what_is_in_the_queue(launch, how):
-    score = "import time\ndef predict(data):\n    time.sleep(0.1)\n    return data"
+    score = AT_GATE + "def predict(data):\n    wait_at('gate')\n    return data"
     instance = launch(score).ready()
     connections = [asking(instance, number) for number in range(12)]
+    wait_until(lambda: len(instance.at_gate()) == 2, "both copies at work")
     if how == "SIGTERM":
         instance.process.terminate()
     else:
@@ -313,6 +314,7 @@ def test_a_drain_serves_what_is_in_the_queue(launch, how):
     wait_until(lambda: instance.state["phase"] == "draining")
     with pytest.raises(OSError, match="refused"):
         instance.connect()
+    instance.open_gate()
     all_are_answered(connections)
     assert instance.process.wait(20) == 0
 
