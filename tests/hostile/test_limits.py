@@ -79,6 +79,10 @@ def test_a_model_that_is_too_large_to_load_says_so(isolation: IsolationHarness) 
     )
     assert "out of memory" in reason
     assert "probably" not in reason
+    # The supervisor of another home removes the groups in which nothing is left.
+    Cgroups(TREES, isolation.home.root / "another").clean(())
+    assert groups_of(isolation) == []
+    assert isolation.engine.inspect(spec.id).reason == reason
 
 
 @needs_cgroups
