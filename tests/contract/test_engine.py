@@ -4,7 +4,7 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -171,20 +171,23 @@ def channel(harness: Harness, instance_id: str) -> ModelChannel:
     return channel
 
 
-def wait_for(harness: Harness, instance_id: str, *phases: InstancePhase) -> InstanceStatus:
+def wait_for_status(
+    harness: Harness, instance_id: str, is_so: Callable[[InstanceStatus], bool]
+) -> InstanceStatus:
+    """A keeper that a busy machine keeps from answering in a second has said what it said last."""
     deadline = time.monotonic() + 30
-    while (status := harness.engine.inspect(instance_id)).phase not in phases:
+    while not is_so(status := harness.engine.inspect(instance_id)):
         assert time.monotonic() < deadline, status
         harness.pass_time()
     return status
+
+
+def wait_for(harness: Harness, instance_id: str, *phases: InstancePhase) -> InstanceStatus:
+    return wait_for_status(harness, instance_id, lambda status: status.phase in phases)
 
 
 def wait_for_copies(harness: Harness, instance_id: str, copies: int) -> InstanceStatus:
-    deadline = time.monotonic() + 30
-    while (status := harness.engine.inspect(instance_id)).copies_ready != copies:
-        assert time.monotonic() < deadline, status
-        harness.pass_time()
-    return status
+    return wait_for_status(harness, instance_id, lambda status: status.copies_ready == copies)
 
 
 def test_an_id_never_started_is_gone(harness: Harness) -> None:
@@ -251,7 +254,6 @@ def test_a_stopped_instance_can_be_started_again(harness: Harness) -> None:
 def test_an_instance_that_never_loads_fails_at_its_time_limit(harness: Harness) -> None:
     spec = replace(harness.stuck("stuckstuckaa"), start_timeout_s=0.5)
     harness.engine.start(spec)
-    assert harness.engine.inspect(spec.id).phase is InstancePhase.STARTING
     status = wait_for(harness, spec.id, InstancePhase.FAILED)
     assert "0.5 s" in status.reason
 
@@ -259,6 +261,7 @@ def test_an_instance_that_never_loads_fails_at_its_time_limit(harness: Harness) 
 def test_an_instance_can_be_stopped_while_it_loads(harness: Harness) -> None:
     spec = harness.stuck("stopsloading")
     harness.engine.start(spec)
+    assert harness.engine.inspect(spec.id).phase is InstancePhase.STARTING
     harness.engine.stop(spec.id)
     assert harness.engine.inspect(spec.id).phase is InstancePhase.GONE
 
@@ -299,7 +302,7 @@ def test_a_check_asks_the_model_and_counts_nothing(harness: Harness) -> None:
     assert [answer.status for answer in answers] == [200, 500, 200]
     assert json.loads(answers[2].body) == {"prediction": {"x": [2]}}
     assert answers[2].content_type == "application/json"
-    assert 0 < answers[2].took_s < 5
+    assert 0 < answers[2].took_s < 30
     assert list(channel(harness, spec.id).check([])) == []
     status = harness.engine.inspect(spec.id)
     assert (status.answered, status.failed, status.latency.count) == (0, 0, 0)
@@ -332,7 +335,7 @@ def test_live_requests_are_counted_and_kept_if_wanted(harness: Harness) -> None:
     assert harness.predict(spec.id, b"0") == 200
     assert channel(harness, spec.id).recorded(10) == []
     channel(harness, spec.id).record(3)
-    assert harness.engine.inspect(spec.id).recording == 3
+    wait_for_status(harness, spec.id, lambda status: status.recording == 3)
     for body in (b"1", b"2", b'"no"', b"3"):
         harness.predict(spec.id, body)
     wanted = [(b"2", 200), (b'"no"', 500), (b"3", 200)]
@@ -343,14 +346,14 @@ def test_live_requests_are_counted_and_kept_if_wanted(harness: Harness) -> None:
     last = channel(harness, spec.id).recorded(10)[-1]
     assert json.loads(last.response) == {"prediction": 3}
     assert (last.content_type, last.took_s > 0) == ("application/json", True)
-    status = harness.engine.inspect(spec.id)
-    assert (status.answered, status.failed, status.latency.count) == (5, 1, 4)
-    assert 0 < status.latency.quantile(0.5) < 5
+    status = wait_for_status(harness, spec.id, lambda status: status.answered == 5)
+    assert (status.failed, status.latency.count) == (1, 4)
+    assert 0 < status.latency.quantile(0.5) < 30
     channel(harness, spec.id).record(0)
     assert channel(harness, spec.id).recorded(10) == []
     for wanted in (Capture(12.5, ("name", "e-mail")), Capture()):
         channel(harness, spec.id).capture(wanted)
-        assert harness.engine.inspect(spec.id).capture == wanted
+        wait_for_status(harness, spec.id, lambda status, wanted=wanted: status.capture == wanted)
 
 
 def test_what_is_not_ready_cannot_be_asked(harness: Harness) -> None:

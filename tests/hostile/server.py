@@ -26,6 +26,7 @@ sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / 
 from tests.hostile.attempts import Mode  # noqa: E402
 from tests.hostile.model import DAEMON, Line, hostile_instance  # noqa: E402
 
+from havre.domain.errors import EngineFault  # noqa: E402
 from havre.domain.instance import InstanceStatus  # noqa: E402
 from havre.engines.confinement import Permissions  # noqa: E402
 from havre.engines.process import ProcessEngine  # noqa: E402
@@ -40,7 +41,7 @@ from havre.supervisor.system_calls import (  # noqa: E402
 )
 
 T = TypeVar("T")
-DEADLINE_S = 20.0
+DEADLINE_S = 40.0
 UNSHARE = {"x86_64": 272, "aarch64": 97}
 VICTIM = """
 import os, socket, sys, time
@@ -65,7 +66,7 @@ def main() -> None:
         before_exec = refuse_views if mode is Mode.BARE else None
         program = kept.enter_context(supervisor(home, before_exec))
         client = SupervisorClient(home.supervisor_socket)
-        until(lambda: home.supervisor_socket.exists())
+        until(lambda: answers(client))
         targets |= {
             "supervisor": program.pid,
             "home": home.root,
@@ -223,6 +224,13 @@ def ask(instance: InstanceStatus, code: str) -> Any:
     with Line(instance.address.path) as line:
         status, body = line.request(code)
     return json.loads(body)["prediction"] if status == 200 else f"HTTP {status}"
+
+
+def answers(client: SupervisorClient) -> bool:
+    try:
+        return bool(client.ping())
+    except EngineFault:
+        return False
 
 
 def ready(status: InstanceStatus) -> InstanceStatus | None:

@@ -25,7 +25,7 @@ from tests.hostile.harness import (
     open_interpreter,
 )
 from tests.hostile.model import DAEMON, SCORE
-from tests.support.supervisor_harness import runs
+from tests.support.supervisor_harness import runs, wait_until
 from uv import find_uv_bin
 
 MANIFEST = """
@@ -119,7 +119,7 @@ def test_only_documented_variables_are_seen(url: str) -> None:
 def test_a_hog_fails_alone(server: HavreServer, url: str) -> None:
     assert does(url, HOG)[0] == 500
     assert does(url, "answer = 1") == (200, 1)
-    assert "out of memory" in server.tell_logs()
+    wait_until(lambda: "out of memory" in server.tell_logs(), "why it died")
 
 
 def test_nothing_outlives_the_deployment(server: HavreServer, tmp_path: Path) -> None:

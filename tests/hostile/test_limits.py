@@ -79,6 +79,10 @@ def test_a_model_that_is_too_large_to_load_says_so(isolation: IsolationHarness) 
     )
     assert "out of memory" in reason
     assert "probably" not in reason
+    # The supervisor of another home removes the groups in which nothing is left.
+    Cgroups(TREES, isolation.home.root / "another").clean(())
+    assert groups_of(isolation) == []
+    assert isolation.engine.inspect(spec.id).reason == reason
 
 
 @needs_cgroups
@@ -96,7 +100,7 @@ def test_a_fork_bomb_is_bounded_and_ended_with_its_instance(isolation: Isolation
     assert neighbour.does("import os; p = os.fork() or os._exit(0); answer = 1") == 1
     began = time.monotonic()
     isolation.engine.stop(model.spec.id)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60, "not as long as those that it has started"
     assert [name for name in groups_of(isolation) if "aaa" in name] == []
 
 
@@ -157,7 +161,7 @@ def test_hostile_state_does_not_fool_or_stop_the_engine(isolation: IsolationHarn
                 model.does(f"import os; path = {state!r}; os.remove(path); {make}", line)
                 began = time.monotonic()
                 seen = model.now()
-                assert time.monotonic() - began < 3, make
+                assert time.monotonic() - began < 30, make
                 assert seen.deployment_id == model.spec.deployment_id
         finally:
             os.kill(pid, 18)

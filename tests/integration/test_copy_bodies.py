@@ -162,11 +162,11 @@ def test_a_body_that_takes_too_long_to_read_ends_its_copy(launch, size):
     files = {"score.py": TOLD, "test_input.json": "[1]"}
     files["pyarrow.py"] = "import time\ntime.sleep(60)"
     environment = {"MODEL_BATCH_SIZE": size}
-    instance = launch(files, copies=1, predict_timeout_s=1, environment=environment).ready()
+    instance = launch(files, copies=1, predict_timeout_s=4, environment=environment).ready()
     headers = {"content-type": ARROWS[0], "opc-request-id": "whose"}
     with pytest.raises(NO_RESPONSE):
         instance.post(b"x", headers=headers)
-    wait_until(lambda: "reading what the request's body says took over 1 s" in instance.log)
+    wait_until(lambda: "reading what the request's body says took over 4 s" in instance.log)
     assert "request whose" in instance.log
     assert instance.ask("status")["failed"] == 1
     assert instance.post([1]).status == 200

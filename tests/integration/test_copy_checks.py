@@ -11,7 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.support.copy_instance import STREAM, in_background, wait_until
+from tests.support.copy_instance import AT_GATE, STREAM, in_background, wait_until
 
 NO_RESPONSE = (OSError, http.client.HTTPException)
 SCORE = """
@@ -29,6 +29,8 @@ def predict(data):
         return "x" * (11 << 20)
     if data == "nap":
         time.sleep(0.1)
+    if data == "doze":
+        time.sleep(1)
     if data == "stream":
         return iter([1, 2])
     return {"got": len(data) if isinstance(data, str) and len(data) > 9 else data,
@@ -51,14 +53,18 @@ def test_one_child_answers_them_all(launch, mode):
     assert instance.ask("status")["mode"] == mode
     loads = instance.log.count("\nloading ")
     copies = set(instance.copies())
+    began = time.monotonic()
     responses = instance.check_all(*asked(1, "nap", "raise", [2]), b"{")
+    lasted_s = time.monotonic() - began
     assert [response["status"] for response in responses] == [200, 200, 500, 200, 400]
     pids = {body(responses[number])["pid"] for number in (0, 1, 3)}
     assert len(pids) == 1
     assert not pids & copies, "no live copy is asked"
     took = [response["took_s"] for response in responses]
-    assert 0 < took[0] < 0.1 <= took[1] < 5
-    assert 0.05 <= took[2] < 5, "what raised took its time, too"
+    assert took[0] > 0
+    assert took[1] >= 0.1
+    assert took[2] >= 0.05, "what raised took its time, too"
+    assert sum(took) <= lasted_s, "to each its own time alone"
     assert took[4] == 0, "predict() was not called"
     assert instance.log.count("\nloading ") == loads + (mode == "per_copy")
     status = instance.ask("status")
@@ -66,10 +72,10 @@ def test_one_child_answers_them_all(launch, mode):
 
 
 def test_what_a_request_of_a_check_breaks_is_its_own_answer(launch):
-    instance = launch(SCORE, predict_timeout_s=0.5).ready()
+    instance = launch(SCORE, predict_timeout_s=4).ready()
     responses = instance.check_all(*asked(1, "die", 2, "hang", 3, "long", 4))
     assert [response["status"] for response in responses] == [200, 0, 200, 0, 200, 200, 200]
-    assert "died (killed by SIG" in responses[1]["error"]
+    assert "died" in responses[1]["error"]
     assert "in time" in responses[3]["error"]
     assert "11534338 bytes" in responses[5]["error"]
     assert len({body(responses[number])["pid"] for number in (0, 2, 4)}) == 3
@@ -77,6 +83,8 @@ def test_what_a_request_of_a_check_breaks_is_its_own_answer(launch):
     responses = instance.check_all(*asked("die", "die", "die", "die", 1, 2))
     assert [response["status"] for response in responses] == [0] * 6
     assert ["not tried" in response["error"] for response in responses] == [False] * 4 + [True] * 2
+    # How it died is known where its end follows at once on that of its connections.
+    wait_until(lambda: "died (killed by SIG" in instance.check_all(b'"die"')[0]["error"])
     assert instance.ask("status")["restarts"] == 0
     instance.process.terminate()
     assert instance.process.wait(20) == 0
@@ -94,25 +102,30 @@ def test_a_model_that_does_not_load_again_is_reported(launch):
 def test_large_checks_do_not_hold_up_the_keeper(launch):
     instance = launch(SCORE).ready()
     large = asked("y" * (10 * 1024 * 1024 - 2))
-    slowest = 0.0
-    with ThreadPoolExecutor(1) as pool:
-        checking = pool.submit(instance.check_all, *large)
-        while not checking.done():
-            began = time.monotonic()
-            assert instance.ask("status")["ready"] == 2
-            slowest = max(slowest, time.monotonic() - began)
-    assert body(checking.result()[0])["got"] == 10 * 1024 * 1024 - 2
-    assert slowest < 1, "an engine waits a second for a keeper"
+
+    def slowest_s() -> float:
+        slowest = 0.0
+        with ThreadPoolExecutor(1) as pool:
+            checking = pool.submit(instance.check_all, *large)
+            while not checking.done():
+                began = time.monotonic()
+                assert instance.ask("status")["ready"] == 2
+                slowest = max(slowest, time.monotonic() - began)
+        assert body(checking.result()[0])["got"] == 10 * 1024 * 1024 - 2
+        return slowest
+
+    # The keeper is as slow each time; a machine that stands still for a moment is not.
+    assert any(slowest_s() < 1 for _ in range(5)), "an engine waits a second for a keeper"
 
 
 def test_a_check_ends_when_its_client_disconnects(launch):
     instance = launch(SCORE).ready()
     copies = set(instance.copies())
-    requests = [{"body_base64": base64.b64encode(one).decode()} for one in asked(*["nap"] * 100)]
+    requests = [{"body_base64": base64.b64encode(one).decode()} for one in asked(*["doze"] * 100)]
     with instance.control() as connection:
         connection.sendall(json.dumps({"op": "check", "requests": requests}).encode() + b"\n")
         wait_until(lambda: set(instance.copies()) - copies, "a child for the check")
-    wait_until(lambda: set(instance.copies()) == copies, "its end", within=5)
+    wait_until(lambda: set(instance.copies()) == copies, "its end")
 
 
 @pytest.mark.parametrize(
@@ -139,9 +152,11 @@ def test_what_a_keeper_counts(launch):
     with pytest.raises(NO_RESPONSE):
         instance.post("die")
     status = wait_until(lambda: (s := instance.ask("status"))["restarts"] == 1 and s)
-    assert (status["answered"], status["failed"]) == (4, 2)
+    assert status["failed"] == 2
     assert sum(status["latency"]["counts"]) == 2
-    assert 0.1 <= status["latency"]["total_s"] < 5
+    assert 0.1 <= status["latency"]["total_s"] < 30
+    # A response is sent before it is counted.
+    wait_until(lambda: instance.ask("status")["answered"] == 4)
     # The counts of the copy that died are still there, and its successor adds to them.
     for _ in range(20):
         instance.post(1)
@@ -149,11 +164,12 @@ def test_what_a_keeper_counts(launch):
 
 
 def test_copies_in_a_stream_are_counted(launch):
-    score = "import time\ndef predict(data):\n    yield 1\n    time.sleep(data)\n    yield 2"
+    score = AT_GATE + "def predict(data):\n    yield 1\n    wait_at(data)\n    yield 2"
     instance = launch(score).ready()
-    held = in_background(lambda: instance.post(1.0, STREAM))
+    held = in_background(lambda: instance.post("gate", STREAM))
     status = wait_until(lambda: (s := instance.ask("status"))["streaming"] and s)
     assert (status["streaming"], status["busy"]) == (1, 1)
+    instance.open_gate()
     assert held().status == 200
     wait_until(lambda: instance.ask("status")["streaming"] == 0)
 
@@ -190,10 +206,10 @@ def test_the_last_requests_are_kept_while_they_are_wanted(launch, mode):
     instance.post(b"{")
     instance.check(b"77")
     # A response is sent before the request is recorded.
-    wait_until(lambda: recorded(instance)[-1] == ("raise", 500), "the last record")
-    assert recorded(instance) == [(value, 200) for value in range(11, 20)] + [("raise", 500)]
+    last_ten = [(value, 200) for value in range(11, 20)] + [("raise", 500)]
+    wait_until(lambda: recorded(instance) == last_ten, "the last records")
     (last,) = instance.ask("recorded")["recorded"][:1]
-    assert 0.05 <= last["took_s"] < 5
+    assert 0.05 <= last["took_s"] < 30
     assert json.loads(base64.b64decode(last["answer_base64"]))["code"] == "InternalServerError"
     instance.post("größe".encode("latin-1").join([b'"', b'"']), headers=LATIN)
     last = wait_until(lambda: (r := instance.ask("recorded")["recorded"][0])["status"] == 200 and r)
@@ -233,10 +249,10 @@ def test_records_under_load_and_kills_are_whole_and_in_order(launch):
         for number in range(12):
             count = sum(map(len, sent))
             wait_until(lambda count=count: sum(map(len, sent)) > count + 60)
-            copies = instance.copies()
-            if copies:
-                os.kill(copies[number % len(copies)], signal.SIGKILL)
+            copies = instance.ready().copies()
+            os.kill(copies[number % len(copies)], signal.SIGKILL)
             _check_records(recorded(instance), sent)
+            wait_until(lambda n=number: instance.ask("status")["restarts"] == n + 1)
     finally:
         stop.set()
         for caller in callers:
@@ -244,7 +260,7 @@ def test_records_under_load_and_kills_are_whole_and_in_order(launch):
     kept = recorded(instance)
     _check_records(kept, sent)
     assert len(kept) > 100
-    assert instance.ask("status")["restarts"] >= 10
+    assert instance.ask("status")["restarts"] == 12
 
 
 def _check_records(kept, sent) -> None:

@@ -8,10 +8,12 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from tests.support.copy_instance import (
+    AT_GATE,
     DEADLINE_S,
     ECHO,
     NO_RESPONSE,
@@ -20,8 +22,18 @@ from tests.support.copy_instance import (
     wait_until,
 )
 
+from havre_copy.connections import IDLE_GRACE_S
+
 SLEEPER = (
-    "import os, time\ndef predict(data):\n    time.sleep(data or 0)\n    return [data, os.getpid()]"
+    AT_GATE
+    + """
+def predict(data):
+    if isinstance(data, str):
+        wait_at(data)
+    else:
+        time.sleep(data or 0)
+    return [data, os.getpid()]
+"""
 )
 
 
@@ -72,12 +84,15 @@ def test_every_connection_is_every_copys(launch, keep):
     instance = launch(SLEEPER, copies=3).ready()
     connections = [keep(instance) for _ in range(4)]
     seen = [set() for _ in connections]
-    for _ in range(30):
+    copies = set(instance.copies())
+
+    def ask_all() -> bool:
         waits = [in_background(lambda each=each: each.ask(0.002)) for each in connections]
         for pids, wait in zip(seen, waits, strict=True):
             pids.add(wait()[1])
-    assert all(len(pids) > 1 for pids in seen)
-    assert set.union(*seen) == set(instance.copies())
+        return all(len(pids) > 1 for pids in seen) and set.union(*seen) == copies
+
+    wait_until(ask_all, "a response of several copies on every connection")
 
 
 def test_no_request_waits_for_a_slow_one_while_a_copy_is_idle(launch, keep):
@@ -86,33 +101,34 @@ def test_no_request_waits_for_a_slow_one_while_a_copy_is_idle(launch, keep):
     slow = keep(instance)
     for each in [*fast, slow]:
         each.ask(0)
-    held = in_background(lambda: slow.ask(1.5))
-    wait_until(lambda: instance.ask("status")["busy"] == 1)
-    began = time.monotonic()
+    held = in_background(lambda: slow.ask("gate"))
+    [busy] = wait_until(instance.at_gate)
     for _ in range(10):
         for each in fast:
-            each.ask(0)
-    assert time.monotonic() - began < 1
-    assert held()[0] == 1.5
+            assert each.ask(0)[1] != busy
+    instance.open_gate()
+    assert held() == ["gate", busy]
 
 
 def test_a_request_is_served_in_the_order_of_its_arrival(launch, keep):
     """One copy: what waits is answered first come, first served."""
-    instance = launch("import time\ndone = []\ndef predict(data):\n    done.append(data)\n"
-                      "    time.sleep(0.3 if data == 'first' else 0)\n    return done",
-                      copies=1).ready()  # fmt: skip
+    score = "done = []\ndef predict(data):\n    done.append(data)\n"
+    score += "    if data == 'first': wait_at(data)\n    return done"
+    instance = launch(AT_GATE + score, copies=1).ready()
     connections = [keep(instance) for _ in range(8)]
+    for each in connections:
+        each.ask("before")  # by now it is in the queue, whose order is that of arrival
     held = in_background(lambda: connections[0].ask("first"))
-    wait_until(lambda: instance.ask("status")["busy"] == 1)
+    wait_until(lambda: instance.at_gate("first"))
     order = list(range(1, 8))
     random.Random(1).shuffle(order)
     for number in order:
         connections[number].connection.request("POST", "/predict", b"%d" % number,
                                                {"content-type": JSON})  # fmt: skip
-        time.sleep(0.01)  # the order of arrival is what is asked about
+    instance.open_gate("first")
     held()
     responses = [json.loads(connections[n].connection.getresponse().read()) for n in order]
-    assert responses[-1] == ["first", *order]
+    assert responses[-1] == [*["before"] * 8, "first", *order]
 
 
 def test_kills_at_any_moment_cost_a_request_each_and_leave_no_connection_behind(launch, keep):
@@ -205,12 +221,14 @@ def test_a_client_that_leaves_during_a_long_prediction_frees_its_connection(laun
     """The copy has the old file at that number for as long as it predicts."""
     instance = launch(SLEEPER).ready()
     gone = Kept(instance)
-    gone.connection.request("POST", "/predict", b"1", {"content-type": JSON})
-    wait_until(lambda: instance.ask("status")["busy"] == 1)
+    gone.connection.request("POST", "/predict", b'"gate"', {"content-type": JSON})
+    wait_until(instance.at_gate)
     gone.close()
     others = [keep(instance) for _ in range(20)]
     for each in others:
         assert each.ask(0)[0] == 0
+    wait_until(lambda: instance.connections() == len(others), "the end of the first")
+    instance.open_gate()
     wait_until(lambda: instance.ask("status")["busy"] == 0)
     for each in others:
         assert each.ask(0)[0] == 0
@@ -223,9 +241,8 @@ def test_copies_serve_on_without_their_keeper_old_connections_and_new(launch, ke
     old = [keep(instance) for _ in range(4)]
     for each in old:
         each.ask(0)
-    had = descriptors(instance.process.pid)
     fresh = [keep(instance) for _ in range(3)]  # sent to the copies, but not used yet
-    wait_until(lambda: descriptors(instance.process.pid) == had + 3)
+    wait_until(lambda: instance.connections() == len(old) + len(fresh))
     instance.ask("status")  # by now it has sent them, too
     os.kill(instance.process.pid, signal.SIGKILL)
     instance.process.wait()
@@ -233,11 +250,11 @@ def test_copies_serve_on_without_their_keeper_old_connections_and_new(launch, ke
         for each in [*old, *fresh]:
             assert each.ask(0)[1] in copies
         assert instance.post(0).json[1] in copies
-    held = in_background(lambda: instance.post(1))
-    began = time.monotonic()
+    held = in_background(lambda: instance.post("gate"))
+    [busy] = wait_until(instance.at_gate)
     for each in old:
-        each.ask(0)
-    assert time.monotonic() - began < 0.9
+        assert each.ask(0)[1] in copies - {busy}
+    instance.open_gate()
     assert held().status == 200
     # Nobody spins.
     before = cpu_ticks(copies)
@@ -285,7 +302,7 @@ def test_a_keeper_that_re_execs_itself_keeps_its_connections(launch, keep):
         "import os, time\nkeeper = os.getpid()\ndef predict(data):\n"
         "    if os.getppid() == keeper: time.sleep(99)\n    return 1"
     )
-    instance = launch(score, copies=1, predict_timeout_s=0.5).ready()
+    instance = launch(score, copies=1, predict_timeout_s=4).ready()
     waiting, idle = keep(instance), keep(instance)
     with pytest.raises(NO_RESPONSE):
         keep(instance).ask(1)
@@ -297,22 +314,32 @@ def test_a_keeper_that_re_execs_itself_keeps_its_connections(launch, keep):
 
 
 def test_a_drain_ends_kept_connections_and_loses_nothing(launch, keep):
-    instance = launch(SLEEPER).ready()
-    used, idle = keep(instance), keep(instance)
-    used.ask(0)
-    idle.ask(0)
-    held = in_background(lambda: used.connection.request("POST", "/predict", b"0.3",
-                                                         {"content-type": JSON})
-                         or used.connection.getresponse())  # fmt: skip
-    wait_until(lambda: instance.ask("status")["busy"] == 1)
-    instance.process.terminate()
-    wait_until(lambda: instance.state["phase"] == "draining")
-    idle.connection.request("POST", "/predict", b"0", {"content-type": JSON})
-    response = idle.connection.getresponse()
-    assert response.getheader("connection") == "close"
-    assert json.loads(response.read())[0] == 0
-    assert held().getheader("connection") == "close"
-    assert instance.process.wait(20) == 0
+    def drain() -> bool:
+        """Whether the idle connection was used within the time that a drain leaves for it."""
+        instance = launch(SLEEPER).ready()
+        used, idle = keep(instance), keep(instance)
+        used.ask(0)
+        idle.ask(0)
+        used.connection.request("POST", "/predict", b'"gate"', {"content-type": JSON})
+        wait_until(instance.at_gate)
+        began = time.monotonic()
+        instance.process.terminate()
+        wait_until(lambda: instance.state["phase"] == "draining")
+        with suppress(BrokenPipeError):
+            idle.connection.request("POST", "/predict", b"0", {"content-type": JSON})
+        in_time = time.monotonic() - began < IDLE_GRACE_S
+        if in_time:
+            response = idle.connection.getresponse()
+            assert response.getheader("connection") == "close"
+            assert json.loads(response.read())[0] == 0
+        instance.open_gate()
+        response = used.connection.getresponse()
+        assert response.getheader("connection") == "close"
+        assert json.loads(response.read())[0] == "gate"
+        assert instance.process.wait(20) == 0
+        return in_time
+
+    wait_until(drain, "a drain that this machine does not hold up")
 
 
 def test_an_unused_connection_does_not_hold_up_a_drain(launch, keep):

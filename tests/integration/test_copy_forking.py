@@ -3,10 +3,13 @@
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from tests.support.copy_instance import (
+    AT_GATE,
     NO_RESPONSE,
+    PREDICT,
     Instance,
     Launch,
     in_background,
@@ -89,15 +92,32 @@ def test_no_signal_of_its_own_is_swallowed(launch: Launch, way: str, number: str
 
 def test_ending_all_processes_loses_no_response(launch: Launch) -> None:
     """The copies may hear of it before their keeper."""
-    score = "import time\ndef predict(data):\n    time.sleep(1)\n    return 'done'"
+    score = AT_GATE + "def predict(data):\n    wait_at('gate')\n    return 'done'"
     instance = launch(score).ready()
     held = in_background(lambda: instance.post(1))
-    wait_until(lambda: instance.ask("status")["busy"] == 1)
-    for pid in instance.copies():
+    wait_until(instance.at_gate)
+    # One that stands still hears of it last, and of both signals at once when it goes on: in
+    # between there may be no more than it takes to judge who has sent them.
+    os.kill(instance.process.pid, signal.SIGSTOP)
+    copies = instance.copies()
+    for pid in copies:
         os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not any(is_pending(pid, signal.SIGTERM) for pid in copies))
     instance.process.terminate()
+    os.kill(instance.process.pid, signal.SIGCONT)
+    instance.open_gate()
     assert held().json == "done"
     assert instance.process.wait(20) == 0
+
+
+def is_pending(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has been sent a signal that it has not received yet."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    [pending] = [line.split()[1] for line in lines if line.startswith("ShdPnd:")]
+    return bool(int(pending, 16) >> (number - 1) & 1)
 
 
 def test_an_idle_copy_exits_on_sigterm(launch: Launch) -> None:
@@ -147,35 +167,47 @@ def test_other_threads_are_named(launch: Launch) -> None:
 
 def test_no_sample_overrules_a_pool_that_is_known_to_be_lost(launch: Launch) -> None:
     """As Polars keeps one: a small sample answers, a larger request waits for ever."""
-    score = "import ctypes, _thread, time\n"
-    score += "def pool():\n    ctypes.CDLL(None).prctl(15, b'polars-0')\n    time.sleep(600)\n"
-    score += "_thread.start_new_thread(pool, ())\ntime.sleep(0.1)\ndef predict(data): return data"
+    score = "import ctypes, _thread, time\nnamed = []\n"
+    score += "def pool():\n    named.append(ctypes.CDLL(None).prctl(15, b'polars-0'))\n"
+    score += "    time.sleep(600)\n_thread.start_new_thread(pool, ())\n"
+    score += "while not named: time.sleep(0.01)\ndef predict(data): return data"
     instance = launch({"score.py": score, "test_input.json": "[1]"}).ready()
     state = instance.ask("status")
     assert state["mode"] == "per_copy"
     assert any("Polars keeps a pool of threads" in note for note in state["notes"])
 
 
-PATIENT = """
+PATIENT = (
+    AT_GATE
+    + """
 def predict(data):
-    if data == "slow": time.sleep(1.5)
-    if data == "pool" and is_forked(): time.sleep(600)
+    if data == "slow": wait_at(data)
+    if data == "pool" and is_forked(): wait_at("no gate")
     if data == "crash" and is_forked(): os.abort()
     return data
 """
+)
 
 
 @pytest.mark.parametrize("request_", ["pool", "crash"])
 def test_a_sample_proves_no_more_than_itself(launch: Launch, request_: str) -> None:
     files = {"score.py": A_THREAD + PATIENT, "test_input.json": '"small"'}
-    instance = launch(files, predict_timeout_s=3).ready()
+    limit_s = 8
+    instance = launch(files, predict_timeout_s=limit_s).ready()
     assert instance.ask("status")["mode"] == "forked"
     assert instance.post("small").json == "small"
-    lost = in_background(lambda: instance.post(request_))
-    time.sleep(2.2 if request_ == "pool" else 0)
+    if request_ == "pool":
+        lost = in_background(lambda: instance.post(request_))
+        wait_until(lambda: instance.at_gate("no gate"))
+        time.sleep(limit_s / 2)  # so that the other one may take as much longer
     slow = in_background(lambda: instance.post("slow"))
+    wait_until(lambda: instance.at_gate("slow"))
+    if request_ == "crash":
+        lost = in_background(lambda: instance.post(request_))
     assert isinstance(lost(), NO_RESPONSE)
     waiting = in_background(lambda: instance.post("waiting"))
+    wait_until(lambda: instance.sent.count(PREDICT) == 4)
+    instance.open_gate("slow")
     assert slow().json == "slow"  # what others have in hand is not lost
     assert waiting().json == "waiting"  # nor what comes meanwhile
     wait_until(lambda: instance.state["mode"] == "per_copy")
@@ -208,7 +240,7 @@ def predict(data):
 
 @pytest.mark.parametrize("strictest", [False, True])
 def test_a_lock_that_no_thread_can_release_is_detected(launch: Launch, strictest: bool) -> None:
-    instance = launch(ALONE, predict_timeout_s=0.5, copies=1, strictest=strictest).ready()
+    instance = launch(ALONE, predict_timeout_s=4, copies=1, strictest=strictest).ready()
     assert instance.post("").status == 200
     with pytest.raises(NO_RESPONSE):
         instance.post("lock")
@@ -217,7 +249,7 @@ def test_a_lock_that_no_thread_can_release_is_detected(launch: Launch, strictest
 
 
 def test_who_is_merely_slow_is_given_another_chance(launch: Launch) -> None:
-    instance = launch(ALONE, predict_timeout_s=0.5, copies=1).ready()
+    instance = launch(ALONE, predict_timeout_s=4, copies=1).ready()
     assert instance.post("").status == 200
     with pytest.raises(NO_RESPONSE):
         instance.post("slow")
@@ -231,16 +263,18 @@ def test_who_is_merely_slow_is_given_another_chance(launch: Launch) -> None:
 
 def test_a_drain_meanwhile_serves_what_is_in_the_queue(launch: Launch) -> None:
     files = {"score.py": A_THREAD + PATIENT, "test_input.json": '"small"'}
-    instance = launch(files, predict_timeout_s=5).ready()
+    instance = launch(files).ready()
     assert instance.post("small").status == 200
     slow = in_background(lambda: instance.post("slow"))
-    wait_until(lambda: instance.ask("status")["busy"] == 1)
+    wait_until(lambda: instance.at_gate("slow"))
     with pytest.raises(NO_RESPONSE):
         instance.post("crash")
     waiting = [instance.connect() for _ in range(3)]
     for connection in waiting:
         connection.sendall(b"POST /predict HTTP/1.1\r\ncontent-length: 1\r\n\r\n7")
     instance.process.terminate()
+    wait_until(lambda: instance.state["phase"] == "draining")
+    instance.open_gate("slow")
     assert slow().json == "slow"
     for connection in waiting:
         with connection:

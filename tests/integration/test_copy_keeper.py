@@ -8,7 +8,17 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support.copy_instance import ECHO, NO_RESPONSE, STREAM, in_background, wait_until
+from tests.support.copy_instance import (
+    AT_GATE,
+    ECHO,
+    NO_RESPONSE,
+    STREAM,
+    in_background,
+    wait_until,
+)
+
+# Seconds for a prediction where some must be made in time: a busy machine may delay each.
+LIMIT_S = 4
 
 
 @pytest.mark.parametrize(
@@ -166,7 +176,7 @@ def test_forked_copies_that_never_answer_are_replaced_by_loading_ones(launch):
         "import os, time\nkeeper = os.getpid()\ndef predict(data):\n"
         "    if os.getppid() == keeper: time.sleep(99)\n    return 1"
     )
-    instance = launch(score, predict_timeout_s=0.5).ready()
+    instance = launch(score, predict_timeout_s=LIMIT_S).ready()
     with pytest.raises(NO_RESPONSE):
         instance.post(1)
     wait_until(lambda: instance.state["mode"] == "per_copy", "a keeper that starts anew")
@@ -177,10 +187,7 @@ def test_forked_copies_that_never_answer_are_replaced_by_loading_ones(launch):
 
 
 def test_a_killed_copy_fails_the_one_request_it_was_serving(launch):
-    score = (
-        "import os, time\ndef predict(data):\n    if data == 'hold': time.sleep(30)\n"
-        "    return os.getpid()"
-    )
+    score = AT_GATE + "def predict(data):\n    if data: wait_at(data)\n    return os.getpid()"
     instance = launch(score).ready()
     stop = threading.Event()
     answered, lost = [], []
@@ -188,7 +195,7 @@ def test_a_killed_copy_fails_the_one_request_it_was_serving(launch):
     def call():
         while not stop.is_set():
             try:
-                answered.append(instance.post(1).json)
+                answered.append(instance.post("").json)
             except NO_RESPONSE as error:
                 lost.append(error)
 
@@ -198,15 +205,15 @@ def test_a_killed_copy_fails_the_one_request_it_was_serving(launch):
     rounds = 20
     try:
         for number in range(rounds):
-            held = in_background(lambda: instance.post("hold", headers={"opc-request-id": "HELD"}))
-            # The victim is the copy that no other request is answered by any more.
-            wait_until(lambda: instance.ask("status")["busy"] >= 1)
-            copies = set(instance.copies())
+            hold = f"hold-{number}"
+            request = {"body": hold, "headers": {"opc-request-id": "HELD"}}
+            held = in_background(lambda request=request: instance.post(**request))
+            [victim] = wait_until(lambda hold=hold: instance.at_gate(hold))
+            # The other copy goes on meanwhile.
             since = len(answered)
             wait_until(lambda since=since: len(answered) > since + 40)
-            victims = copies - set(answered[since + 20 :])
-            assert len(victims) == 1, (number, copies)
-            os.kill(victims.pop(), signal.SIGKILL)
+            assert victim in instance.copies()
+            os.kill(victim, signal.SIGKILL)
             assert isinstance(held(), NO_RESPONSE)
             count = len(answered)
             wait_until(lambda count=count: len(answered) > count + 10)
@@ -217,7 +224,8 @@ def test_a_killed_copy_fails_the_one_request_it_was_serving(launch):
     assert lost == []
     state = instance.ready().ask("status")
     assert (state["restarts"], state["failed"]) == (rounds, rounds)
-    assert state["answered"] == len(answered)
+    # A response is sent before it is counted.
+    wait_until(lambda: instance.ask("status")["answered"] == len(answered))
     assert instance.log.count("request HELD: copy") == rounds
 
 
@@ -232,31 +240,30 @@ def test_a_killed_copy_fails_the_one_request_it_was_serving(launch):
 )
 def test_the_time_limit_ends_even_what_holds_the_interpreter(launch, work):
     score = f"import ctypes, re, time\ndef predict(data):\n    return {work} if data else 'fine'"
-    instance = launch(score, predict_timeout_s=1).ready()
+    instance = launch(score, predict_timeout_s=LIMIT_S).ready()
     assert instance.post(0).json == "fine"
     began = time.monotonic()
     with pytest.raises(NO_RESPONSE):
         instance.post(1, headers={"opc-request-id": "SLOW"})
-    assert 0.9 < time.monotonic() - began < 8
+    assert LIMIT_S - 0.1 < time.monotonic() - began < 30
     assert instance.post(0).json == "fine"
     wait_until(lambda: "request SLOW: copy" in instance.log)
-    assert "predict() took over 1 s" in instance.log
+    assert f"predict() took over {LIMIT_S} s" in instance.log
     assert "out of memory" not in instance.log
     assert instance.ask("status")["mode"] == "forked"
 
 
 @pytest.mark.parametrize(
-    ("score", "why"),
+    ("score", "limits", "why"),
     [
-        ("yield 'a'\n    time.sleep(99)", "the stream paused for over 0.5 s"),
+        ("yield 'a'\n    time.sleep(99)", {"stream_idle_s": 0.5},
+         "the stream paused for over 0.5 s"),
         ("for _ in iter(int, 1):\n        yield 'a'\n        time.sleep(0.05)",
-         "the stream took over 1.5 s"),
+         {"stream_total_s": 1.5}, "the stream took over 1.5 s"),
     ],
 )  # fmt: skip
-def test_limits_of_streams(launch, score, why):
-    instance = launch(
-        f"import time\ndef predict(data):\n    {score}", stream_idle_s=0.5, stream_total_s=1.5
-    ).ready()
+def test_limits_of_streams(launch, score, limits, why):
+    instance = launch(f"import time\ndef predict(data):\n    {score}", **limits).ready()
     with pytest.raises(NO_RESPONSE):
         instance.post(1, STREAM)
     wait_until(lambda: why in instance.log, why)
@@ -281,23 +288,25 @@ def runs(pid: int) -> bool:
 
 
 def test_an_orphan_finishes_its_request_before_it_leaves(launch):
-    score = "import time\ndef predict(data):\n    time.sleep(0.5)\n    return 'done'"
+    score = AT_GATE + "def predict(data):\n    wait_at('gate')\n    return 'done'"
     instance = launch(score).ready()
     held = in_background(lambda: instance.post(1))
-    wait_until(lambda: instance.ask("status")["busy"] == 1)
+    wait_until(instance.at_gate)
     copies = instance.copies()
     instance.process.kill()
     instance.process.wait()
     for pid in copies:
         os.kill(pid, signal.SIGTERM)
+    instance.open_gate()
     assert held().json == "done"
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "group"])
 def test_a_drain_serves_what_is_in_the_queue(launch, how):
-    score = "import time\ndef predict(data):\n    time.sleep(0.1)\n    return data"
+    score = AT_GATE + "def predict(data):\n    wait_at('gate')\n    return data"
     instance = launch(score).ready()
     connections = [asking(instance, number) for number in range(12)]
+    wait_until(lambda: len(instance.at_gate()) == 2, "both copies at work")
     if how == "SIGTERM":
         instance.process.terminate()
     else:
@@ -305,6 +314,7 @@ def test_a_drain_serves_what_is_in_the_queue(launch, how):
     wait_until(lambda: instance.state["phase"] == "draining")
     with pytest.raises(OSError, match="refused"):
         instance.connect()
+    instance.open_gate()
     all_are_answered(connections)
     assert instance.process.wait(20) == 0
 
@@ -312,13 +322,18 @@ def test_a_drain_serves_what_is_in_the_queue(launch, how):
 def test_a_drain_waits_for_copies_that_left_before_it_was_known(launch):
     """As when a service manager ends them all, and the keeper hears of it last."""
     score = "import socket\nkept = socket.socketpair()\n"  # so each copy loads its own
-    score += "import time\ntime.sleep(0.5)\ndef predict(data): return data"
+    score += "import os, time\nwhile os.path.exists('load later'): time.sleep(0.01)\n"
+    score += "def predict(data): return data"
     instance = launch(score).ready()
+    later = instance.folder / "load later"
+    later.touch()
     for pid in instance.copies():
         os.kill(pid, signal.SIGTERM)
     wait_until(lambda: instance.ask("status")["ready"] == 0)
     connections = [asking(instance, number) for number in range(4)]
     instance.process.terminate()
+    wait_until(lambda: instance.state["phase"] == "draining")
+    later.unlink()
     all_are_answered(connections)
     assert instance.process.wait(20) == 0
 
@@ -383,7 +398,8 @@ def predict(data):
 @pytest.mark.parametrize(("copies", "after_s"), [(1, 0), (2, 0.3), (1, 1)])
 def test_copies_that_die_young_are_never_ready(launch, copies, after_s):
     score = AFTER.format(after_s=after_s, who="pass")
-    instance = launch(score, copies=copies, min_ready_s=1.5)
+    # Far more than they live, however much later this machine lets the timer act.
+    instance = launch(score, copies=copies, min_ready_s=60)
     assert instance.failed() == "copies keep dying: the last was killed by SIGSEGV"
     assert "[keeper] ready" not in instance.log
 
@@ -393,7 +409,7 @@ def test_one_copy_of_several_that_dies_young_is_enough(launch):
     who = """if "copy-0" not in os.readlink("/proc/self/fd/1"):
         return"""
     score = AFTER.format(after_s=0.3, who=who)
-    instance = launch(score, copies=3, min_ready_s=1.0, output="output")
+    instance = launch(score, copies=3, min_ready_s=60, output="output")
     assert "killed by SIGSEGV" in instance.failed()
     assert "copy 0 (pid" in instance.log
     assert "copy 1 (pid" not in instance.log
@@ -413,12 +429,13 @@ def test_an_instance_whose_copies_live_is_ready_after_that_time(launch):
 
 
 def test_a_death_meanwhile_is_reported_and_restarts_the_time(launch):
-    instance = launch(ECHO, copies=1, min_ready_s=1.5)
+    instance = launch(ECHO, copies=1, min_ready_s=6)
     [victim] = wait_until(instance.copies)
     wait_until(lambda: instance.ask("status")["ready"] == 1)
     os.kill(victim, signal.SIGKILL)
-    wait_until(lambda: "a copy has died: killed by SIGKILL" in instance.state["reason"])
-    assert instance.state["phase"] == "starting"
+    state = wait_until(lambda: (state := instance.state)["reason"] and state)
+    assert "a copy has died: killed by SIGKILL" in state["reason"]
+    assert state["phase"] == "starting"
     assert instance.ready().state["reason"] == ""
 
 
@@ -473,6 +490,10 @@ def test_an_idle_instance_sleeps(launch):
                     total += int(line.split()[1])
         return total
 
-    before = switches()
-    time.sleep(1)  # a second of nothing is what is measured
-    assert switches() - before <= 2
+    def is_quiet() -> bool:
+        before = switches()
+        time.sleep(1)  # a second of nothing is what is measured
+        return switches() == before
+
+    # What came before may have an end that this machine delays; who polls is never quiet.
+    wait_until(is_quiet, "a second in which nothing runs", within=20)

@@ -7,6 +7,7 @@ import time
 
 import pytest
 from tests.support.copy_instance import (
+    AT_GATE,
     ECHO,
     PREDICT,
     STREAM,
@@ -309,11 +310,11 @@ def test_a_stalled_peer_does_not_hold_a_copy(launch):
 
 
 def test_a_request_whose_peer_hung_up_is_not_worked_on(launch):
-    score = "import time\nseen = []\ndef predict(data):\n    seen.append(data)\n    "
-    score += "time.sleep(0.5 if data == 'slow' else 0)\n    return seen"
+    score = AT_GATE + "seen = []\ndef predict(data):\n    seen.append(data)\n    "
+    score += "if data == 'slow': wait_at(data)\n    return seen"
     instance = launch(score, copies=1).ready()
     slow = in_background(lambda: instance.post("slow"))
-    wait_until(lambda: instance.ask("status")["busy"] == 1)
+    wait_until(lambda: instance.at_gate("slow"))
     gone = instance.connect()
     body = b'"gone"'
     gone.sendall(
@@ -321,6 +322,7 @@ def test_a_request_whose_peer_hung_up_is_not_worked_on(launch):
         b"content-length: %d\r\n\r\n%s" % (len(body), body)
     )
     gone.close()
+    instance.open_gate("slow")
     assert slow().status == 200
     assert instance.post("last").json == ["slow", "last"]
 

@@ -22,6 +22,10 @@ from havre.engines import checks, keeper_protocol
 from havre.engines.keeper_protocol import KeeperState
 from havre.engines.model_channel import always
 
+AT_ONCE_S, LONG_S = 20.0, 60.0
+"""What is refused at once takes no longer than the first, however busy this machine is; whoever
+waits for more of it waits for the second."""
+
 Speak = Callable[[socket.socket, dict[str, Any]], None]
 """Answers one request, which it gets as it was sent."""
 
@@ -104,7 +108,12 @@ def told(hostile: HostileKeeper, *answers: Any) -> None:
 
 def test_an_honest_word_is_believed(hostile: HostileKeeper) -> None:
     told(hostile, STATUS)
-    assert keeper_protocol.ask(hostile.path, "status") == KeeperState.from_json(STATUS)
+    assert ask(hostile) == KeeperState.from_json(STATUS)
+
+
+def ask(hostile: HostileKeeper) -> KeeperState | None:
+    """With all the time that it may need."""
+    return keeper_protocol.ask(hostile.path, "status", within_s=LONG_S)
 
 
 WRONG: dict[str, Any] = {
@@ -136,7 +145,7 @@ WRONG: dict[str, Any] = {
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
 def test_a_word_that_cannot_be_true_is_none(hostile: HostileKeeper, wrong: dict[str, Any]) -> None:
     told(hostile, {**STATUS, **wrong})
-    assert keeper_protocol.ask(hostile.path, "status") is None
+    assert ask(hostile) is None
 
 
 RAW = {
@@ -162,8 +171,8 @@ def test_what_is_no_answer_is_none_at_once_and_costs_little(
     tracemalloc.start()
     try:
         began = time.monotonic()
-        assert keeper_protocol.ask(hostile.path, "status") is None
-        assert time.monotonic() - began < 3 * keeper_protocol.RESPONSE_TIMEOUT_S
+        assert ask(hostile) is None
+        assert time.monotonic() - began < AT_ONCE_S
         assert tracemalloc.get_traced_memory()[1] < 40_000_000
     finally:
         tracemalloc.stop()
@@ -172,7 +181,7 @@ def test_what_is_no_answer_is_none_at_once_and_costs_little(
 def test_sentences_are_cut_and_few(hostile: HostileKeeper) -> None:
     said = {**STATUS, "reason": "r" * 500_000, "notes": ["\ud800\x00" + "n" * 5000] * 100}
     told(hostile, said)
-    state = keeper_protocol.ask(hostile.path, "status")
+    state = ask(hostile)
     assert state is not None
     assert (len(state.reason), len(state.notes)) == (
         keeper_protocol.LONGEST_REASON,
@@ -184,7 +193,8 @@ def test_sentences_are_cut_and_few(hostile: HostileKeeper) -> None:
 
 def drip(hostile: HostileKeeper, is_over: threading.Event) -> Speak:
     def speak(connection: socket.socket, _: dict[str, Any]) -> None:
-        while not is_over.wait(0.05):
+        ends_at = time.monotonic() + LONG_S
+        while time.monotonic() < ends_at and not is_over.wait(0.05):
             hostile.say(connection, b" ")
 
     return speak
@@ -195,7 +205,7 @@ def test_a_keeper_that_answers_byte_by_byte_has_no_more_time(hostile: HostileKee
     hostile.speak = drip(hostile, is_over)
     began = time.monotonic()
     assert keeper_protocol.ask(hostile.path, "status") is None
-    assert time.monotonic() - began < 3 * keeper_protocol.RESPONSE_TIMEOUT_S
+    assert time.monotonic() - began < AT_ONCE_S
     is_over.set()
 
 
@@ -206,7 +216,7 @@ def test_two_answers_in_one_breath_are_two(hostile: HostileKeeper) -> None:
         b"\n".join(json.dumps(each).encode() for each in answers) + b"\n" + b" " * 200_000,
     )
     found = list(
-        checks.check(hostile.path, [CheckRequest(b"")] * 2, limit_s=1.0, should_continue=always)
+        checks.check(hostile.path, [CheckRequest(b"")] * 2, limit_s=LONG_S, should_continue=always)
     )
     assert [(each.status, each.body) for each in found] == [(200, b"1"), (500, b"x")]
 
@@ -292,7 +302,9 @@ def test_an_answer_to_a_check_that_is_none_is_refused(
 ) -> None:
     told(hostile, answer)
     with pytest.raises((ValueError, TypeError)):
-        list(checks.check(hostile.path, [CheckRequest(b"")], limit_s=5.0, should_continue=always))
+        list(
+            checks.check(hostile.path, [CheckRequest(b"")], limit_s=LONG_S, should_continue=always)
+        )
 
 
 def test_no_more_answers_are_taken_than_requests_were_sent(hostile: HostileKeeper) -> None:
@@ -302,7 +314,7 @@ def test_no_more_answers_are_taken_than_requests_were_sent(hostile: HostileKeepe
 
     hostile.speak = speak
     found = list(
-        checks.check(hostile.path, [CheckRequest(b"")] * 3, limit_s=5.0, should_continue=always)
+        checks.check(hostile.path, [CheckRequest(b"")] * 3, limit_s=LONG_S, should_continue=always)
     )
     assert len(found) == 3
 
@@ -318,13 +330,16 @@ def is_recorded(path: Path, should_continue: Callable[[], bool]) -> object:
 
 @pytest.mark.parametrize("ask", [is_checked, is_recorded])
 def test_what_is_called_off_ends_soon(
-    hostile: HostileKeeper, ask: Callable[[Path, Callable[[], bool]], object]
+    hostile: HostileKeeper,
+    ask: Callable[[Path, Callable[[], bool]], object],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(checks, "MARGIN_S", LONG_S)
     is_over, is_called_off = threading.Event(), threading.Event()
     hostile.speak = drip(hostile, is_over)
     threading.Timer(0.3, is_called_off.set).start()
     began = time.monotonic()
     with pytest.raises(ConnectionAbortedError):
         ask(hostile.path, lambda: not is_called_off.is_set())
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < AT_ONCE_S
     is_over.set()

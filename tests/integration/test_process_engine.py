@@ -87,7 +87,7 @@ def engines(harness: SupervisorHarness) -> EngineHarness:
 
 def predict(path: Path, body: bytes = b'{"x": 1}') -> dict[str, object]:
     with socket.socket(socket.AF_UNIX) as caller:
-        caller.settimeout(10)
+        caller.settimeout(30)
         caller.connect(str(path))
         caller.sendall(
             b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
@@ -162,7 +162,7 @@ def predict(data):
                 time_to_ms=2**53,
             ).rows
 
-    found = wait_until(lambda: entries() or None)
+    found = wait_until(lambda: rows if len(rows := entries()) >= 2 else None)
     assert [message for message, *_ in sorted(found)] == [
         "an end without a line's end",
         "asked {'x': 1}",
@@ -226,8 +226,8 @@ def test_instances_serve_and_are_known_after_the_supervisors_death(engines: Engi
         engines.engine.inspect(spec.id)
     assert predict(before.address.path)["prediction"] == {"x": 1}
     engines.supervised.launch()
-    after = engines.engine.inspect(spec.id)
-    assert (after.phase, after.pid, after.copies_ready) == (InstancePhase.READY, before.pid, 2)
+    after = engines.until(spec.id, lambda status: status.copies_ready == 2)
+    assert (after.phase, after.pid) == (InstancePhase.READY, before.pid)
     engines.engine.stop(spec.id)
     assert not runs(before.pid)
 
@@ -244,13 +244,20 @@ def test_what_ended_while_nobody_watched_is_gone_and_not_failed(
     if score == ECHO:
         engines.ready(spec)
     engines.supervised.crash()
-    for pid in engines.supervised.leftovers():
-        os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: engines.supervised.leftovers() == [])
+    wait_until(lambda: has_killed_all(engines.supervised))
     engines.supervised.launch()
     gone = engines.phase(spec.id, InstancePhase.GONE)
     assert "nobody watched" in gone.reason
     assert engines.ready(engines.spec()).phase is InstancePhase.READY, "it is started anew"
+
+
+def has_killed_all(harness: SupervisorHarness) -> bool:
+    """Kills what it finds; true once that is nothing: a keeper may fork until it is dead, too."""
+    left = harness.leftovers()
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return not left
 
 
 @pytest.mark.parametrize(
@@ -316,7 +323,7 @@ def test_a_keeper_that_does_not_answer_is_judged_by_its_last_word(engines: Engin
         assert not seen.is_held_up, "stopped: no busy machine is to blame"
     finally:
         os.kill(status.pid, signal.SIGCONT)
-    assert not engines.engine.inspect(spec.id).is_silent
+    engines.until(spec.id, lambda status: not status.is_silent)
 
 
 def test_what_waits_at_a_keeper_that_stands_still_is_answered_without_it(
@@ -354,11 +361,17 @@ def test_a_keeper_that_waits_for_ever_or_runs_for_ever_is_no_victim_of_the_machi
         status = engines.ready(spec)
         with contextlib.suppress(AssertionError):
             predict(status.address.path)
-        first = wait_until(lambda spec=spec: silent_status(engines, spec.id))
-        second = wait_until(lambda spec=spec: silent_status(engines, spec.id))
-        ran_s = second.keeper_cpu_s - first.keeper_cpu_s
-        assert (not second.is_held_up and ran_s == 0) if waits else ran_s > 0
+        # At first it may be on its way there.
+        wait_until(lambda spec=spec, waits=waits: has_hung(engines, spec.id, waits=waits))
         engines.engine.stop(spec.id)
+
+
+def has_hung(engines: EngineHarness, instance_id: str, *, waits: bool) -> bool:
+    """Whether two looks at a keeper that does not answer show it waiting, or running."""
+    first = wait_until(lambda: silent_status(engines, instance_id))
+    second = wait_until(lambda: silent_status(engines, instance_id))
+    ran_s = second.keeper_cpu_s - first.keeper_cpu_s
+    return (not second.is_held_up and ran_s == 0) if waits else ran_s > 0
 
 
 def silent_status(engines: EngineHarness, instance_id: str) -> InstanceStatus | None:
@@ -369,15 +382,16 @@ def silent_status(engines: EngineHarness, instance_id: str) -> InstanceStatus | 
 def test_copies_that_never_stay_up_are_given_up_in_time_and_their_death_is_named(
     engines: EngineHarness,
 ) -> None:
-    # A death in every two seconds or so: never so many in a row that the keeper gives up.
+    # A death in every two seconds or so: never so many in a row that the keeper gives up; and none
+    # lives for nearly as long as it must, even where this machine lets its timer act late.
     score = (
         "import os, threading\n"
         "def die():\n    os._exit(7)\n"
         "def begin():\n"
-        "    timer = threading.Timer(1, die)\n    timer.daemon = True\n    timer.start()\n"
+        "    timer = threading.Timer(2, die)\n    timer.daemon = True\n    timer.start()\n"
         "os.register_at_fork(after_in_child=begin)\n"
     )
-    spec = replace(engines.spec(score + ECHO), copies=1, start_timeout_s=0.2, min_ready_s=1.5)
+    spec = replace(engines.spec(score + ECHO), copies=1, start_timeout_s=0.2, min_ready_s=6)
     engines.engine.start(spec)
     failed = engines.phase(spec.id, InstancePhase.FAILED)
     assert failed.reason == (
@@ -420,4 +434,4 @@ def test_changes_name_the_instance_that_died(engines: EngineHarness) -> None:
     assert next(changes) == spec.id, "what is there is told first"
     os.kill(status.pid, signal.SIGKILL)
     assert next(changes) == spec.id
-    assert engines.engine.inspect(spec.id).phase is InstancePhase.DEGRADED
+    engines.phase(spec.id, InstancePhase.DEGRADED)

@@ -13,6 +13,7 @@ import pytest
 from tests.matrix import rows
 from tests.matrix.rows import Row
 from tests.matrix.server import NEEDED_BY_ALL, ORDINARY, MatrixServer, asking
+from tests.support.supervisor_harness import wait_until
 
 from havre.cli.doctor import isolation
 from havre.supervisor import landlock
@@ -50,9 +51,10 @@ def test_it_serves_swaps_and_says_what_it_does_not_enforce(
         first = server.predict(deployment, 7)
         assert first["prediction"] == 7
         with asking(lambda: server.predict(deployment, 1)) as (failed, answered):
+            wait_until(lambda: answered or failed, "a question before the change")
             told_again = server.swap(deployment)
+            wait_until(lambda: len(answered) > QUESTIONS or failed, "questions")
         assert failed == []
-        assert len(answered) > QUESTIONS
         assert server.predict(deployment, 7)["prediction"] == 14
         findings = server.doctor()
 

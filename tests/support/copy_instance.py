@@ -13,7 +13,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +31,16 @@ ECHO = "import os\ndef load_model():\n    return 1\n"
 ECHO += (
     "def predict(data, model=load_model()):\n    return {'prediction': data, 'pid': os.getpid()}"
 )
+AT_GATE = """
+import os, time
+
+def wait_at(gate):
+    with open(gate + ".waits", "a") as file:
+        file.write("%d\\n" % os.getpid())
+    while not os.path.exists(gate):
+        time.sleep(0.005)
+"""
+"""For a score.py: ``wait_at(name)`` holds a prediction until the test opens that gate."""
 
 
 def wait_until(look: Callable[[], T], what: str = "the condition", within: float = DEADLINE_S) -> T:
@@ -84,6 +95,8 @@ class Instance:
 
     folder: Path
     process: subprocess.Popen[bytes]
+    sent: list[str] = field(default_factory=list)
+    """Paths of the requests that ``post`` has sent: whole, but perhaps not answered yet."""
 
     @property
     def socket_path(self) -> str:
@@ -127,7 +140,10 @@ class Instance:
         sent = {"content-type": "application/json", **(headers or {})}
         connection = _Connection(self.socket_path, timeout)
         try:
-            connection.request("POST", path, payload, sent)
+            # Whoever is refused before all of it is sent has a response all the same.
+            with suppress(BrokenPipeError):
+                connection.request("POST", path, payload, sent)
+            self.sent.append(path)
             response = connection.getresponse()
             lowered = {name.lower(): value for name, value in response.getheaders()}
             return Response(response.status, lowered, response.read())
@@ -185,6 +201,21 @@ class Instance:
         assert self.process.wait(DEADLINE_S) == 3, self.log
         assert self.state["phase"] == "failed"
         return self.state["reason"]
+
+    def at_gate(self, gate: str = "gate") -> list[int]:
+        """Pids of the copies that have come to a gate (see AT_GATE), one for each prediction."""
+        try:
+            return [int(line) for line in (self.folder / f"{gate}.waits").read_text().split()]
+        except FileNotFoundError:
+            return []
+
+    def open_gate(self, gate: str = "gate") -> None:
+        """What waits there goes on, and so does what comes later."""
+        (self.folder / gate).touch()
+
+    def connections(self) -> int:
+        """How many the keeper has open: they have numbers far above those of its other files."""
+        return sum(int(number) > 200 for number in os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def copies(self) -> list[int]:
         """Pids of the keeper's children."""
@@ -310,3 +341,32 @@ def in_background(call: Callable[[], T]) -> Callable[[], T | Exception]:
         return result[0]
 
     return wait
+
+
+@contextmanager
+def closed_gate(instance: Instance) -> Iterator[None]:
+    """Its only copy is kept busy meanwhile, so that what is sent waits.
+
+    predict() must hold the request ``"gate"`` at the gate of that name, and return "opened".
+    """
+    sent, waited = len(instance.sent), len(instance.at_gate())
+    response = in_background(lambda: instance.post("gate"))
+    wait_until(lambda: len(instance.at_gate()) > waited and len(instance.sent) > sent)
+    try:
+        yield
+    finally:
+        instance.open_gate()
+        opened = response()
+        assert isinstance(opened, Response), opened
+        assert opened.json == "opened"
+
+
+def all_at_once(instance: Instance, asks: list[Callable[[], T]]) -> list[T | Exception]:
+    """What each ask (a single ``post``) comes to, all of them having waited for the one copy."""
+    with closed_gate(instance):
+        sent = len(instance.sent)
+        results = [in_background(ask) for ask in asks]
+        wait_until(lambda: len(instance.sent) == sent + len(asks))
+        wait_until(lambda: instance.connections() == 1 + len(asks))
+        instance.ask("status")  # by now the keeper has put all of them into the queue
+    return [result() for result in results]

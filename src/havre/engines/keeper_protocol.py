@@ -120,13 +120,14 @@ def spec_json(spec: InstanceSpec, state_file: Path, output: Path | None = None) 
     }
 
 
-def ask(control: Path, op: str) -> KeeperState | None:
+def ask(control: Path, op: str, *, within_s: float = RESPONSE_TIMEOUT_S) -> KeeperState | None:
     """Ask the keeper; None when it does not answer in time, or not as a keeper does.
 
     User code may have taken its place: nothing it says can hold us up for longer.
     """
     try:
-        with closing(talk(control, {"op": op}, max_bytes=MAX_STATE_BYTES)) as responses:
+        responses = talk(control, {"op": op}, max_bytes=MAX_STATE_BYTES, within_s=within_s)
+        with closing(responses):
             return KeeperState.from_json(next(responses))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -42,6 +42,7 @@ class SupervisedProcess:
         self.renewed = False
         self._folder = folder
         self._cgroups = cgroups
+        self._out_of_memory = 0
         self._log = log
         self._backoff = Backoff()
         self._started_at = 0.0
@@ -84,7 +85,7 @@ class SupervisedProcess:
             adopted=self.adopted,
             orphans=0 if self.phase is Phase.RUNNING else len(self.members()),
             spec_digest=self.spec.digest,
-            out_of_memory=self._cgroups.out_of_memory(self.name),
+            out_of_memory=self._count_out_of_memory(),
             warnings=self.warnings,
             renewed=self.renewed,
         )
@@ -105,6 +106,7 @@ class SupervisedProcess:
             self._record()
         self.phase, self.exit_code, self.adopted = Phase.RUNNING, None, False
         self.retry_at, self._started_at, self._group_is_gone = None, now, False
+        self._out_of_memory = 0
 
     def adopt(self, record: Record, now: float) -> None:
         """Take over what an earlier supervisor started, in whatever state it is now."""
@@ -140,6 +142,7 @@ class SupervisedProcess:
 
     def died(self, exit_code: int | None, now: float) -> None:
         """The process itself ended; others of its group may live on."""
+        self._count_out_of_memory()
         uptime = now - self._started_at
         self.phase, self.exit_code = Phase.EXITED, exit_code
         if self.pidfd is not None:
@@ -154,6 +157,11 @@ class SupervisedProcess:
             self._back_off(uptime, now)
         else:
             self._record()
+
+    def _count_out_of_memory(self) -> int:
+        """Kept: once all have ended, another home's supervisor may remove the group."""
+        self._out_of_memory = max(self._out_of_memory, self._cgroups.out_of_memory(self.name))
+        return self._out_of_memory
 
     def members(self) -> list[Identity]:
         """Living processes of the group, itself included, and those that left it to hide."""
