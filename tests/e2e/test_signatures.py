@@ -34,6 +34,15 @@ def _signer(config: dict, key_file: str | None = None) -> oci.signer.Signer:
     return oci.signer.Signer(config["tenancy"], config["user"], config["fingerprint"], key_file)
 
 
+def _wait_until_known(url: str, signer: oci.signer.Signer) -> None:
+    """The load balancer learns of a key a moment after it has been registered."""
+    deadline = time.monotonic() + 60
+    while (answer := requests.post(url, json=ROW, auth=signer)).status_code == 401:
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.05)
+    assert answer.status_code == 200
+
+
 def _refusal(answer: requests.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
@@ -56,7 +65,7 @@ class Late(requests.auth.AuthBase):
 
 def test_only_signed_requests_are_answered(new_server: NewServer, tmp_path: Path) -> None:
     server = new_server(HAVRE_AUTH="oci")
-    profile = server.profile  # first of all: the load balancer learns of its key a moment later
+    profile = server.profile
     server.havre("deploy", str(IRIS), "--name", "iris")  # the commands sign by themselves
     assert json.loads(server.havre("predict", "iris", json.dumps(ROW)).stdout) == {
         "prediction": ["setosa"]
@@ -64,6 +73,7 @@ def test_only_signed_requests_are_answered(new_server: NewServer, tmp_path: Path
     config = oci.config.from_file(profile["file"], profile["profile"])
     science = oci.data_science.DataScienceClient(config, service_endpoint=server.url, **ONCE)
     (deployment,) = science.list_model_deployments(config["tenancy"]).data
+    _wait_until_known(f"{deployment.model_deployment_url}/predict", _signer(config))
     for endpoint in (server.url, f"{server.url}/pre/fix", f"{server.url}/"):
         client = oci.model_deployment.ModelDeploymentClient(
             config, service_endpoint=endpoint, **ONCE
@@ -108,12 +118,7 @@ def test_a_key_counts_from_when_it_is_registered(new_server: NewServer) -> None:
     other = oci.config.from_file(str(second), "HAVRE")
     science = oci.data_science.DataScienceClient(other, service_endpoint=server.url, **ONCE)
     (deployment,) = science.list_model_deployments(config["tenancy"]).data
-    url = f"{deployment.model_deployment_url}/predict"
-    deadline = time.monotonic() + 15
-    while (answer := requests.post(url, json=ROW, auth=_signer(other))).status_code == 401:
-        assert time.monotonic() < deadline, answer.text
-        time.sleep(0.05)
-    assert answer.status_code == 200
+    _wait_until_known(f"{deployment.model_deployment_url}/predict", _signer(other))
 
 
 def test_others_are_let_in_only_when_requests_are_signed(new_server: NewServer) -> None:
