@@ -181,7 +181,8 @@ def test_copies_that_are_killed_cost_no_request_where_it_may_be_repeated(
     with Load(at, pause_s=0, keep_alive=CLIENTS - 4, short_lived=4, sleep=0.02) as load:
         load.wait_for_more()
         while killed < 15:
-            # What was begun in the last one has been repeated by now, and answered.
+            # A request is repeated once: what the last one had is answered before the next dies.
+            load.wait_for_answers()
             load.wait_for_more(3 * CLIENTS)
             wait_for("another", lambda: operated.keeper_of(deployment).ready == COPIES)
             for copy in operated.copies(deployment)[:1]:
