@@ -60,8 +60,13 @@ def _scale(stage: Stage) -> Hit:
 def _cancel(stage: Stage) -> Hit:
     """Of an update whose model loads for ever."""
     operated = stage.operated
-    wishes = {"model_id": stage.endless}
-    asked = stage.patiently(lambda: operated.change(stage.busy, **wishes))
+
+    def accepted() -> str:
+        # Asked again because an answer was lost, it is under way already, and has no end.
+        running = operated.client.running_change(stage.busy)
+        return running["id"] if running else operated.change(stage.busy, model_id=stage.endless)
+
+    asked = stage.patiently(accepted)
     with unless_done_before():
         stage.patiently(lambda: operated.ask("DELETE", f"/workRequests/{asked}"))
     assert stage.end_of(asked) == "CANCELED"
@@ -120,7 +125,9 @@ def _ask(stage: Stage, wishes: dict[str, Any], ends: str) -> None:
 
 def _processes_of(stage: Stage, deployment: str) -> Hit:
     instances = stage.operated.instances(deployment)
-    return {each for instance in instances for each in stage.instance_processes(instance)}
+    return stage.patiently(
+        lambda: {each for instance in instances for each in stage.instance_processes(instance)}
+    )
 
 
 def _any_text(stage: Stage) -> str:
@@ -132,7 +139,8 @@ def _variables(stage: Stage) -> dict[str, str]:
 
 
 def _log(stage: Stage) -> dict[str, Any]:
-    shown = stage.operated.client.deployment(stage.busy)["categoryLogDetails"]
+    client = stage.operated.client
+    shown = stage.patiently(lambda: client.deployment(stage.busy))["categoryLogDetails"]
     return {"access": stage.chance.choice(list(shown.values()))}
 
 

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 
 import httpx
 import psutil
@@ -15,9 +16,6 @@ from tests.e2e.operated_server import wait_for
 from havre.client import ApiError
 from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, TELEMETRY
 
-ENVOY_BACK_WITHIN_S = 2.0
-"""Generous: it takes about a third of a second; the table tells."""
-UNTIL_WELL_S = float("inf")
 IN_A_STANDSTILL = 3 * SHORT_LIVED
 """Who makes a new connection may wait for longer than the short time limit of these servers, and
 anew, until the keeper is ended."""
@@ -26,18 +24,22 @@ IN_AN_INSTANCE = (KEEP_ALIVE + SHORT_LIVED) // 2
 client waits for an answer. Usually it is one or two."""
 
 
+class Away(Enum):
+    UNTIL_ANSWERED = "until a request succeeds that was sent when the strike was over"
+    UNTIL_WELL = "until all is well"
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """``strike`` returns the processes it has hit; the rest must live on.
 
-    ``fails`` is how many requests may fail by it. With ``away_s`` it may be any number, but the
-    last of them ends within that time, and before all is well.
+    ``fails`` is how many requests may fail by it. ``away`` is until when it may be any number.
     """
 
     name: str
     strike: Callable[[Stage], Hit]
     fails: int = 0
-    away_s: float = 0.0
+    away: Away | None = None
 
 
 def _control_plane(stage: Stage) -> Hit:
@@ -162,14 +164,14 @@ def lives_on(stage: Stage, name: str) -> Iterator[Hit]:
     wait_for(f"another {name}", lambda: stage.operated.pids().get(name) not in (None, before.pid))
 
 
-EVERYTHING = Fault("everything", _everything, away_s=UNTIL_WELL_S)
+EVERYTHING = Fault("everything", _everything, away=Away.UNTIL_WELL)
 FAULTS = (
     Fault("control plane", _control_plane),
     Fault("a copy", _copy, fails=1),
     Fault("a keeper", _keeper),
     Fault("a keeper that stands still", _standstill, fails=IN_A_STANDSTILL),
     Fault("an instance", _instance, fails=IN_AN_INSTANCE),
-    Fault("Envoy", _envoy, away_s=ENVOY_BACK_WITHIN_S),
+    Fault("Envoy", _envoy, away=Away.UNTIL_ANSWERED),
     Fault("telemetry", _telemetry),
     Fault("supervisor", _supervisor),
     Fault("supervisor and control plane", _control_plane_of_a_dead_supervisor),

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import psutil
 from tests.chaos.changes import CHANGES, Change, Hit
-from tests.chaos.faults import EVERYTHING, FAULTS, Fault
+from tests.chaos.faults import EVERYTHING, FAULTS, Away, Fault
 from tests.chaos.report import Row, row
 from tests.chaos.stage import Stage
 from tests.e2e.killing import is_alive
 from tests.e2e.load import OK, Load, Outcome
+from tests.support.slowness import STANDSTILL_S
 
 LONGEST_WAIT_S = 1.5
 """A fault strikes at any moment of a change, and most changes take about this long."""
@@ -75,15 +76,16 @@ class Player:
         before = stage.census()
         stage.is_everything_lost = EVERYTHING in played.faults
         self._began = time.monotonic()
-        strikes: list[float] = []
+        strikes: list[tuple[float, float]] = []
         hit: Hit = set()
         with ThreadPoolExecutor(1) as pool:
             changing = pool.submit(played.change.make, stage) if played.change else None
             for fault in played.faults:
                 if changing:
                     time.sleep(stage.chance.uniform(0.0, LONGEST_WAIT_S))  # any moment will do
-                strikes.append(time.monotonic())
+                struck = time.monotonic()
                 hit |= fault.strike(stage)
+                strikes.append((struck, time.monotonic()))
             if changing:
                 hit |= changing.result()
         stage.wait_until_well()
@@ -106,18 +108,32 @@ class Player:
         return news
 
     def _hold_to_its_cost(
-        self, played: Round, strikes: list[float], well: float, outcomes: list[Outcome]
+        self,
+        played: Round,
+        strikes: list[tuple[float, float]],
+        well: float,
+        outcomes: list[Outcome],
     ) -> None:
+        """``strikes``: when each fault began to strike, and when it was over."""
         failures = [outcome for outcome in outcomes if outcome.what != OK]
-        for fault, struck in zip(played.faults, strikes, strict=True):
-            if fault.away_s:
-                back = min(well, struck + fault.away_s)
-                failures = [each for each in failures if not struck <= each.ended <= back]
+        answered = [outcome for outcome in outcomes if outcome.what == OK]
+        for fault, (struck, over) in zip(played.faults, strikes, strict=True):
+            if fault.away is Away.UNTIL_WELL:
+                failures = [each for each in failures if not struck <= each.ended <= well]
+            elif fault.away is Away.UNTIL_ANSWERED:
+                back = min((each.ended for each in answered if each.began > over), default=well)
+                # What was sent before then may be noticed to have failed a little later.
+                late = back + STANDSTILL_S
+                failures = [
+                    each
+                    for each in failures
+                    if not (struck <= each.ended <= late and each.began <= back)
+                ]
         allowed = sum(fault.fails for fault in played.faults)
         assert len(failures) <= allowed, (
             f"{played.name} failed {len(failures)} requests, {allowed} at most: "
             f"{[(each.what, round(each.ended - self._began, 3)) for each in failures[:20]]} "
-            f"struck at {[round(struck - self._began, 3) for struck in strikes]}"
+            f"struck at {[round(struck - self._began, 3) for struck, _ in strikes]}"
         )
 
 

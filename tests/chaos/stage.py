@@ -16,7 +16,7 @@ from tests.e2e.operated_server import TROUBLED, OperatedServer, wait_for
 from tests.e2e.remains import is_empty
 
 from havre.client import ApiError
-from havre.domain.errors import HavreError
+from havre.domain.errors import EngineFault, HavreError
 from havre.domain.states import BUSY, FINISHED
 from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, TELEMETRY, Phase
 
@@ -24,7 +24,8 @@ KEEP_ALIVE, SHORT_LIVED = 64, 8
 PAUSE_S = 0.2
 WORK_S = 0.004
 """How long a prediction takes: a copy that is hit is often serving one."""
-PREDICT_TIMEOUT_S = 3.0
+PREDICT_TIMEOUT_S = 8.0
+"""Long enough for a copy that gets no processor for some seconds."""
 WELL_WITHIN_S = 120.0
 ACCEPTED_WITHIN_S = 60.0
 
@@ -96,12 +97,14 @@ class Stage:
     # Asking
 
     def patiently(self, call: Callable[[], T]) -> T:
-        """What a client does while the API is away or the deployment is changing: try again."""
+        """What a client does while the API or the supervisor is away, or the deployment is
+        changing: try again.
+        """
         end = time.monotonic() + ACCEPTED_WITHIN_S
         while True:
             try:
                 return call()
-            except httpx.TransportError:
+            except (httpx.TransportError, EngineFault):
                 if time.monotonic() > end:
                     raise
             except ApiError as refused:
@@ -121,7 +124,8 @@ class Stage:
         wait_for(state, lambda: self.patiently(lambda: self.operated.state(deployment)) == state)
 
     def instance_count(self, deployment: str) -> int:
-        shown = self.operated.client.deployment(deployment)["modelDeploymentConfigurationDetails"]
+        row = self.patiently(lambda: self.operated.client.deployment(deployment))
+        shown = row["modelDeploymentConfigurationDetails"]
         return int(shown["modelConfigurationDetails"]["scalingPolicy"]["instanceCount"])
 
     # Looking

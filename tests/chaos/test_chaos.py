@@ -15,7 +15,7 @@ from tests.chaos.report import Row, summary, table
 from tests.chaos.rounds import Player, rounds
 from tests.chaos.stage import PREDICT_TIMEOUT_S, Stage
 from tests.e2e.operated_server import OperatedServer, wait_for
-from tests.e2e.remains import cgroups, names_below, standing
+from tests.e2e.remains import cgroups, names_below, standing, wait_for_no_more
 
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 MINUTES = float(os.environ.get("CHAOS_MINUTES", "0"))
@@ -61,7 +61,7 @@ def test_whatever_happens_nothing_is_lost_and_nothing_is_left(
         record_property("chaos", f"seed {SEED}, {len(rows)} rounds\n{table(summary(rows))}")
 
     stage.clear()
-    assert names_below(operated.home.root) - files == set()
+    wait_for_no_more(operated, files)
     assert cgroups() & stage.seen_instances == set()
     for name, process in standing(operated).items():
         wait_for(

@@ -18,7 +18,7 @@ import psutil
 from havre.home import Home
 
 HAVRE = Path(sys.executable).with_name("havre")
-COMMAND_LIMIT_S = 120
+COMMAND_LIMIT_S = 240
 
 
 class HavreServer:

@@ -69,6 +69,7 @@ class Load:
         }
         self._outcomes: list[Outcome] = []
         self._sent: int | None = None
+        self._oldest = 0.0
         self._client: subprocess.Popen[str]
         self._listener = threading.Thread(target=self._listen, name="load")
 
@@ -122,12 +123,21 @@ class Load:
             assert time.monotonic() < end, f"{count} more answers did not come: {self.counts}"
             time.sleep(0.02)
 
+    def wait_for_answers(self) -> None:
+        """Until every request that was sent before now has its outcome."""
+        now, end = time.monotonic(), time.monotonic() + 2 * ANSWER_WITHIN_S
+        while self._oldest < now:
+            assert self._client.poll() is None, "the client has ended"
+            assert time.monotonic() < end, f"not all answers came: {self.counts}"
+            time.sleep(0.02)
+
     def _listen(self) -> None:
         assert self._client.stdout is not None
         for line in self._client.stdout:
             told = json.loads(line)
             if isinstance(told, dict):
-                self._sent = told["sent"]
+                self._sent = told.get("sent")
+                self._oldest = told.get("oldest", self._oldest)
             else:
                 self._outcomes.append(Outcome(*told))
 

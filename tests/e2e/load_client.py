@@ -1,8 +1,9 @@
 """The client's side of a load, in a process of its own: ``load.Load`` starts it and reads it.
 
 The standard library's event loop holds hundreds of connections for a few percent of a core. Takes
-its orders as JSON in the first argument, writes one line per outcome and, in the end, how many
-requests it sent. Ends when its standard input is closed and every request has its outcome.
+its orders as JSON in the first argument, writes one line per outcome, again and again when the
+oldest request was begun that has none yet, and, in the end, how many requests it sent. Ends when
+its standard input is closed and every request has its outcome.
 """
 
 import asyncio
@@ -78,6 +79,8 @@ class Client:
         self._orders = orders
         self._numbers = itertools.count()
         self._told: list[str] = []
+        self._unanswered: dict[int, float] = {}
+        """When each was begun, in this order."""
         self._idle: list[Connection] = []
         self.ending = asyncio.Event()
 
@@ -127,6 +130,7 @@ class Client:
     ) -> Connection | None:
         """Send the next request and write down its outcome; the connection if it can be kept."""
         number = next(self._numbers)
+        self._unanswered[number] = began
         mark = ""
         try:
             if connection is None or connection.is_closed:
@@ -146,6 +150,7 @@ class Client:
         except (OSError, ValueError, KeyError) as error:
             what = type(error).__name__
         self._told.append(json.dumps([what, began, time.monotonic() - began, mark]))
+        del self._unanswered[number]
         if connection is not None and not is_kept:
             connection.close()
         return connection if connection is not None and not connection.is_closed else None
@@ -166,9 +171,9 @@ class Client:
             self._flush()
 
     def _flush(self) -> None:
-        if self._told:
-            told, self._told = self._told, []
-            print("\n".join(told), flush=True)
+        told, self._told = self._told, []
+        oldest = next(iter(self._unanswered.values()), time.monotonic())
+        print("\n".join([*told, json.dumps({"oldest": oldest})]), flush=True)
 
 
 async def main() -> None:

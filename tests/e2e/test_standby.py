@@ -16,7 +16,10 @@ import psutil
 import pytest
 from tests.e2e.load import Load
 from tests.e2e.operated_server import TROUBLED, OperatedServer, configuration, wait_for
+from tests.support.gate import Gate
+from tests.support.gate import gate as gate
 from tests.support.postgresql_server import PostgresServer
+from tests.support.slowness import STANDSTILL_S
 
 from havre.client import API, ApiError
 from havre.operate import bringup, diagnosis
@@ -24,13 +27,9 @@ from havre.store import names
 from havre.store.postgresql import CONNECT_LIMIT_S, STATEMENT_LIMIT_S
 from havre.supervisor.protocol import CONTROL_PLANE
 
-SLOW = TROUBLED.replace(
-    'return os.environ.get("MARK", "")',
-    'time.sleep(float(os.environ["LOADS_S"]))\n    return os.environ["MARK"]',
-)
-assert SLOW != TROUBLED
 ROLES = ["holder", "standby"]
-REFUSED_WITHIN_S = STATEMENT_LIMIT_S + CONNECT_LIMIT_S + 3
+REFUSED_WITHIN_S = 2 * (STATEMENT_LIMIT_S + CONNECT_LIMIT_S) + STANDSTILL_S
+"""Sooner than a client has had enough of waiting."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,12 @@ class Pair:
         return self._in_role("standby")
 
     def _in_role(self, role: str) -> OperatedServer:
-        wait_for("the roles", lambda: sorted(map(str, map(role_of, self.servers))) == ROLES)
-        return next(each for each in self.servers if role_of(each) == role)
+        def in_roles() -> dict[str, OperatedServer] | None:
+            found = {str(role_of(each)): each for each in self.servers}
+            return found if sorted(found) == ROLES else None
+
+        server: OperatedServer = wait_for("the roles", in_roles)[role]
+        return server
 
     def token(self) -> int:
         return int(self.database.ask("SELECT token FROM lease")[0][0])
@@ -85,16 +88,23 @@ def answers(server: OperatedServer, deployment: str) -> int:
     return answer.status_code
 
 
-def wish(server: OperatedServer, model: str, mark: str, *, loads_s: float = 0) -> tuple[str, str]:
-    return server.create(model, variables={"MARK": mark, "LOADS_S": str(loads_s)})
+def wish(
+    server: OperatedServer, model: str, mark: str, *, gate: Gate | None = None
+) -> tuple[str, str]:
+    return server.create(model, variables=variables_of(mark, gate))
 
 
 def change(
-    server: OperatedServer, deployment: str, model: str, mark: str, *, loads_s: float = 0
+    server: OperatedServer, deployment: str, model: str, mark: str, *, gate: Gate | None = None
 ) -> str:
     """The work request of an update."""
-    variables = {"MARK": mark, "LOADS_S": str(loads_s)}
+    variables = variables_of(mark, gate)
     return server.client.update_deployment(deployment, configuration(model, variables=variables))
+
+
+def variables_of(mark: str, gate: Gate | None) -> dict[str, str]:
+    """With a gate, instances load until it is open."""
+    return {"MARK": mark, **({"GATE": gate.port} if gate else {})}
 
 
 def status_of(server: OperatedServer, work_request: str) -> str:
@@ -110,16 +120,18 @@ def succeeds(server: OperatedServer, work_request: str) -> None:
     assert ended["status"] == "SUCCEEDED", (ended, server.server.tell_logs())
 
 
-def test_what_is_wished_for_at_the_standby_is_carried_out_by_the_holder(pair: Pair) -> None:
+def test_what_is_wished_for_at_the_standby_is_carried_out_by_the_holder(
+    pair: Pair, gate: Gate
+) -> None:
     holder, standby = pair.holder(), pair.standby()
     assert holder.server.profile["project"] == standby.server.profile["project"]
     told = standby.server.status()
     assert (told["role"], told["holder"]) == ("standby", holder.url)
     assert holder.server.status()["role"] == "holder"
-    model = standby.save(SLOW)
+    model = standby.save()
     deployment, work_request = wish(standby, model, "first")
     asked = time.monotonic()
-    wait_for("somebody", lambda: status_of(standby, work_request) != "ACCEPTED", within_s=5)
+    wait_for("somebody", lambda: status_of(standby, work_request) != "ACCEPTED")
     print(f"a wish at the standby was taken up after {time.monotonic() - asked:.2f} s")
     succeeds(standby, work_request)
     for each in (holder, standby):
@@ -128,8 +140,8 @@ def test_what_is_wished_for_at_the_standby_is_carried_out_by_the_holder(pair: Pa
     assert answers(holder, deployment) == 200
     assert answers(standby, deployment) == 404
     # A change is called off from the standby, too.
-    work_request = change(standby, deployment, model, "never", loads_s=120)
-    wait_for("the start", lambda: len(holder.instances(deployment)) == 2)
+    work_request = change(standby, deployment, model, "never", gate=gate)
+    wait_for("the start", lambda: gate.waiting)
     cancel(standby, work_request)
     assert standby.end_of(work_request)["status"] == "CANCELED"
     assert len(standby.instances(deployment)) == 0
@@ -153,22 +165,24 @@ FAULTS: dict[str, Callable[[PostgresServer], AbstractContextManager[None]]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_database_that_is_away_loses_no_prediction_and_no_change(pair: Pair, fault: str) -> None:
+def test_a_database_that_is_away_loses_no_prediction_and_no_change(
+    pair: Pair, fault: str, gate: Gate
+) -> None:
     holder, token = pair.holder(), pair.token()
-    model = holder.save(SLOW)
+    model = holder.save()
     deployment, work_request = wish(holder, model, "old")
     succeeds(holder, work_request)
     with Load(f"{holder.url}/{deployment}", keep_alive=4, short_lived=1) as load:
         load.wait_for_more(mark="old")
-        work_request = change(holder, deployment, model, "new", loads_s=2)
-        wait_for("the start", lambda: len(holder.instances(deployment)) == 2)
+        work_request = change(holder, deployment, model, "new", gate=gate)
+        wait_for("the start", lambda: gate.waiting)
         with FAULTS[fault](pair.database):
             asked = [
                 lambda: holder.state(deployment),
                 lambda: holder.client.create_model("refused"),
                 lambda: holder.client.delete_deployment(deployment),
                 lambda: cancel(holder, work_request),
-                lambda: holder.save(SLOW),
+                lambda: holder.save(),
             ]
             for ask in asked[:2] if fault == "frozen" else asked:
                 began = time.monotonic()
@@ -177,6 +191,7 @@ def test_a_database_that_is_away_loses_no_prediction_and_no_change(pair: Pair, f
                 assert time.monotonic() - began < REFUSED_WITHIN_S
                 assert (refused.value.status, refused.value.code) == (503, "ServiceUnavailable")
                 assert "the database" in refused.value.message
+            gate.open()
             load.wait_for_more(mark="old")
         back = time.monotonic()
         wait_for("the API", holder.is_healthy)
@@ -196,7 +211,7 @@ def test_a_database_that_is_away_loses_no_prediction_and_no_change(pair: Pair, f
 def test_a_database_that_is_away_is_the_reason_that_every_command_gives(pair: Pair) -> None:
     """And predictions go on for who asks by name, whether the control plane is up or not."""
     holder = pair.holder()
-    deployment, work_request = wish(holder, holder.save(SLOW), "kept")
+    deployment, work_request = wish(holder, holder.save(), "kept")
     succeeds(holder, work_request)
     home, havre = holder.home, holder.server.havre
     wait_for("its name", lambda: names.read(home).get(deployment) == "failing")
@@ -238,7 +253,7 @@ def test_a_database_that_is_away_is_the_reason_that_every_command_gives(pair: Pa
 
 def test_a_standby_says_what_it_cannot_know(pair: Pair) -> None:
     holder, standby = pair.holder(), pair.standby()
-    deployment, work_request = wish(standby, standby.save(SLOW), "there")
+    deployment, work_request = wish(standby, standby.save(), "there")
     succeeds(standby, work_request)
     havre = standby.server.havre
     answered = havre("predict", "failing", '{"echo": 2}')
@@ -255,19 +270,26 @@ def test_a_standby_says_what_it_cannot_know(pair: Pair) -> None:
     standby.delete(deployment)
 
 
-def test_connections_that_are_cut_again_and_again_lose_nothing(pair: Pair) -> None:
+def test_connections_that_are_cut_again_and_again_lose_nothing(pair: Pair, gate: Gate) -> None:
     holder = pair.holder()
-    model = holder.save(SLOW)
+    model = holder.save()
     deployment, work_request = wish(holder, model, "old")
     succeeds(holder, work_request)
     cut = 0
     with Load(f"{holder.url}/{deployment}", keep_alive=4, short_lived=1) as load:
         load.wait_for_more()
         for number in range(2):
-            work_request = change(holder, deployment, model, f"number {number}", loads_s=0.5)
-            for _ in range(10):
-                cut += pair.database.cut_connections()
-                load.wait_for_more(5)
+            gate.shut()
+            work_request = change(holder, deployment, model, f"number {number}", gate=gate)
+            for is_open in (False, True):
+                if is_open:
+                    gate.open()
+                # Whoever has lost his connection may take his time to make another.
+                times, enough = 0, cut + 5
+                while times < 5 or cut < enough:
+                    cut += pair.database.cut_connections()
+                    times += 1
+                    load.wait_for_more(5)
             wait_for("the API", holder.is_healthy)
             succeeds(holder, work_request)
         load.wait_for_more(mark="number 1")
@@ -278,7 +300,7 @@ def test_connections_that_are_cut_again_and_again_lose_nothing(pair: Pair) -> No
 
 def test_a_control_plane_that_is_killed_takes_its_lease_back_at_once(pair: Pair) -> None:
     holder, standby, token = pair.holder(), pair.standby(), pair.token()
-    deployment, work_request = wish(holder, holder.save(SLOW), "kept")
+    deployment, work_request = wish(holder, holder.save(), "kept")
     succeeds(holder, work_request)
     instances = holder.instances(deployment)
     # The other does not look meanwhile: on a busy machine a start may take a whole term.
@@ -301,16 +323,19 @@ def test_a_control_plane_that_is_killed_takes_its_lease_back_at_once(pair: Pair)
     holder.delete(deployment)
 
 
-def test_a_holder_that_slept_too_long_changes_nothing_when_it_wakes_up(pair: Pair) -> None:
+def test_a_holder_that_slept_too_long_changes_nothing_when_it_wakes_up(
+    pair: Pair, gate: Gate
+) -> None:
     first, second = pair.holder(), pair.standby()
-    model = first.save(SLOW)
+    model = first.save()
     served, work_request = wish(first, model, "served")
     succeeds(first, work_request)
-    begun, work_request = wish(first, model, "begun", loads_s=4)
-    wait_for("the start", lambda: first.instances(begun))
+    begun, work_request = wish(first, model, "begun", gate=gate)
+    wait_for("the start", lambda: gate.waiting)
     sleeper = psutil.Process(first.pids()[CONTROL_PLANE])
     with Load(f"{first.url}/{served}", keep_alive=2, short_lived=1) as load:
         sleeper.suspend()
+        gate.open()
         slept = time.monotonic()
         try:
             wait_for("the second", lambda: role_of(second) == "holder")
@@ -318,6 +343,8 @@ def test_a_holder_that_slept_too_long_changes_nothing_when_it_wakes_up(pair: Pai
             succeeds(second, work_request)
             wait_for("both", lambda: answers(second, served) == answers(second, begun) == 200)
             load.wait_for_more(20)  # whoever is not told goes on asking the first
+            for each in (served, begun):
+                wait_for("all of it", lambda each=each: is_whole(pair, second, each))
             before = record(pair)
         finally:
             sleeper.resume()
@@ -333,6 +360,17 @@ def test_a_holder_that_slept_too_long_changes_nothing_when_it_wakes_up(pair: Pai
         second.delete(each)
 
 
+def is_whole(pair: Pair, holder: OperatedServer, deployment: str) -> bool:
+    """Whether nothing is left to do for a deployment of one instance, nor to write about it."""
+    shown = holder.client.deployment(deployment)
+    rows = pair.database.ask("SELECT id, deployment_id FROM instances")
+    return (
+        shown["lifecycleState"] == "ACTIVE"
+        and shown["modelDeploymentSystemData"]["currentInstanceCount"] == 1
+        and [row for row, of in rows if of == deployment] == holder.instances(deployment)
+    )
+
+
 def record(pair: Pair) -> list[list[tuple[Any, ...]]]:
     """All that the reconciler writes."""
     ask = pair.database.ask
@@ -345,15 +383,16 @@ def record(pair: Pair) -> list[list[tuple[Any, ...]]]:
     ]
 
 
-def test_when_all_of_the_holder_is_killed_the_standby_takes_over(pair: Pair) -> None:
+def test_when_all_of_the_holder_is_killed_the_standby_takes_over(pair: Pair, gate: Gate) -> None:
     first, second = pair.holder(), pair.standby()
-    model = first.save(SLOW)
+    model = first.save()
     deployment, work_request = wish(first, model, "old")
     succeeds(first, work_request)
-    work_request = change(first, deployment, model, "new", loads_s=2)
-    wait_for("the start", lambda: len(first.instances(deployment)) == 2)
+    work_request = change(first, deployment, model, "new", gate=gate)
+    wait_for("the start", lambda: gate.waiting)
     killed = time.monotonic()
     kill_all(first)
+    gate.open()
     wait_for("the standby", lambda: role_of(second) == "holder")
     taken_s = time.monotonic() - killed
     wait_for("an answer", lambda: answers(second, deployment) == 200)
@@ -388,7 +427,7 @@ def kill_all(server: OperatedServer) -> None:
 
 def test_bytes_that_are_not_here_are_the_reason_that_is_told(pair: Pair) -> None:
     holder = pair.holder()
-    model = holder.save(SLOW.replace("time.sleep(3600)", "pass"))
+    model = holder.save(TROUBLED.replace("time.sleep(3600)", "pass"))
     [(digest,)] = pair.database.ask("SELECT digest FROM artifacts ORDER BY id DESC LIMIT 1")
     [file] = Path(holder.server._environment["HAVRE_ARTIFACT_STORE"]).rglob(digest)
     file.unlink()

@@ -186,7 +186,7 @@ def test_in_the_foreground_an_upgrade_stays_in_its_terminal(upgraded: Upgraded) 
         assert told["HAVRE_LOG_LEVEL"] == "warning"
         assert "PYTHONPATH" not in told
         os.killpg(terminal.pid, signal.SIGINT)
-        _, stderr = terminal.communicate(timeout=30)
+        _, stderr = terminal.communicate(timeout=120)
         assert terminal.returncode == 0
     assert stderr.index("going on as") < stderr.index("control-plane: stopped")
     assert upgraded.server.server.havre("status", check=False).returncode == 3
