@@ -27,7 +27,7 @@ from havre.telemetry.counters import Counters
 from havre.telemetry.files import layout
 from havre.telemetry.files.compaction import INTERVAL_MS, Compaction
 from havre.telemetry.files.converter import Converter
-from havre.telemetry.files.log_store import LogStore
+from havre.telemetry.files.log_reader import LogReader
 from havre.telemetry.search.log_search import LogSearch, SearchResult
 
 TENANCY = new_ocid(Kind.TENANCY)
@@ -125,7 +125,7 @@ def lines(deployments: list[str], first: int, count: int, step_ms: float) -> Ite
 
 
 def measure(home: Home, deployments: list[str], repeats: int) -> None:
-    search = LogSearch(LogStore(home), tenancy=TENANCY)
+    search = LogSearch(LogReader(home), tenancy=TENANCY)
     address = LogAddress(TENANCY, new_ocid(Kind.LOG_GROUP), "group", new_ocid(Kind.LOG), "log")
     streams = [LogStream(each, Category.ACCESS, address, TENANCY) for each in deployments]
 

@@ -2,7 +2,7 @@
 # MLServer 1.7.1 accepts pandas 3 (its metadata sets no upper bound), and its PandasCodec cannot
 # encode a frame with a column of text under it: KeyError: 'O'. Frames of numbers work, so a client
 # that was tried with those fails at the first text. With pandas 2.3.3 the same frame is encoded as
-# BYTES. havre's own answers to such clients do not depend on it (havre_copy/outputs.py); a client
+# BYTES. havre's own answers to such clients do not depend on it (havre_copy/result_tensors.py); a client
 # that sends frames needs pandas 2.
 set -euo pipefail
 folder=$(mktemp -d)

@@ -15,6 +15,7 @@ from tests.support.budget import (  # noqa: F401
 )
 from tests.support.databases import PostgresDatabases, migrated_sqlite
 from tests.support.postgresql_server import PostgresServer
+from tests.support.temporary import pytest_configure  # noqa: F401
 
 from havre.store.database import Database, sqlite_url
 

@@ -19,8 +19,8 @@ from pathlib import Path
 
 _OPEN_AT_ONCE = 64
 _ENTRIES_AT_ONCE = 4096
-_MOST_KEPT = 4096
-_MOST_REFILLED = 100
+_MAX_KEPT = 4096
+_MAX_REFILLS = 100
 """How often a folder is emptied again that somebody fills meanwhile."""
 
 
@@ -89,7 +89,7 @@ def remove_tree(root: Path, *, within_s: float = float("inf")) -> None:
     and the rest goes. Raises OSError, the first there was; TimeoutError when it takes longer.
     """
     deadline = time.monotonic() + within_s
-    for left in reversed(range(_MOST_REFILLED)):
+    for left in reversed(range(_MAX_REFILLS)):
         try:
             _Emptying(_open_to_empty(root)).run(deadline)
             root.rmdir()
@@ -114,8 +114,8 @@ class _Folder:
         """Name of what is to go, and whether it is a folder; None when nothing is."""
         if not self._entries:
             # Somebody else may be removing it, too: then there is nothing to list any more.
-            with suppress(FileNotFoundError), os.scandir(self.descriptor) as found:
-                left = (entry for entry in found if entry.name not in self.kept)
+            with suppress(FileNotFoundError), os.scandir(self.descriptor) as entries:
+                left = (entry for entry in entries if entry.name not in self.kept)
                 self._entries = [
                     (entry.name, entry.is_dir(follow_symlinks=False))
                     for entry in islice(left, _ENTRIES_AT_ONCE)
@@ -146,7 +146,7 @@ class _Emptying:
     def _step(self) -> bool:
         here = self._way[-1]
         entry = here.next()
-        if len(self._troubles) > _MOST_KEPT or (entry is None and len(self._way) == 1):
+        if len(self._troubles) > _MAX_KEPT or (entry is None and len(self._way) == 1):
             return False
         if entry is not None:
             name, is_folder = entry
@@ -166,7 +166,7 @@ class _Emptying:
         except FileNotFoundError:
             return
         except OSError as error:
-            if error.errno == errno.ENOTEMPTY and self._refilled < _MOST_REFILLED:
+            if error.errno == errno.ENOTEMPTY and self._refilled < _MAX_REFILLS:
                 self._refilled += 1  # somebody writes there still: it is found once more
                 return
             folder.kept.add(name)

@@ -52,21 +52,21 @@ def open_file(path: Path, *, below: Path, access: int = os.O_RDONLY) -> int:
     return descriptor
 
 
-def read(path: Path, *, below: Path, most: int) -> bytes:
-    """A whole file of at most ``most`` bytes. Raises OSError; ValueError when it is larger."""
+def read(path: Path, *, below: Path, max_bytes: int) -> bytes:
+    """A whole file of at most ``max_bytes``. Raises OSError; ValueError when it is larger."""
     with open(open_file(path, below=below), "rb") as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise ValueError(f"{path} has more than {most} bytes")
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"{path} has more than {max_bytes} bytes")
     return content
 
 
-def read_json(path: Path, *, below: Path, most: int = LARGEST_RECORD) -> dict[str, Any]:
+def read_json(path: Path, *, below: Path, max_bytes: int = LARGEST_RECORD) -> dict[str, Any]:
     """A JSON object. Raises OSError; ValueError when it is none."""
     try:
-        told = json.loads(read(path, below=below, most=most))
+        record = json.loads(read(path, below=below, max_bytes=max_bytes))
     except RecursionError as error:
         raise ValueError(f"{path} nests too deeply") from error
-    if not isinstance(told, dict):
+    if not isinstance(record, dict):
         raise ValueError(f"{path} holds no object")
-    return told
+    return record

@@ -1,4 +1,4 @@
-"""A full disk: told from other troubles with files, and said with what is free and needed."""
+"""A full disk: how it differs from other troubles with files, and what is free and needed on it."""
 
 import errno
 import os
@@ -17,21 +17,21 @@ def is_full(error: OSError) -> bool:
     return error.errno in DISK_FULL
 
 
-def told(folder: Path, *, needed: int = 0) -> str:
+def message(folder: Path, *, needed: int = 0) -> str:
     """The sentence; ``needed`` bytes, if it is known how many. ``folder`` need not be there."""
-    wanted = f", about {_megabytes(needed)} needed" if needed else ""
+    requirement = f", about {_megabytes(needed)} needed" if needed else ""
     try:
-        place = next(each for each in (folder, *folder.parents) if each.exists())
-        free = f"{_megabytes(shutil.disk_usage(place).free)} free{wanted}"
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        free = f"{_megabytes(shutil.disk_usage(existing).free)} free{requirement}"
     except OSError:
-        free = f"no room{wanted}"
+        free = f"no room{requirement}"
     return f"the disk that holds {folder} is full, or a quota used up: {free}"
 
 
 def cause(error: OSError, folder: Path, *, needed: int = 0) -> str:
     """Why files in ``folder`` could not be written, in a sentence however many there were."""
     if is_full(error):
-        return f"{told(folder, needed=needed)}; make room there"
+        return f"{message(folder, needed=needed)}; make room there"
     if not isinstance(error, shutil.Error):
         return str(error)
     problems = _problems(error)
@@ -42,7 +42,10 @@ def cause(error: OSError, folder: Path, *, needed: int = 0) -> str:
 def _problems(error: shutil.Error) -> list[str]:
     """copytree's list has (source, destination, why) for each file."""
     listed = error.args[0] if error.args and isinstance(error.args[0], list) else [error.args]
-    return [str(each[-1]) if isinstance(each, tuple) and each else str(each) for each in listed]
+    return [
+        str(problem[-1]) if isinstance(problem, tuple) and problem else str(problem)
+        for problem in listed
+    ]
 
 
 def _megabytes(count: int) -> str:

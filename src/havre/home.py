@@ -83,7 +83,7 @@ class Home:
 
     @property
     def id_file(self) -> Path:
-        """What tells this home from the others of its database."""
+        """What distinguishes this home from the others of its database."""
         return self.root / "home_id"
 
     @property

@@ -3,7 +3,7 @@
 A start in another shell, or after a change of ``havre.toml``, that loses the database's address
 would open an empty one, or one of long ago; without the artifacts' folder models cannot be started,
 and without ``auth`` everybody may call. So the control plane writes down what it has begun with, a
-start with anything else is refused, and changing one of these is a wish of its own.
+start with anything else is refused, and a change of one is requested by its name.
 """
 
 import json
@@ -29,11 +29,11 @@ class Difference:
 
     name: str
     kept: Any
-    wanted: Any
+    requested: Any
 
     def __str__(self) -> str:
-        kept, wanted = (_tell(self.name, value) for value in (self.kept, self.wanted))
-        return f"{self.name} was {kept} and is {wanted} now"
+        kept, requested = (_format_value(self.name, value) for value in (self.kept, self.requested))
+        return f"{self.name} was {kept} and is {requested} now"
 
 
 def keep(home: Home, settings: Settings) -> None:
@@ -43,9 +43,9 @@ def keep(home: Home, settings: Settings) -> None:
 
 def change(home: Home, settings: Settings, names: Collection[str]) -> None:
     """Keep these settings by name instead of those kept before. Raises OSError, SystemFault."""
-    kept, wanted = _read(home), _without_secrets(settings)
+    kept, requested = _read(home), _without_secrets(settings)
     if kept:
-        _write(home, {**kept, **{name: wanted[name] for name in names}})
+        _write(home, {**kept, **{name: requested[name] for name in names}})
 
 
 def check(home: Home, settings: Settings, *, changed: Collection[str] = ()) -> None:
@@ -59,16 +59,17 @@ def check(home: Home, settings: Settings, *, changed: Collection[str] = ()) -> N
             f"--change {unknown[0]} names nothing that a home keeps; it keeps {', '.join(KEPT)}"
         )
     refused = [
-        each
-        for each in _differences(home, settings)
-        if each.name in KEPT and each.name not in changed
+        difference
+        for difference in _differences(home, settings)
+        if difference.name in KEPT and difference.name not in changed
     ]
     if refused:
-        words = " ".join(f"--change {each.name}" for each in refused)
-        names = " and ".join(each.name for each in refused)
+        words = " ".join(f"--change {difference.name}" for difference in refused)
+        names = " and ".join(difference.name for difference in refused)
         raise IncorrectState(
             f"{home.root} was begun with other settings: {'; '.join(map(str, refused))}. State "
-            f"{names} as before ({_places(refused)}), or change it for good: `havre up {words}`"
+            f"{names} as before ({_where_to_set(refused)}), or change it for good: "
+            f"`havre up {words}`"
         )
 
 
@@ -77,26 +78,28 @@ def check_running(home: Home, settings: Settings) -> None:
 
     Raises IncorrectState with both values of what differs.
     """
-    if found := _differences(home, settings):
-        words = "".join(f" --change {each.name}" for each in found if each.name in KEPT)
+    if differences := _differences(home, settings):
+        words = "".join(
+            f" --change {difference.name}" for difference in differences if difference.name in KEPT
+        )
         raise IncorrectState(
             f"the server of this home runs already, with other settings: "
-            f"{'; '.join(map(str, found))}. They hold from the next start on: `havre down`, then "
-            f"`havre up{words}`"
+            f"{'; '.join(map(str, differences))}. They hold from the next start on: `havre down`, "
+            f"then `havre up{words}`"
         )
 
 
 def notes(home: Home, settings: Settings) -> list[str]:
     """What else is not as at the last start, a sentence each: it may differ. Raises SystemFault."""
     return [
-        f"unlike at the last start: {each}"
-        for each in _differences(home, settings)
-        if each.name not in KEPT
+        f"unlike at the last start: {difference}"
+        for difference in _differences(home, settings)
+        if difference.name not in KEPT
     ]
 
 
-def _places(refused: Collection[Difference]) -> str:
-    variables = ", ".join(f"HAVRE_{each.name.upper()}" for each in refused)
+def _where_to_set(refused: Collection[Difference]) -> str:
+    variables = ", ".join(f"HAVRE_{difference.name.upper()}" for difference in refused)
     return f"a flag, {variables}, or havre.toml"
 
 
@@ -134,14 +137,14 @@ def _write(home: Home, kept: Mapping[str, Any]) -> None:
 def _read(home: Home) -> dict[str, Any]:
     path = home.kept_settings
     try:
-        told = json.loads(path.read_bytes())
+        kept = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {}
     except (OSError, RecursionError, ValueError) as error:
         raise _damaged(home, str(error)) from error
-    if not isinstance(told, dict) or not all(isinstance(told.get(name), str) for name in KEPT):
+    if not isinstance(kept, dict) or not all(isinstance(kept.get(name), str) for name in KEPT):
         raise _damaged(home, "it does not say what the home was begun with")
-    return told
+    return kept
 
 
 def _damaged(home: Home, why: str) -> SystemFault:
@@ -151,7 +154,7 @@ def _damaged(home: Home, why: str) -> SystemFault:
     )
 
 
-def _tell(name: str, value: Any) -> str:
+def _format_value(name: str, value: Any) -> str:
     if isinstance(value, list):
         return ":".join(value) or "empty"
     return str(value) or _UNSTATED.get(name, "empty")

@@ -7,7 +7,7 @@ from pathlib import Path
 from havre import durable
 from havre.domain.reported import MAX_MESSAGE_BYTES, shorten
 
-MOST_FILES = 100
+MAX_FILES = 100
 """Kept of those that did not fit; the oldest go first."""
 
 
@@ -29,6 +29,6 @@ def _write(path: Path, content: bytes) -> None:
     durable.make_folder(path.parent)
     durable.write_file(path, content)
     with suppress(FileNotFoundError):  # another one tidies up, too
-        files = sorted(path.parent.glob("*.txt"), key=lambda each: each.stat().st_mtime)
-        for old in files[:-MOST_FILES]:
+        files = sorted(path.parent.glob("*.txt"), key=lambda file: file.stat().st_mtime)
+        for old in files[:-MAX_FILES]:
             old.unlink(missing_ok=True)

@@ -31,7 +31,7 @@ def pack(folder: Path, archive: Path, files: Mapping[str, bytes] | None = None) 
         for name, content in sorted(files.items()):
             target.writestr(_entry(name), content)
             count += 1
-        for path in _found(folder, folder, ()):
+        for path in _contents(folder, folder, ()):
             name = path.relative_to(folder).as_posix()
             if name in files:
                 continue
@@ -56,7 +56,7 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return entry
 
 
-def _found(folder: Path, top: Path, within: tuple[Path, ...]) -> Iterator[Path]:
+def _contents(folder: Path, top: Path, within: tuple[Path, ...]) -> Iterator[Path]:
     """Files below a folder, and folders that hold nothing: a model may write or look there.
 
     Links are followed, but not out of the artifact; ``within`` are the real folders on the way.
@@ -68,7 +68,7 @@ def _found(folder: Path, top: Path, within: tuple[Path, ...]) -> Iterator[Path]:
         _check(path, top, within)
         if not path.is_dir():
             yield path
-        elif below := list(_found(path, top, within)):
+        elif below := list(_contents(path, top, within)):
             yield from below
         else:
             yield path

@@ -93,8 +93,8 @@ def used_by(folder: Path) -> Used:
     version, file = "", ""
     for name, content in pickles(folder):
         pickled |= modules_in(content)
-        if not version and (found := sklearn_version(content)):
-            version, file = found, name
+        if not version and (saved_by := sklearn_version(content)):
+            version, file = saved_by, name
     foreign = imported - own - sys.stdlib_module_names
     return Used(frozenset(foreign), frozenset(pickled - own), version, file)
 
@@ -102,23 +102,23 @@ def used_by(folder: Path) -> Used:
 def provenance(used: Used, pythons: Sequence[PythonAtHand]) -> Provenance:
     """By the first Python that has all that is used, else by the first of them. Pure."""
     tried = [_of(used, python) for python in pythons]
-    for found in tried:
-        if not found.absent and not found.differs:
-            return found
+    for result in tried:
+        if not result.absent and not result.differs:
+            return result
     return tried[0]
 
 
 def pythons_at_hand(environ: Mapping[str, str] | None = None) -> list[PythonAtHand]:
     """The Python that runs this, then that of the activated environment if it is another."""
     environ = os.environ if environ is None else environ
-    found = [this_python()]
-    known = {os.path.realpath(found[0].prefix)}
+    pythons = [this_python()]
+    known = {os.path.realpath(pythons[0].prefix)}
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         prefix = os.path.realpath(environ[variable]) if environ.get(variable) else ""
         if prefix and prefix not in known and (other := _ask(Path(prefix, "bin", "python"))):
-            found.append(other)
+            pythons.append(other)
             known.add(prefix)
-    return found
+    return pythons
 
 
 def this_python() -> PythonAtHand:
@@ -152,14 +152,14 @@ def _of(used: Used, python: PythonAtHand) -> Provenance:
 
 def _closure(direct: Iterable[str], python: PythonAtHand) -> list[str]:
     """Packages and what they require, as far as it is installed."""
-    found: set[str] = set()
+    names: set[str] = set()
     waiting = list(direct)
     while waiting:
         name = waiting.pop()
-        if name in python.packages and name not in found:
-            found.add(name)
+        if name in python.packages and name not in names:
+            names.add(name)
             waiting += python.packages[name].requires
-    return sorted(found)
+    return sorted(names)
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:
@@ -181,14 +181,14 @@ def _is_guard(handler: ast.ExceptHandler) -> bool:
     if handler.type is None:
         return True
     caught = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
-    return any(isinstance(one, ast.Name) and one.id in _GUARDS for one in caught)
+    return any(isinstance(kind, ast.Name) and kind.id in _GUARDS for kind in caught)
 
 
 def _ask(interpreter: Path) -> PythonAtHand | None:
     """What another Python has; None if it does not say: it is no CPython 3.8 or newer, say."""
     program = Path(installed.__file__).read_text()
     try:
-        answer = subprocess.run(
+        completed = subprocess.run(
             [str(interpreter), "-I", "-c", program],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -196,19 +196,19 @@ def _ask(interpreter: Path) -> PythonAtHand | None:
             timeout=ASK_LIMIT_S,
             check=True,
         )
-        return _read(json.loads(answer.stdout))
+        return _read(json.loads(completed.stdout))
     except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError):
         return None
 
 
-def _read(told: dict[str, Any]) -> PythonAtHand:
+def _read(report: dict[str, Any]) -> PythonAtHand:
     packages = {
         name: Package(
-            one["version"],
-            frozenset(one["modules"]),
-            frozenset(one["requires"]),
-            one["from_index"],
+            package["version"],
+            frozenset(package["modules"]),
+            frozenset(package["requires"]),
+            package["from_index"],
         )
-        for name, one in told["packages"].items()
+        for name, package in report["packages"].items()
     }
-    return PythonAtHand(told["python"], told["prefix"], packages)
+    return PythonAtHand(report["python"], report["prefix"], packages)

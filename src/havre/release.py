@@ -61,10 +61,10 @@ def code_digest(packages: Iterable[Path]) -> str:
 
 def _folder_of(package: str) -> Path:
     """Found, not imported: `havre_copy` is for other Pythons."""
-    found = find_spec(package)
-    assert found is not None
-    assert found.origin is not None
-    return Path(found.origin).parent
+    spec = find_spec(package)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
 
 
 def _order(version: str) -> list[int]:

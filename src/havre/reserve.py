@@ -11,7 +11,7 @@ import shutil
 import threading
 from pathlib import Path
 
-WANTED = 16 * 1024 * 1024
+MAX_SIZE = 16 * 1024 * 1024
 SHARE = 0.05
 """Of a small disk it takes no more."""
 PARTS = 4
@@ -32,13 +32,13 @@ class Reserve:
 
     @property
     def is_whole(self) -> bool:
-        return self._size() >= self._wanted()
+        return self._size() >= self._target_size()
 
     def keep(self) -> None:
         """Make it, or make it whole again, if the disk has room for more than that."""
         with self._lock:
-            missing = self._wanted() - self._size()
-            if self.is_whole or self._free() < missing + self._wanted():
+            missing = self._target_size() - self._size()
+            if self.is_whole or self._free() < missing + self._target_size():
                 return
             try:
                 self._grow(missing)
@@ -52,7 +52,7 @@ class Reserve:
             size = self._size()
             if not size or self._free() >= FULL_BELOW:
                 return False
-            left = max(0, size - max(self._wanted() // PARTS, 1))
+            left = max(0, size - max(self._target_size() // PARTS, 1))
             try:
                 os.truncate(self._path, left)
             except OSError as error:
@@ -74,8 +74,8 @@ class Reserve:
         except OSError:
             return 0
 
-    def _wanted(self) -> int:
-        return min(WANTED, int(SHARE * shutil.disk_usage(self._path.parent).total))
+    def _target_size(self) -> int:
+        return min(MAX_SIZE, int(SHARE * shutil.disk_usage(self._path.parent).total))
 
     def _free(self) -> int:
         return shutil.disk_usage(self._path.parent).free

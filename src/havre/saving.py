@@ -94,8 +94,8 @@ def _record(folder: Path) -> None:
 
 
 def _form(sample: Any) -> str:
-    """``frame``, ``array``, ``json``, or empty without a sample: told by its type's name, so that
-    neither pandas nor NumPy need be there.
+    """``frame``, ``array``, ``json``, or empty without a sample: recognised by its type's name, so
+    that neither pandas nor NumPy need be there.
     """
     if sample is None:
         return ""
@@ -118,8 +118,8 @@ def _json(sample: Any, form: str) -> str:
 def _schema(sample: Any) -> str:
     """The columns that requests are held to before ``predict`` gets them."""
     columns = [
-        {"name": str(name), "dtype": str(dtype), "order": place, "required": True}
-        for place, (name, dtype) in enumerate(sample.dtypes.items())
+        {"name": str(name), "dtype": str(dtype), "order": order, "required": True}
+        for order, (name, dtype) in enumerate(sample.dtypes.items())
     ]
     return json.dumps({"checkInput": True, "schema": columns}, indent=2, ensure_ascii=False)
 

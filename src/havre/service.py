@@ -47,7 +47,7 @@ from havre.store.names import Names
 from havre.supervisor import server_file
 from havre.supervisor.client import SupervisorClient
 from havre.supervisor.protocol import CANNOT_BEGIN, SERVES
-from havre.telemetry.files.log_store import LogStore
+from havre.telemetry.files.log_reader import LogReader
 from havre.telemetry.files.retention import Days, RetentionPublisher
 from havre.telemetry.metrics.control_plane import ControlPlaneMetrics
 from havre.telemetry.metrics.store import MetricStore
@@ -63,7 +63,7 @@ logger = logging.getLogger(__name__)
 
 
 def serve(home: Home, settings: Settings) -> None:
-    """Run the control plane until it is told to end. Raises HavreError when it cannot begin."""
+    """Run the control plane until it is asked to end. Raises HavreError when it cannot begin."""
     with ExitStack() as stack:
         kept_settings.check(home, settings)
         database = Database(settings.database_url or sqlite_url(home.database))
@@ -115,8 +115,8 @@ def serve(home: Home, settings: Settings) -> None:
         retention = RetentionPublisher(home, lambda: _retention(database, identity))
         retention.start()
         stack.callback(retention.stop)
-        log_store = LogStore(home)
-        stack.callback(log_store.close)
+        log_reader = LogReader(home)
+        stack.callback(log_reader.close)
         services = Services(
             database=database,
             artifacts=artifacts,
@@ -129,7 +129,7 @@ def serve(home: Home, settings: Settings) -> None:
             clock=_now,
             metrics=metrics,
             control_plane_metrics=control_plane_metrics,
-            log_search=LogSearch(log_store, tenancy=identity.tenancy_ocid),
+            log_search=LogSearch(log_reader, tenancy=identity.tenancy_ocid),
             reserve=reserve,
         )
         app = create_app(services)
@@ -197,7 +197,11 @@ def _make_election(
         candidate=lambda: Candidate(own_id, _base_url(home), term_s),
         make_reconciler=make_reconciler,
         make_standby_drain=lambda: StandbyDrain(
-            engine, balancer, drain_timeout_s=settings.drain_timeout_s, clock=clock_s
+            engine,
+            balancer,
+            drain_timeout_s=settings.drain_timeout_s,
+            stream_total_s=settings.stream_total_s,
+            clock=clock_s,
         ),
     )
 
@@ -238,7 +242,7 @@ def _now() -> datetime:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m havre.service")
     parser.add_argument("--home", type=Path, required=True)
-    parser.add_argument("--release", default="", help="told by `havre up`, shown by ps")
+    parser.add_argument("--release", default="", help="passed by `havre up`, shown by ps")
     home = Home(parser.parse_args().home.absolute())
     try:
         settings = load_settings(home.root)

@@ -15,20 +15,20 @@ def everything_below(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
     while pending:
         with os.scandir(pending.pop()) as entries:
             for entry in entries:
-                found = entry.stat(follow_symlinks=False)
-                yield entry.path, found
-                if stat.S_ISDIR(found.st_mode):
+                status = entry.stat(follow_symlinks=False)
+                yield entry.path, status
+                if stat.S_ISDIR(status.st_mode):
                     pending.append(entry.path)
 
 
 def let_others_read(prefix: Path) -> None:
     """Whatever the umask or an archive left: copies may run as another user."""
     prefix.chmod(0o755)
-    for path, found in everything_below(prefix):
-        is_folder = stat.S_ISDIR(found.st_mode)
-        wanted = 0o755 if is_folder or found.st_mode & 0o100 else 0o644
-        if not stat.S_ISLNK(found.st_mode) and stat.S_IMODE(found.st_mode) != wanted:
-            os.chmod(path, wanted)
+    for path, status in everything_below(prefix):
+        is_folder = stat.S_ISDIR(status.st_mode)
+        mode = 0o755 if is_folder or status.st_mode & 0o100 else 0o644
+        if not stat.S_ISLNK(status.st_mode) and stat.S_IMODE(status.st_mode) != mode:
+            os.chmod(path, mode)
 
 
 def own(folder: Path, uid: int, gid: int) -> None:

@@ -75,9 +75,9 @@ def group_of(artifact_digest: str) -> int:
 def unreachable_part(path: Path, *, is_read: bool = True) -> Path | None:
     """The first folder or file on the way that a user without any rights cannot pass or read.
 
-    None when such a user can reach the path; ``is_read`` tells whether it must be readable itself.
+    None when such a user can reach the path; ``is_read``: it must be readable itself, too.
     """
-    return next((each.part for each in obstacles(path, is_read=is_read)), None)
+    return next((obstacle.part for obstacle in obstacles(path, is_read=is_read)), None)
 
 
 def obstacles(path: Path, *, is_read: bool = True) -> Iterator[Obstacle]:
@@ -86,11 +86,11 @@ def obstacles(path: Path, *, is_read: bool = True) -> Iterator[Obstacle]:
     here, links = Path("/"), 0
     while True:
         try:
-            found = here.lstat()
+            status = here.lstat()
         except OSError:
             yield Obstacle(here, is_on_the_way=False)
             return
-        if stat.S_ISLNK(found.st_mode):
+        if stat.S_ISLNK(status.st_mode):
             links += 1
             target = Path(os.readlink(here))
             if links > 40:
@@ -104,8 +104,8 @@ def obstacles(path: Path, *, is_read: bool = True) -> Iterator[Obstacle]:
                 here = here.parent
             pending += parts
         else:
-            is_passable = found.st_mode & stat.S_IXOTH or not stat.S_ISDIR(found.st_mode)
-            is_readable = found.st_mode & stat.S_IROTH or pending or not is_read
+            is_passable = status.st_mode & stat.S_IXOTH or not stat.S_ISDIR(status.st_mode)
+            is_readable = status.st_mode & stat.S_IROTH or pending or not is_read
             if not is_passable or not is_readable:
                 yield Obstacle(here, is_on_the_way=bool(pending))
             if not pending:

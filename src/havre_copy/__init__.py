@@ -27,7 +27,7 @@ because ``launch`` loads the package by its location. Its files::
     A forked child      a copy, or a process that answers checks
     ├── forked_child    what the child runs
     ├── after_fork      undoes what it has inherited
-    ├── scoring         imports score.py and loads the model
+    ├── score_file      imports score.py and loads the model
     ├── serving         a copy: take a request, predict, respond
     ├── wire            the HTTP/1.1 between load balancer and copy
     ├── batch_server    the same for several requests at once
@@ -40,7 +40,7 @@ because ``launch`` loads the package by its location. Its files::
 
     Shared memory       written by one process, read by others, no locks
     ├── slots           what each copy is doing, and what it has counted
-    ├── fair_queue      the queue as a copy sees it: claims on connections
+    ├── request_queue   the queue as a copy sees it: claims on connections
     └── recording       the last requests with their responses: a ring per copy
 
     Bodies              from a request's body to predict(), and from its result to a body
@@ -51,7 +51,7 @@ because ``launch`` loads the package by its location. Its files::
     ├── arrays          NumPy's .npy
     ├── tables          Arrow
     ├── tensors         the Open Inference Protocol
-    ├── outputs         results as tensors
+    ├── result_tensors  results as tensors
     ├── input_schema    checks JSON against input_schema.json
     └── libraries       imports a library of the environment when it is first needed
 

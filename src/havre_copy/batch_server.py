@@ -6,8 +6,8 @@ Requests that cannot be combined, and all those of a batch that fails, are answe
 from time import monotonic_ns
 
 from havre_copy.batching import NotShareable, combine, form_of, share_out
-from havre_copy.fair_queue import CLAIMED
 from havre_copy.faults import HttpError
+from havre_copy.request_queue import CLAIMED
 from havre_copy.slots import BUSY, IDLE, PRINTED, SINCE, STATE
 from havre_copy.wire import Request
 

@@ -1,7 +1,8 @@
 """The instance's one queue, as the keeper sees it: accept connections, send them to the copies,
 close them.
 
-``fair_queue`` says how copies take requests from it, and what the keeper must do when a copy dies.
+``request_queue`` says how copies take requests from it, and what the keeper must do when a copy
+dies.
 """
 
 import errno
@@ -14,7 +15,7 @@ from collections import deque
 from selectors import EVENT_READ
 from time import monotonic
 
-from havre_copy.fair_queue import (
+from havre_copy.request_queue import (
     ARMED,
     CLAIMED,
     DRAINING,
@@ -24,7 +25,7 @@ from havre_copy.fair_queue import (
     OPEN,
     OPENED,
     OVER,
-    FairQueue,
+    RequestQueue,
     claimed,
     limit_stalls,
     make_claims,
@@ -112,7 +113,7 @@ class Connections:
 
     def queue_in_child(self, copy, channel, logger):
         """In the forked copy: its end of the queue."""
-        return FairQueue(
+        return RequestQueue(
             epoll=self._queue.fileno(),
             listener=self._listener.fileno(),
             life=self._life,
@@ -273,7 +274,7 @@ class Connections:
             channel.drop(number)
 
     def _find_lost(self, *, has_died=False):
-        """Arm what a dead copy has taken and not claimed; see points 1 and 3 of ``fair_queue``.
+        """Arm what a dead copy has taken and not claimed; see points 1 and 3 of ``request_queue``.
 
         Such a connection is disarmed and unclaimed when the copy dies, and stays so. One that a
         living copy has taken is so for microseconds. The first check, at the death, finds all that

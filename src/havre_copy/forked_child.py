@@ -8,18 +8,18 @@ import sys
 from contextlib import contextmanager
 from typing import Any, Callable, NamedTuple, Optional
 
-from havre_copy import batch_proof, scoring, slots
+from havre_copy import batch_proof, score_file, slots
 from havre_copy.after_fork import reset_after_fork
 from havre_copy.batching import Batching
 from havre_copy.capture import SUFFIX, CaptureWriter
 from havre_copy.causes import describe_whole
 from havre_copy.connections import Connections
 from havre_copy.encoding import Codec, fastest_codec
-from havre_copy.fair_queue import NO_CLAIMS, READ_AT_ONCE
 from havre_copy.faults import MAX_REASON_LENGTH, LoadFailed, full_traceback
 from havre_copy.logger import Logger
 from havre_copy.output import SharedOutput
-from havre_copy.scoring import Scorer
+from havre_copy.request_queue import NO_CLAIMS, READ_AT_ONCE
+from havre_copy.score_file import Scorer
 from havre_copy.serving import Copy
 from havre_copy.spec import Spec
 from havre_copy.streams import flush_user_output
@@ -141,7 +141,7 @@ class ForkedChild(NamedTuple):
         if self.scorer is not None:
             return self.scorer
         try:
-            return scoring.load(self.spec.artifact, timeout_s=self.spec.start_timeout_s)
+            return score_file.load(self.spec.artifact, timeout_s=self.spec.start_timeout_s)
         except LoadFailed as failure:
             details = full_traceback(failure.__cause__) if failure.__cause__ else ""
             logger.log("loading failed: %s" % failure, details=details)

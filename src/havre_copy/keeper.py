@@ -20,7 +20,16 @@ import sys
 from functools import partial
 from time import monotonic
 
-from havre_copy import batch_proof, batching, doubts, forking, input_schema, scoring, slots, status
+from havre_copy import (
+    batch_proof,
+    batching,
+    doubts,
+    forking,
+    input_schema,
+    score_file,
+    slots,
+    status,
+)
 from havre_copy.checks import Checks
 from havre_copy.connections import Connections
 from havre_copy.control import Control
@@ -122,7 +131,7 @@ class Keeper:
         began = monotonic()
         self._sockets_before = forking.open_sockets()
         self._logger.log("loading %s" % self._spec.artifact)
-        scorer = scoring.load(self._spec.artifact, timeout_s=self._spec.start_timeout_s)
+        scorer = score_file.load(self._spec.artifact, timeout_s=self._spec.start_timeout_s)
         self._logger.log("score.py loaded in %.2f s" % (monotonic() - began))
         # The codec after score.py: the artifact's own modules come before the environment's.
         self._child = self._child._replace(scorer=scorer, codec=fastest_codec())

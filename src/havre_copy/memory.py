@@ -71,11 +71,11 @@ def _mounted(root, version, group):
     except OSError:
         mounts = []
     for mount in mounts:
-        part, place = mount[3:5]
+        part, mount_point = mount[3:5]
         kind, _, options = mount[mount.index("-") + 1 :][:3]
         is_it = kind == "cgroup2" if version == 2 else kind == "cgroup" and _names_memory(options)
         if is_it and part != "/" and (group + "/").startswith(part + "/"):
-            return place.lstrip("/") + group[len(part) :]
+            return mount_point.lstrip("/") + group[len(part) :]
     return usual + group
 
 

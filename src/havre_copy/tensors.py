@@ -8,7 +8,7 @@ from havre_copy import arrays
 from havre_copy.causes import describe
 from havre_copy.faults import HttpError
 from havre_copy.libraries import library
-from havre_copy.outputs import TYPES, named, tensor
+from havre_copy.result_tensors import TYPES, named, tensor
 
 JSON_LENGTH = b"inference-header-content-length"
 ONLY_OUTPUT = "output-0"  # of a model that does not name its outputs

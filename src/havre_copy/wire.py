@@ -1,15 +1,15 @@
 """The HTTP/1.1 that the load balancer speaks to a copy: one request at a time.
 
 A request has a content-length, or is refused; heads are bounded; a peer that stalls is dropped
-(``fair_queue.limit_stalls``).
+(``request_queue.limit_stalls``).
 """
 
 from socket import MSG_NOSIGNAL, SHUT_WR, SO_RCVTIMEO, SOL_SOCKET
 from struct import pack
 from time import monotonic
 
-from havre_copy.fair_queue import ENDING, READ_STALL_S
 from havre_copy.faults import HttpError
+from havre_copy.request_queue import ENDING, READ_STALL_S
 
 HEAD_LIMIT = 64 * 1024
 DISCARD_S = 1

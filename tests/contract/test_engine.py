@@ -87,7 +87,7 @@ class FakeHarness:
             copies=2,
             cpus=2.0,
             memory_bytes=1 << 30,
-            environment={},
+            variables={},
         )
 
 
@@ -149,7 +149,7 @@ class ProcessHarness:
             copies=2,
             cpus=2.0,
             memory_bytes=1 << 30,
-            environment=self._environment,
+            variables=self._environment,
         )
 
 
@@ -271,13 +271,13 @@ def test_without_its_keeper_an_instance_serves_on(harness: Harness) -> None:
     harness.engine.start(spec)
     wait_for(harness, spec.id, InstancePhase.READY)
     wait_for_copies(harness, spec.id, 2)
-    channel(harness, spec.id).release()
+    channel(harness, spec.id).end_keeper()
     status = wait_for(harness, spec.id, InstancePhase.DEGRADED)
     assert (status.copies_ready, status.is_silent) == (2, False)
     assert "keeper" in status.reason
     assert harness.predict(spec.id, b"[1]") == 200
-    channel(harness, spec.id).release()
-    channel(harness, "neverstarted").release()
+    channel(harness, spec.id).end_keeper()
+    channel(harness, "neverstarted").end_keeper()
     harness.engine.stop(spec.id)
 
 
@@ -344,7 +344,7 @@ def test_live_requests_are_counted_and_kept_if_wanted(harness: Harness) -> None:
         assert time.monotonic() < deadline
         harness.pass_time()
     last = channel(harness, spec.id).recorded(10)[-1]
-    assert json.loads(last.answer) == {"prediction": 3}
+    assert json.loads(last.response) == {"prediction": 3}
     assert (last.content_type, last.took_s > 0) == ("application/json", True)
     status = wait_for_status(harness, spec.id, lambda status: status.answered == 5)
     assert (status.failed, status.latency.count) == (1, 4)

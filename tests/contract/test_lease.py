@@ -224,7 +224,11 @@ class Home:
             lambda: who,
             make,  # type: ignore[arg-type]
             lambda: StandbyDrain(
-                self.engine, self.balancer, drain_timeout_s=60.0, clock=lambda: clocks.seconds
+                self.engine,
+                self.balancer,
+                drain_timeout_s=60.0,
+                stream_total_s=300.0,
+                clock=lambda: clocks.seconds,
             ),
             clock=lambda: clocks.seconds,
         )

@@ -127,7 +127,7 @@ def test_what_a_database_brings_along_is_nobodys(postgresql: str) -> None:
 
 
 def test_a_start_that_was_cut_short_left_nobodys_tables() -> None:
-    assert owner_of({VERSIONS, "projects", "models"}, [], [FIRST]) is Owner.NOBODY
+    assert owner_of({VERSIONS, "projects", "models"}, [], [FIRST]) is Owner.NONE
     assert owner_of({"projects", "models"}, [], [FIRST]) is Owner.ANOTHER_PROGRAM
     assert owner_of({*OUR_TABLES, VERSIONS}, ["9999"], [FIRST]) is Owner.NEWER_HAVRE
 

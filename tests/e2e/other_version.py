@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import havre
-from havre.engines.keeper import PROTOCOL
+from havre.engines.keeper_protocol import PROTOCOL
 
 SOURCES = Path(havre.__file__).parents[1]
 
@@ -35,5 +35,5 @@ class OtherVersion:
         path.write_text(text.replace(old, new))
 
     def speak_another_protocol(self) -> None:
-        for file in ("havre/engines/keeper.py", "havre_copy/spec.py"):
+        for file in ("havre/engines/keeper_protocol.py", "havre_copy/spec.py"):
             self.change(file, f"\nPROTOCOL = {PROTOCOL}\n", "\nPROTOCOL = 0\n")

@@ -36,7 +36,7 @@ from havre.client import API, ApiError
 from havre.domain.limits import MAX_PREDICTION_BYTES
 from havre.domain.logs import Category
 from havre.reserve import Reserve
-from havre.telemetry.files.log_store import LogStore
+from havre.telemetry.files.log_reader import LogReader
 
 PREDICT_S, STREAM_IDLE_S, STREAM_TOTAL_S = 2.0, 1.0, 3.0
 AT_ONCE_S = 1.0
@@ -185,6 +185,8 @@ def test_a_bad_request_is_told_why_and_the_next_is_served(
     assert answer.headers["content-type"].startswith("application/json")
     assert_is_a_sentence_for_strangers(told["message"], row.message, place)
     assert answer.headers["opc-request-id"]
+    if row.message == FAILED:
+        assert told["logs"].endswith(f" --request {answer.headers['opc-request-id']}")
     assert row.least_s <= took_s <= row.most_s
     assert ask(connection, place.served, {"echo": 1})["echo"] == 1
     wait_until_all_copies_are_up(place)
@@ -240,7 +242,7 @@ def test_the_traceback_is_in_the_predict_log_with_the_request_id(
     [instance] = place.server.instances(place.served)
 
     def entries() -> list[tuple[str, str, int]]:
-        with contextlib.closing(LogStore(place.server.home)) as store:
+        with contextlib.closing(LogReader(place.server.home)) as store:
             return store.query(
                 "SELECT message, instance, copy FROM entries WHERE request = 'FINDME0123456789'",
                 category=Category.PREDICT,

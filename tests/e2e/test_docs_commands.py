@@ -20,7 +20,7 @@ import pytest
 import sqlalchemy
 from tests.support.documents import FOLLOWED, ROOT, Block, blocks
 
-from havre.environments.interpreters import Interpreters
+from havre.environments.machine_pythons import Interpreters
 from havre.unprivileged import may_change_mounts, unreachable_part, why_not_separate_users
 
 SHOWN_URL = "http://127.0.0.1:8080"

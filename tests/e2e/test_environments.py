@@ -20,11 +20,9 @@ from tests.support.packs import make_pack, movable
 from uv import find_uv_bin
 
 from havre.environments.definition import builtin_definitions
-from havre.environments.interpreters import Interpreters
+from havre.environments.machine_pythons import Interpreters
 
-PYTHONS = sorted(
-    {one.python for one in Interpreters([]).found()}, key=lambda python: int(python[2:])
-)
+PYTHONS = sorted({one.python for one in Interpreters([]).all()}, key=lambda python: int(python[2:]))
 OLD_STACK = "scikit-learn==0.23.2\nnumpy==1.19.5\nscipy==1.5.4\njoblib==1.1.1\nthreadpoolctl==3.1.0"
 TELL = """
 import os, sys
@@ -254,7 +252,7 @@ def predict(data, model=load_model()):
 def test_a_runtime_yaml_with_a_pack_in_the_object_store(
     plain_server: HavreServer, tmp_path: Path
 ) -> None:
-    interpreters = [one for one in Interpreters([]).found() if one.python == "3.7"]
+    interpreters = [one for one in Interpreters([]).all() if one.python == "3.7"]
     found = movable(Interpreters([str(one.path.parent) for one in interpreters]), tmp_path / "copy")
     if found is None or found.python != "3.7":
         pytest.skip("no Python 3.7 that runs from another folder")

@@ -24,7 +24,7 @@ from tests.e2e.operated_server import operated as operated
 from havre.client import ApiError
 from havre.domain.logs import Category
 from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, TELEMETRY, Phase
-from havre.telemetry.files.log_store import LogStore
+from havre.telemetry.files.log_reader import LogReader
 
 COPIES = 4
 IN_FLIGHT = 32
@@ -145,7 +145,7 @@ def test_the_telemetry_process_is_killed(operated: OperatedServer, deployment: s
     assert load.failures == []
     after = operated.pids()
     assert {name for name in before if before[name] != after.get(name)} == {TELEMETRY}
-    store = LogStore(operated.home)
+    store = LogReader(operated.home)
 
     def found(what: str) -> list[tuple[Any, ...]]:
         return store.query(

@@ -273,7 +273,8 @@ def assert_nothing_is_half_written(operated: OperatedServer) -> None:
             for name in archive.namelist():
                 assert (folder / name).read_bytes() == archive.read(name)
     files = Files(home)
-    for file in (files.bootstrap, files.listeners, files.clusters, files.routes, files.table):
+    resources = (files.bootstrap, files.listeners, files.clusters, files.route_configuration)
+    for file in (*resources, files.routing_table):
         assert json.loads(file.read_text()), file
 
 

@@ -13,10 +13,11 @@ import pytest
 from tests.e2e import artifacts
 from tests.e2e.havre_server import HAVRE
 
-from havre.environments.interpreters import Interpreters
+from havre.environments.machine_pythons import Interpreters
 
 BUILD_LIMIT_S = 1500
 SPARK_SESSION = Path(__file__).with_name("ads_spark.py")
+FORECAST = Path(__file__).with_name("ads_forecast.py")
 RUNTIME = """MODEL_DEPLOYMENT:
   INFERENCE_CONDA_ENV:
     INFERENCE_ENV_SLUG: {slug}
@@ -46,8 +47,14 @@ BUILT = {
 """What this machine, without a GPU or Arm, builds for each."""
 
 WORK = {
-    "onnxruntime": ("import onnxruntime", "found = onnxruntime.get_available_providers()"),
-    "pytorch28": ("import torch", "found = [torch.__version__, torch.ones(2, 2).sum().item()]"),
+    "onnxruntime": (
+        "import jsonschema, onnxruntime\nfrom transformers import AutoTokenizer",
+        "found = onnxruntime.get_available_providers()",
+    ),
+    "pytorch28": (
+        "import torch\nfrom transformers import pipeline",
+        "found = [torch.__version__, torch.ones(2, 2).sum().item()]",
+    ),
     "tensorflow220": (
         "import tensorflow as tf",
         "found = [tf.__version__, float(tf.reduce_sum(tf.ones((2, 2))))]",
@@ -147,3 +154,38 @@ def test_a_spark_pipeline_of_oracle_ads_is_deployed_and_predicts(server, oracle)
     expected = [told["estimator"][: 1 + number % 4] for number in range(len(told["at_once"]))]
     assert told["at_once"] == expected
     assert told["farewell"] == "DELETED"
+
+
+def test_the_forecast_operators_own_artifact_forecasts(server, tmp_path):
+    slug = "forecast_p311_cpu_x86_64_v1"
+    prefix = build(server, slug)
+    folder = tmp_path / "forecast"
+    done = subprocess.run(
+        [str(prefix / "bin" / "python"), str(FORECAST), str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    expected = json.loads(done.stdout.splitlines()[-1])
+    (folder / "runtime.yaml").write_text(RUNTIME.format(slug=slug))
+    said = server.havre("deploy", str(folder), "--name", "operator").stdout
+    try:
+        # A path is all that its score.py takes. Models see their artifact, and no other folder.
+        [future] = server.home.glob("**/future.csv")
+        answer = httpx.post(
+            said.strip().splitlines()[-1],
+            json={"additional_data": {"url": str(future)}},
+            timeout=60,
+            trust_env=False,
+        )
+        assert answer.status_code == 200, answer.text
+        forecasts = json.loads(answer.json()["prediction"])
+        assert {kind: len(json.loads(days)) for kind, days in forecasts.items()} == {
+            kind: len(days) for kind, days in expected.items()
+        }
+        for kind in ("prophet", "arima"):  # trees cannot go on rising
+            assert json.loads(forecasts[kind]) == pytest.approx(expected[kind], abs=0.5)
+    finally:
+        server.havre("delete", "operator")

@@ -60,7 +60,7 @@ def hostile_instance(
         copies=copies,
         cpus=cpus,
         memory_bytes=memory_bytes,
-        environment={"HAVRE_TEST_HOME": str(home.root), "PATH": "/usr/bin:/bin"},
+        variables={"HAVRE_TEST_HOME": str(home.root), "PATH": "/usr/bin:/bin"},
     )
 
 

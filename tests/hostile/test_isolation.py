@@ -198,7 +198,7 @@ def test_environment_variables_are_those_listed_and_its_own_folders(
     told = model.does("import os; answer = dict(os.environ)")
     told.pop("LC_CTYPE", None)
     assert told == {
-        **model.spec.environment,
+        **model.spec.variables,
         "HOME": str(model.folder / "home"),
         "TMPDIR": str(model.folder / "tmp"),
         "USER": "model",

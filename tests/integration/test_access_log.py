@@ -34,7 +34,7 @@ from havre.home import Home
 from havre.telemetry.counters import Counters
 from havre.telemetry.files import layout
 from havre.telemetry.files.converter import Converter
-from havre.telemetry.files.log_store import LogStore
+from havre.telemetry.files.log_reader import LogReader
 from havre.telemetry.logs import access_log
 from havre.telemetry.logs.access_log import AccessLog
 
@@ -62,8 +62,8 @@ def deployed(envoy: EnvoyServer, upstreams: StartUpstream) -> Iterator[str]:  # 
 
 
 @pytest.fixture
-def store(envoy: EnvoyServer) -> Iterator[LogStore]:  # noqa: F811
-    store = LogStore(envoy.home)
+def store(envoy: EnvoyServer) -> Iterator[LogReader]:  # noqa: F811
+    store = LogReader(envoy.home)
     yield store
     store.close()
 
@@ -84,7 +84,7 @@ def collect(collector: AccessLog) -> None:
     collector.collect(time.time_ns() // 1_000_000)
 
 
-def entries(store: LogStore, *deployments: str, sql: str = "") -> list[dict[str, Any]]:
+def entries(store: LogReader, *deployments: str, sql: str = "") -> list[dict[str, Any]]:
     answer = store.query(
         sql or "SELECT * FROM entries ORDER BY time, id",
         category=Category.ACCESS,
@@ -100,7 +100,7 @@ def entries(store: LogStore, *deployments: str, sql: str = "") -> list[dict[str,
 def test_an_entry_says_what_was_asked_and_who_answered(
     envoy: EnvoyServer,  # noqa: F811
     deployment: str,
-    store: LogStore,
+    store: LogReader,
 ) -> None:
     url = f"{envoy.url}/{deployment}/predict"
     headers = {"opc-request-id": "mine", "x-envoy-original-path": "/forged"}
@@ -144,7 +144,7 @@ def test_an_entry_says_what_was_asked_and_who_answered(
 def test_collecting_under_load_loses_and_doubles_no_entry(
     envoy: EnvoyServer,  # noqa: F811
     deployment: str,
-    store: LogStore,
+    store: LogReader,
 ) -> None:
     collecting = collector(envoy)
     ending = threading.Event()
@@ -181,7 +181,7 @@ def test_collecting_under_load_loses_and_doubles_no_entry(
 def test_a_file_waits_until_the_load_balancer_has_left_it(
     envoy: EnvoyServer,  # noqa: F811
     deployment: str,
-    store: LogStore,
+    store: LogReader,
 ) -> None:
     url = f"{envoy.url}/{deployment}/predict"
     requests.post(url, data=b"{}", timeout=10)
@@ -221,7 +221,7 @@ def test_a_full_disk_loses_entries_and_says_so_and_no_prediction(
         envoy = stack.enter_context(contextlib.closing(EnvoyServer(root)))
         envoy.start()
         with deployed(envoy, upstreams) as deployment:
-            store, collecting = LogStore(root_home := Home(root)), collector(envoy)
+            store, collecting = LogReader(root_home := Home(root)), collector(envoy)
             url = f"{envoy.url}/{deployment}/predict"
 
             def ask() -> int:

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 from bench.load.plan import Exchange, arrivals, http_request
-from bench.load.records import Verdict, outcome
+from bench.load.records import Record, Verdict, outcome
 from bench.load.run import SOURCE, Generator
 from bench.processes import cpu_seconds, tree
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 
@@ -65,11 +65,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 1024  # all that an open loop opens while this process stands still
+
+
 @pytest.fixture
 def port() -> Iterator[int]:
     Handler.count = 0
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), Handler)
     serving = threading.Thread(target=server.serve_forever)
     serving.start()
     yield server.server_port
@@ -99,18 +103,29 @@ def exchanges(path: str, count: int = 5) -> list[Exchange]:
     ]
 
 
+def run_closed(
+    generator: Generator, port: int, path: str, *, at_least: int
+) -> tuple[list[Record], float]:
+    """For longer, where a machine that stood still has let it send too few."""
+    for seconds in (0.5, 5, 30):
+        Handler.count = 0
+        run = generator.run(port, exchanges(path), connections=3, seconds=seconds)
+        if Handler.count >= at_least:
+            break
+    return run
+
+
 def test_right_answers_are_counted_with_a_length_and_in_chunks(port, generator) -> None:
     for path in ("/plain", "/chunked"):
-        before = Handler.count
-        records, cpu_s = generator.run(port, exchanges(path), connections=3, seconds=0.5)
-        assert len(records) == Handler.count - before > 5
+        records, cpu_s = run_closed(generator, port, path, at_least=6)
+        assert len(records) == Handler.count > 5
         assert {record.verdict for record in records} == {Verdict.CORRECT}
         assert {record.exchange for record in records} == set(range(5))
         assert cpu_s > 0
 
 
 def test_each_kind_of_fault_is_told(port, generator) -> None:
-    records, _ = generator.run(port, exchanges("/flaky"), connections=3, seconds=1)
+    records, _ = run_closed(generator, port, "/flaky", at_least=3 * len(FAULTS))
     came_to = outcome(records)
     assert came_to.answered == Handler.count
     kinds = [FAULTS[number // 3 % 4] for number in range(3, Handler.count + 1, 3)]
@@ -169,11 +184,10 @@ def test_a_daemon_is_counted_and_ended_with_its_server(tmp_path: Path) -> None:
     cage = subprocess.Popen(command, cwd=ROOT)
     try:
         deadline = time.monotonic() + DEADLINE_S
-        while not (tmp_path / "daemon").exists():
+        # Two: when who had started the daemon has ended, and been waited for.
+        while not (tmp_path / "daemon").exists() or len(below := tree(cage.pid)) != 2:
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        below = tree(cage.pid)
-        assert len(below) == 2
         assert cpu_seconds(cage.pid) >= 0.18
     finally:
         cage.send_signal(signal.SIGTERM)

@@ -26,6 +26,7 @@ print("up", flush=True)
 sys.stdin.readline()
 with build_lock.held(Path(sys.argv[1]), "small", lambda _: None):
     time.sleep(0.2)  # the build
+    sys.stdin.readline()  # and it goes on until it may end
 """
 
 
@@ -62,7 +63,9 @@ def test_a_late_waiter_ends_nobody_that_holds_the_build_lock(tmp_path: Path, dea
         while (owner := build_lock.read(path)) is None or owner.process.pid != other.pid:
             assert other.poll() is None
         build_lock._end(path, dead)
-        assert other.wait() == 0
+        assert other.poll() is None
+        other.communicate("end\n")
+        assert other.returncode == 0
 
 
 def test_many_wait_for_a_dead_build_and_each_has_its_turn(tmp_path: Path, dead: Owner) -> None:
@@ -74,7 +77,7 @@ def test_many_wait_for_a_dead_build_and_each_has_its_turn(tmp_path: Path, dead: 
     waiting = [started(WAIT, str(path), f"{number / 10}") for number in range(5)]
     for each in waiting:
         assert each.stdin is not None
-        each.stdin.write("go\n")
+        each.stdin.write("go\nend\n")
         each.stdin.flush()
     with left:
         assert [each.communicate(timeout=60) and each.returncode for each in waiting] == [0] * 5

@@ -280,6 +280,7 @@ def test_doctor_looks_and_changes_nothing(havre: Havre) -> None:
     for check in ("Python for models", "uv", "Envoy"):
         assert findings[check]["verdict"] == "ok", findings[check]
     for row in findings.values():
+        assert set(row) == {"check", "verdict", "found", "remedy"}
         assert row["verdict"] == "ok" or row["remedy"], row
     assert list(havre.home.root.iterdir()) == []
     assert "Envoy" in havre("doctor").stdout

@@ -11,7 +11,7 @@ from tests.hostile.harness import has_private_view, needs_landlock, needs_root
 from tests.support.supervisor_harness import open_interpreter, wait_until
 
 from havre.environments.confinement import Enclosure
-from havre.environments.interpreters import version_of
+from havre.environments.machine_pythons import version_of
 from havre.home import Home
 from havre.supervisor.confined import Confined, started
 from havre.supervisor.protocol import Confinement, ProcessSpec, User

@@ -64,7 +64,7 @@ def test_the_whole_traceback_of_a_failed_load_is_in_the_log(launch):
     assert instance.failed() == "load_model() failed: KeyError: 'k' (score.py line 2)"
     assert "Traceback (most recent call last):\n" in instance.log
     assert "KeyError: 'k'\n" in instance.log
-    assert "scoring.py" not in instance.log
+    assert "score_file.py" not in instance.log
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.support.balancer_front import Answer, Front, ask, running_front
 from tests.support.envoy_server import (
+    DEADLINE_S,
     StartUpstream,
     answer_with,
     upstreams,  # noqa: F401
@@ -53,19 +54,32 @@ def told_ms(header: str, *, about: bool = False) -> int:
     return int(match[1])
 
 
+def told_as_logged_ms(front: Front, answer: Answer) -> int:
+    """What a client is told is what the log has; 0 where neither has anything."""
+    found = entry(front, answer)
+    if HEADER not in answer.headers:
+        assert "held_ms" not in found
+        return 0
+    told = told_ms(answer.headers[HEADER])
+    assert found["held_ms"] == told
+    assert found["total_ms"] >= told
+    return told
+
+
 def test_an_answer_that_was_held_back_says_for_how_long(
     front: Front,
     upstreams: StartUpstream,  # noqa: F811
 ) -> None:
     copies = upstreams(front.socket(), answer_with(b"x" * SMALL_BYTES))
     deployment = front.route(copies.socket_path, bandwidth_mbps=8)
-    asked = [ask(front.client(), f"/{deployment}/predict") for _ in range(12)]
-    assert {(answer.status, len(answer.body)) for answer in asked} == {(200, SMALL_BYTES)}
-    # 1,000,000 bytes a second: 131 ms each, but for what the bucket begins with.
-    last = told_ms(asked[-1].headers[HEADER])
-    assert 50 <= last <= 1000
-    assert entry(front, asked[-1])["held_ms"] == last
-    assert entry(front, asked[-1])["total_ms"] >= last
+
+    def is_held() -> bool:
+        asked = [ask(front.client(), f"/{deployment}/predict") for _ in range(12)]
+        assert {(answer.status, len(answer.body)) for answer in asked} == {(200, SMALL_BYTES)}
+        # 1,000,000 bytes a second: 131 ms each, but for what the bucket has from quieter times.
+        return 50 <= told_as_logged_ms(front, asked[-1]) <= 1000
+
+    wait_until(is_held)
 
 
 def test_a_larger_answer_says_what_its_size_costs_and_the_log_what_it_was(
@@ -74,10 +88,16 @@ def test_a_larger_answer_says_what_its_size_costs_and_the_log_what_it_was(
 ) -> None:
     copies = upstreams(front.socket(), answer_with(b"x" * 1_500_000))
     deployment = front.route(copies.socket_path, bandwidth_mbps=8)
-    answer = ask(front.client(), f"/{deployment}/predict")
-    assert told_ms(answer.headers[HEADER], about=True) == 1500
-    found = entry(front, answer)
-    assert 1000 <= found["held_ms"] <= found["total_ms"]
+
+    def is_held() -> bool:
+        for _ in range(2):
+            answer = ask(front.client(), f"/{deployment}/predict")
+            assert told_ms(answer.headers[HEADER], about=True) == 1500
+        found = entry(front, answer)
+        assert found["held_ms"] <= found["total_ms"]
+        return found["held_ms"] >= 1000  # but for what the bucket has from quieter times
+
+    wait_until(is_held)
 
 
 def test_a_request_that_was_held_back_says_so(
@@ -86,10 +106,14 @@ def test_a_request_that_was_held_back_says_so(
 ) -> None:
     copies = upstreams(front.socket(), answer_with(b"{}"))
     deployment = front.route(copies.socket_path, bandwidth_mbps=8)
-    answer = ask(front.client(), f"/{deployment}/predict", body=b"x" * 1_000_000)
-    told = told_ms(answer.headers[HEADER])
-    assert 500 <= told <= 5000
-    assert entry(front, answer)["held_ms"] == told
+
+    def is_held() -> bool:
+        for _ in range(2):
+            answer = ask(front.client(), f"/{deployment}/predict", body=b"x" * 1_000_000)
+        # But for what the bucket has from quieter times.
+        return 500 <= told_as_logged_ms(front, answer) <= 5000
+
+    wait_until(is_held)
 
 
 def test_a_request_that_is_refused_for_bandwidth_says_so(
@@ -99,15 +123,20 @@ def test_a_request_that_is_refused_for_bandwidth_says_so(
     copies = upstreams(front.socket(), answer_with(b"{}"))
     deployment = front.route(copies.socket_path, bandwidth_mbps=8)
     path, body = f"/{deployment}/predict", b"x" * (9 * MB)
+    asked: list[Answer] = []
+
+    def is_refused() -> bool:
+        asked.append(ask(front.client(), path, body=body))
+        return asked[-1].status != 200
+
     waiting = [front.client(), front.client()]
     try:
         for client in waiting:
             client.request("POST", path, body)
-        wait_until(
-            lambda: ask(front.client(), path, body=body).headers.get(HEADER) == "refused at 8 Mbps"
-        )
-        refused = ask(front.client(), path, body=body)
+        wait_until(is_refused)
+        refused = asked[-1]
         assert (refused.status, refused.code) == (429, "TooManyRequests")
+        assert refused.headers[HEADER] == "refused at 8 Mbps"
         assert "bandwidth" in json.loads(refused.body)["message"]
     finally:
         for client in waiting:
@@ -156,7 +185,7 @@ def test_a_stream_that_is_held_back_flows_and_is_told_in_the_log(
             handler.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
             handler.wfile.flush()
             if part != b"last":
-                assert last.wait(30)
+                assert last.wait(DEADLINE_S)
         handler.wfile.write(b"0\r\n\r\n")
 
     copies = upstreams(front.socket(), stream)

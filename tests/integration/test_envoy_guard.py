@@ -5,15 +5,13 @@ headers, and what is meant to cost much before a signature is looked at.
 import contextlib
 import json
 import socket
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
 from cryptography.hazmat.primitives import serialization
 from oci.signer import Signer
-from tests.support.balancer_front import Answer, Front, ask, running_front
+from tests.support.balancer_front import Answer, Front, ask, running_front, whole_answer
 from tests.support.envoy_server import StartUpstream, Upstream, answer_with, upstreams  # noqa: F401
 from tests.support.worst_runs import RUNS
 
@@ -24,8 +22,10 @@ from havre.balancer.envoy import routing
 MIB = 1024 * 1024
 PROXY = "models.example.org"
 LISTS = "/20190101/projects?compartmentId=x"
-SOON_S = 0.5
-"""Longer than anything takes here that does not grow with the square of what is sent."""
+SOON_S = 0.1
+"""Of processor time: more than anything takes here that does not grow with the square of what is
+sent.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -175,17 +175,17 @@ def test_two_origins_are_none(front: Front, predict: str) -> None:
 
 def exchange(front: Front, path: str, headers: str, *, version: str = "1.1") -> bytes:
     """The beginning of what is answered to a POST whose headers are just these."""
-    with socket.create_connection(("127.0.0.1", front.server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", front.server.port), timeout=30) as client:
         head = f"POST {path} HTTP/{version}\r\n{headers}content-length: 2\r\n\r\n"
         client.sendall(
             head.replace("\r\n", "\r\nhost: localhost\r\n", "host:" not in head).encode()
         )
         client.sendall(b"{}")
-        return client.recv(65536)
+        return whole_answer(client)
 
 
 def test_without_a_host_there_is_no_page(front: Front, predict: str) -> None:
-    with socket.create_connection(("127.0.0.1", front.server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", front.server.port), timeout=30) as client:
         client.sendall(f"POST {predict} HTTP/1.0\r\ncontent-length: 2\r\n\r\n{{}}".encode())
         assert client.recv(65536).startswith(b"HTTP/1.0 200 ")
     host = "host: evil.example\r\n"
@@ -238,11 +238,11 @@ def test_no_path_leads_to_the_refusals(front: Front, before: str) -> None:
 
 
 def unfinished(front: Front, path: str, sent: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", front.server.port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", front.server.port), timeout=30) as client:
         head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99999999\r\n\r\n"
         with contextlib.suppress(ConnectionError):  # it may be answered before it is sent
             client.sendall(head.encode() + sent)
-        return client.recv(65536)
+        return whole_answer(client)
 
 
 def test_an_upload_that_is_never_finished_was_not_sent_in_time(
@@ -289,9 +289,9 @@ def test_an_upload_to_an_api_that_is_away_is_told_so(front: Front) -> None:
 def test_what_will_never_work_is_not_to_be_tried_again(
     front: Front, head: str, status: int
 ) -> None:
-    with socket.create_connection(("127.0.0.1", front.server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", front.server.port), timeout=30) as client:
         client.sendall(f"{head}\r\n".encode())
-        answer = client.recv(65536)
+        answer = whole_answer(client)
     assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer
     assert b"try again" not in answer
 
@@ -373,11 +373,12 @@ def test_nothing_that_strangers_send_holds_others_up(
     parameters = f'keyId="{known},algorithm="rsa-sha256"'
 
     def took_s(request: tuple[str, dict[str, str]]) -> float:
+        """Of Envoy's processor time, as nobody else's use of this machine is in it."""
         target, headers = request
         client = signed_front.client()
-        began = time.monotonic()
+        began = signed_front.server.processor_s()
         answer: Answer = ask(client, target, headers={**headers, "content-type": "a/b"})
-        taken = time.monotonic() - began
+        taken = signed_front.server.processor_s() - began
         client.close()
         assert answer.status in (401, 404), answer
         return taken
@@ -394,8 +395,7 @@ def test_nothing_that_strangers_send_holds_others_up(
         ]
         if not set(run) & {"?", " ", "\t"} and "/2019" not in run:
             sent.append((f"/{run[:50_000]}{path}", {}))
-    with ThreadPoolExecutor(4) as pool:
-        times = list(pool.map(took_s, sent))
+    times = [took_s(request) for request in sent]
     assert copies.requests == []
     assert sorted(times)[len(times) * 9 // 10] < SOON_S
     assert sum(times) < len(times) * SOON_S / 4

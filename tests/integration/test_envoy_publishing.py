@@ -1,5 +1,6 @@
 """Routes of a real Envoy change without losing a request, and outlive both sides' deaths."""
 
+import contextlib
 import http.client
 import json
 import socket
@@ -7,14 +8,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.envoy_server import (
+    DEADLINE_S,
     Answer,
     EnvoyServer,
     PortUpstream,
@@ -52,7 +55,7 @@ def new_route(*sockets: Path) -> Route:
 
 
 def status(server: EnvoyServer, deployment_id: str) -> int:
-    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE_S)
     client.request("POST", f"/{deployment_id}/predict", b"{}")
     answer = client.getresponse()
     answer.read()
@@ -69,7 +72,7 @@ def test_no_request_fails_while_routes_change(
     done = threading.Event()
 
     def load() -> None:
-        client = http.client.HTTPConnection("127.0.0.1", envoy.port, timeout=20)
+        client = http.client.HTTPConnection("127.0.0.1", envoy.port, timeout=DEADLINE_S)
         while not done.is_set():
             try:
                 client.request("POST", f"/{route.deployment_id}/predict", b"{}")
@@ -119,7 +122,7 @@ def test_an_instance_may_take_requests_at_a_port(
     def wait_as(name: str) -> Answer:
         def answer(handler: BaseHTTPRequestHandler, body: bytes) -> None:
             served[name] += 1
-            free.wait(10)
+            free.wait(DEADLINE_S)
             answer_with(b"{}")(handler, body)
 
         return answer
@@ -181,8 +184,14 @@ def test_a_change_that_is_not_confirmed_is_not_current_and_is_made_up_for(
             balancer.publish(route)
         assert balancer.current(route.deployment_id) is None
         envoy.start()
-        balancer.publish(route)
-        assert balancer.current(route.deployment_id) == route
+
+        def is_published() -> bool:
+            # So short a time may be too short for an Envoy that runs, too.
+            with contextlib.suppress(Unavailable):
+                balancer.publish(route)
+            return balancer.current(route.deployment_id) == route
+
+        wait_until(is_published)
         assert balancer.is_settled(route.deployment_id)
         assert status(envoy, route.deployment_id) == 200
 
@@ -255,29 +264,67 @@ def test_a_full_disk_refuses_the_change_and_keeps_the_rest(
         assert status(envoy, other.deployment_id) == 404
 
 
+def test_what_is_confirmed_is_settled_at_once(
+    envoy: EnvoyServer,  # noqa: F811
+    upstreams: StartUpstream,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However long the thread that has confirmed it stands still then."""
+    release = threading.Event()
+
+    class Slow(Future[None]):
+        def set_result(self, result: None) -> None:
+            super().set_result(result)
+            release.wait(DEADLINE_S)
+
+    monkeypatch.setattr("havre.balancer.envoy.balancer.Future", Slow)
+    route = new_route(upstreams(new_socket(envoy), answer_with(b"{}")).socket_path)
+    with running(envoy) as balancer:
+        try:
+            balancer.publish(route)
+            assert balancer.is_settled(route.deployment_id)
+        finally:
+            release.set()
+
+
 def test_a_thousand_deployments(
     envoy: EnvoyServer,  # noqa: F811
     upstreams: StartUpstream,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    publications = 0
+    publish = EnvoyBalancer._publish
+
+    def counted(*arguments: Any) -> None:
+        nonlocal publications
+        publications += 1
+        publish(*arguments)
+
+    def used_s() -> float:
+        """Processor time, Envoy's included: this machine is shared."""
+        return time.process_time() + envoy.processor_s()
+
+    monkeypatch.setattr(EnvoyBalancer, "_publish", counted)
     copies = upstreams(new_socket(envoy), answer_with(b"{}"))
     routes = [new_route(copies.socket_path) for _ in range(1000)]
-    with running(envoy, deadline_s=60) as balancer:
+    with running(envoy, deadline_s=600) as balancer:
         threads = [threading.Thread(target=balancer.publish, args=(each,)) for each in routes]
-        began = time.monotonic()
+        began = used_s()
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        together = time.monotonic() - began
+        together = used_s() - began
         assert balancer.deployments() == {each.deployment_id for each in routes}
         assert {status(envoy, each.deployment_id) for each in routes[::50]} == {200}
-        began = time.monotonic()
+        assert publications < 100
+        began = used_s()
         balancer.publish(replace(routes[0], bandwidth_mbps=5))
-        one = time.monotonic() - began
-    # Generous: shared machines. Alone, 1.5 s and 0.3 s.
+        one = used_s() - began
+    # Generous: on a machine of its own, 1.5 s and 0.3 s.
     assert together < 30
     assert one < 10
-    print(f"1,000 together {together:.2f} s, one more change {one:.2f} s")
+    print(f"1,000 in {publications}: {together:.2f} s, one more change {one:.2f} s")
 
 
 def test_an_api_that_is_away_or_breaks_off_is_not_called_a_model(
@@ -285,7 +332,7 @@ def test_an_api_that_is_away_or_breaks_off_is_not_called_a_model(
     upstreams: StartUpstream,  # noqa: F811
 ) -> None:
     def ask() -> tuple[int, str, str]:
-        client = http.client.HTTPConnection("127.0.0.1", envoy.port, timeout=20)
+        client = http.client.HTTPConnection("127.0.0.1", envoy.port, timeout=DEADLINE_S)
         client.request("GET", "/20190101/models")
         answer = client.getresponse()
         told = json.loads(answer.read())
@@ -309,7 +356,7 @@ def test_a_request_in_flight_outlives_the_cluster_it_came_through(
     release = threading.Event()
 
     def wait(handler: BaseHTTPRequestHandler, body: bytes) -> None:
-        release.wait(20)
+        release.wait(DEADLINE_S)
         answer_with(b"{}")(handler, body)
 
     first = upstreams(new_socket(envoy), wait)
@@ -342,7 +389,7 @@ def test_a_body_that_arrives_during_a_change_is_served_by_the_new_endpoints(
     route = new_route(old.socket_path)
     with running(envoy) as balancer:
         balancer.publish(route)
-        with socket.create_connection(("127.0.0.1", envoy.port), timeout=20) as client:
+        with socket.create_connection(("127.0.0.1", envoy.port), timeout=DEADLINE_S) as client:
             head = f"POST /{route.deployment_id}/predict HTTP/1.1\r\nhost: localhost\r\n"
             client.sendall(head.encode() + b"content-length: 4\r\n\r\n[1")
             assert status(envoy, route.deployment_id) == 200

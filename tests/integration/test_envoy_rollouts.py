@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.envoy_server import (
+    DEADLINE_S,
     EnvoyServer,
     StartUpstream,
     answer_with,
@@ -47,7 +48,7 @@ def new_route(*sockets: Path) -> Route:
 
 
 def ask(server: EnvoyServer, route: Route, path: str = "predict") -> tuple[int, bytes]:
-    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE_S)
     client.request("POST", f"/{route.deployment_id}/{path}", b"{}")
     answer = client.getresponse()
     body = answer.read()
@@ -85,7 +86,9 @@ def test_a_canary_gets_its_share_and_no_request_fails_while_it_changes(
     assert EnvoyBalancer(envoy.home).current(route.deployment_id) == shared(60)
     balancer.publish(route)
     assert {ask(envoy, route) for _ in range(50)} == {(200, b"old")}
-    assert balancer.active_requests([new.socket_path.stem]) == {new.socket_path.stem: 0}
+    wait_until(
+        lambda: balancer.active_requests([new.socket_path.stem]) == {new.socket_path.stem: 0}
+    )
     balancer.retire(route.deployment_id, alive={old.socket_path.stem})
     assert str(new.socket_path) not in (envoy.home.balancer / "clusters.json").read_text()
 
@@ -134,14 +137,14 @@ def test_a_stream_goes_on_when_its_cluster_is_retired(
         handler.end_headers()
         handler.wfile.write(b"5\r\nfirst\r\n")
         handler.wfile.flush()
-        go_on.wait(20)
+        go_on.wait(DEADLINE_S)
         handler.wfile.write(b"4\r\nlast\r\n0\r\n\r\n")
 
     old = upstreams(new_socket(envoy), stream)
     new = upstreams(new_socket(envoy), answer_with(b"new"))
     route = new_route(old.socket_path)
     balancer.publish(route)
-    client = http.client.HTTPConnection("127.0.0.1", envoy.port, timeout=20)
+    client = http.client.HTTPConnection("127.0.0.1", envoy.port, timeout=DEADLINE_S)
     client.request("POST", f"/{route.deployment_id}/predictWithResponseStream", b"{}")
     answer = client.getresponse()
     assert answer.read(5) == b"first"

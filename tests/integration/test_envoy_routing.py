@@ -3,9 +3,7 @@
 import asyncio
 import http.client
 import json
-import select
 import socket
-import struct
 import threading
 import time
 from collections import Counter
@@ -21,6 +19,7 @@ import requests
 from h2.settings import SettingCodes
 from tests.support.balancer_front import Front, ask, running_front
 from tests.support.envoy_server import (
+    DEADLINE_S,
     StartUpstream,
     Upstream,
     answer_with,
@@ -29,19 +28,24 @@ from tests.support.envoy_server import (
 )
 
 from havre.balancer.base import Timeouts
-from havre.balancer.envoy.bandwidth import AMPLE_MBPS
-from havre.balancer.envoy.held import HEADER
 from havre.balancer.envoy.listener import MAX_STREAMS
 
 MIB = 1024 * 1024
-DATA_SEGMENTS_IN = 152
-"""Where Linux's ``tcp_info`` has how many segments with data have come."""
 
 
 @pytest.fixture(scope="module")
 def front() -> Iterator[Front]:
+    with running_front() as front:
+        yield front
+
+
+@pytest.fixture
+def impatient() -> Iterator[Front]:
+    """A prediction may take a second; a stream, and each pause of it, longer than anybody stands
+    still here.
+    """
     with running_front(
-        timeouts=Timeouts(predict_s=1.0, stream_idle_s=1.5, stream_total_s=4.0)
+        timeouts=Timeouts(predict_s=1.0, stream_idle_s=6.0, stream_total_s=300.0)
     ) as front:
         yield front
 
@@ -245,7 +249,7 @@ def test_every_client_of_an_oversized_body_sees_why(front: Front, deployment: st
 def test_what_is_not_http_is_refused_and_cut(
     front: Front, raw: bytes, status: int, code: str | None
 ) -> None:
-    with socket.create_connection(("127.0.0.1", front.server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", front.server.port), timeout=30) as client:
         client.sendall(raw)
         received = b""
         while piece := client.recv(65536):
@@ -272,18 +276,6 @@ def test_a_chunked_body_arrives_with_its_length(
         assert "transfer-encoding" not in headers
 
 
-def test_a_chunked_body_counts_against_the_bandwidth(front: Front, copies: Upstream) -> None:
-    path = f"/{front.route(copies.socket_path, bandwidth_mbps=8)}/predict"
-    admitted, refused = front.client(), front.client()
-    try:
-        admitted.request("POST", path, iter([b"x" * MIB] * 8), encode_chunked=True)
-        assert not select.select([admitted.sock], [], [], 1.0)[0]  # it is being slowed
-        answer = ask(refused, path, body=iter([b"x" * MIB] * 8), chunked=True)
-        assert (answer.status, answer.code) == (429, "TooManyRequests")
-    finally:
-        admitted.close()
-
-
 def test_a_chunked_body_that_grows_too_large_is_refused(
     front: Front, deployment: str, copies: Upstream
 ) -> None:
@@ -299,7 +291,7 @@ def test_a_chunked_body_that_does_not_end_holds_no_copy(
     front: Front, deployment: str, copies: Upstream
 ) -> None:
     head = f"POST /{deployment}/predict HTTP/1.1\r\nhost: localhost\r\n"
-    with socket.create_connection(("127.0.0.1", front.server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", front.server.port), timeout=30) as client:
         client.sendall(f"{head}transfer-encoding: chunked\r\n\r\n2\r\n{{}}\r\n".encode())
         assert ask(front.client(), f"/{deployment}/predict").status == 200
         assert len(copies.requests) == 1
@@ -311,7 +303,7 @@ def test_no_body_and_no_length_is_an_empty_body(
     front: Front, deployment: str, copies: Upstream
 ) -> None:
     head = f"POST /{deployment}/predict HTTP/1.1\r\nhost: localhost\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", front.server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", front.server.port), timeout=30) as client:
         client.sendall(head.encode())
         assert client.recv(100).startswith(b"HTTP/1.1 200 ")
     assert copies.requests[-1][2]["content-length"] == "0"
@@ -388,7 +380,7 @@ def test_strangers_are_turned_away_in_http_2(
 
 
 def test_a_connection_of_http_2_has_a_bounded_number_of_requests(front: Front) -> None:
-    with socket.create_connection(("127.0.0.1", front.server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", front.server.port), timeout=30) as client:
         second = h2.connection.H2Connection()
         second.initiate_connection()
         client.sendall(second.data_to_send())
@@ -401,8 +393,8 @@ def test_a_connection_of_http_2_has_a_bounded_number_of_requests(front: Front) -
 
 
 def hang(handler: BaseHTTPRequestHandler, body: bytes) -> None:
-    """Answers nothing until the balancer gives up."""
-    handler.connection.settimeout(20)
+    """Answers nothing until the balancer gives up, which it must do before the client does."""
+    handler.connection.settimeout(2 * DEADLINE_S)
     handler.rfile.read(1)
 
 
@@ -423,14 +415,14 @@ def test_a_client_that_closes_its_side_has_gone(
     # A response that is not there yet: one that is could overtake the client's end.
     waiting = front.route(upstreams(front.socket(), hang).socket_path)
     head = f"POST /{waiting}/predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", front.server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", front.server.port), timeout=30) as client:
         client.sendall(head.encode() + b"{}")
         client.shutdown(socket.SHUT_WR)
         assert client.recv(100) == b""
     assert ask(front.client(), f"/{deployment}/predict").status == 200
 
 
-@pytest.mark.parametrize("answer", [hang, die, die_in_the_middle])
+@pytest.mark.parametrize("answer", [die, die_in_the_middle])
 def test_a_copy_that_fails_is_an_internal_error_and_is_not_asked_twice(
     front: Front,
     upstreams: StartUpstream,  # noqa: F811
@@ -440,12 +432,25 @@ def test_a_copy_that_fails_is_an_internal_error_and_is_not_asked_twice(
     failing = upstreams(front.socket(), answer)
     broken = front.route(failing.socket_path)
     client = front.client()
-    began = time.monotonic()
     result = ask(client, f"/{broken}/predict")
     assert (result.status, result.code) == (500, "InternalServerError")
-    assert time.monotonic() - began < 3
     assert len(failing.requests) == 1
     assert ask(client, f"/{deployment}/predict").status == 200
+
+
+def test_a_copy_that_takes_too_long_is_an_internal_error_and_is_not_asked_twice(
+    impatient: Front,
+    upstreams: StartUpstream,  # noqa: F811
+) -> None:
+    hanging = upstreams(impatient.socket(), hang)
+    client = impatient.client()
+    result = ask(client, f"/{impatient.route(hanging.socket_path)}/predict")
+    assert (result.status, result.code) == (500, "InternalServerError")
+    assert len(hanging.requests) == 1
+    copies = upstreams(impatient.socket(), answer_with(b"{}"))
+    # A stream, for it may take longer than that second.
+    path = f"/{impatient.route(copies.socket_path)}/predictWithResponseStream"
+    assert ask(client, path).status == 200
 
 
 def test_no_endpoint_and_no_answer_at_the_endpoint_are_unavailable(
@@ -491,12 +496,11 @@ def test_more_than_the_bound_is_refused_at_once(
     release = threading.Event()
 
     def wait(handler: BaseHTTPRequestHandler, body: bytes) -> None:
-        release.wait(20)
+        release.wait(DEADLINE_S)
         answer_with(b"{}")(handler, body)
 
     slow = upstreams(front.socket(), wait)
-    # Streams, for they may take longer than this module's second.
-    busy = f"/{front.route(slow.socket_path, max_requests=3)}/predictWithResponseStream"
+    busy = f"/{front.route(slow.socket_path, max_requests=3)}/predict"
     with ThreadPoolExecutor(3) as pool:
         held = [pool.submit(ask, front.client(), busy) for _ in range(3)]
         wait_until(lambda: len(slow.requests) == 3)
@@ -510,7 +514,7 @@ def test_more_than_the_bound_is_refused_at_once(
 
 
 def test_a_stream_outlives_the_time_of_a_prediction_but_may_not_pause(
-    front: Front,
+    impatient: Front,
     upstreams: StartUpstream,  # noqa: F811
 ) -> None:
     head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
@@ -525,17 +529,17 @@ def test_a_stream_outlives_the_time_of_a_prediction_but_may_not_pause(
         else:
             hang(handler, body)
 
-    stream = upstreams(front.socket(), trickle)
-    path = f"/{front.route(stream.socket_path)}/predictWithResponseStream"
-    assert ask(front.client(), path, body=b"end").body == b"x" * 8
+    stream = upstreams(impatient.socket(), trickle)
+    path = f"/{impatient.route(stream.socket_path)}/predictWithResponseStream"
+    assert ask(impatient.client(), path, body=b"end").body == b"x" * 8
     with pytest.raises(http.client.IncompleteRead):
-        ask(front.client(), path, body=b"pause")
+        ask(impatient.client(), path, body=b"pause")
 
 
 def test_a_body_that_arrives_slowly_does_not_occupy_a_copy(
     front: Front, deployment: str, copies: Upstream
 ) -> None:
-    with socket.create_connection(("127.0.0.1", front.server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", front.server.port), timeout=30) as client:
         head = (
             f"POST /{deployment}/predict HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\n\r\n"
         )
@@ -543,121 +547,9 @@ def test_a_body_that_arrives_slowly_does_not_occupy_a_copy(
         assert ask(front.client(), f"/{deployment}/predict").status == 200
         assert len(copies.requests) == 1
         name = copies.socket_path.stem
-        assert front.balancer.active_requests([name]) == {name: 0}
+        wait_until(lambda: front.balancer.active_requests([name]) == {name: 0})
         client.sendall(b"  ")
         assert client.recv(100).startswith(b"HTTP/1.1 200 ")
-
-
-# Bandwidth
-
-
-def test_requests_are_shaped_to_the_bandwidth_then_refused(front: Front, copies: Upstream) -> None:
-    # 8 Mbps are 1,000,000 bytes a second; about ten seconds of it may be asked for ahead.
-    path = f"/{front.route(copies.socket_path, bandwidth_mbps=8)}/predict"
-    began = time.monotonic()
-    assert ask(front.client(), path, body=b"x" * 2_000_000).status == 200
-    assert time.monotonic() - began > 0.8
-    admitted, refused = front.client(), front.client()
-    try:
-        admitted.request("POST", path, b"x" * (8 * MIB))
-        # The first is admitted when it is whole: until then the second might be before it.
-        assert not select.select([admitted.sock], [], [], 1.0)[0]
-        answer = ask(refused, path, body=b"x" * (8 * MIB))
-        assert (answer.status, answer.code) == (429, "TooManyRequests")
-        assert ask(refused, "/healthz", method="GET", body=None).status == 200
-    finally:
-        admitted.close()
-
-
-def test_answers_are_shaped_then_the_bound_refuses(
-    front: Front,
-    upstreams: StartUpstream,  # noqa: F811
-) -> None:
-    large = upstreams(front.socket(), answer_with(b"x" * 3_000_000))
-    deployment = front.route(large.socket_path, max_requests=2, bandwidth_mbps=8)
-    path = f"/{deployment}/predictWithResponseStream"
-
-    def timed(_: int) -> tuple[int, float]:
-        began = time.monotonic()
-        return ask(front.client(), path).status, time.monotonic() - began
-
-    with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(timed, range(6)))
-    assert {status for status, _ in answers} == {200, 429}
-    assert max(seconds for status, seconds in answers if status == 200) > 2.0
-
-
-def test_large_bodies_are_shaped_however_ample_the_bandwidth(
-    front: Front,
-    copies: Upstream,
-    upstreams: StartUpstream,  # noqa: F811
-) -> None:
-    # A bucket begins with a second of bandwidth, 25 MB: what is beyond it takes its time.
-    large = upstreams(front.socket(), answer_with(b"x" * 9_000_000))
-    asked = front.route(copies.socket_path, bandwidth_mbps=AMPLE_MBPS)
-    answered = front.route(large.socket_path, bandwidth_mbps=AMPLE_MBPS)
-
-    def took(deployment: str, body: bytes) -> float:
-        path = f"/{deployment}/predictWithResponseStream"
-        began = time.monotonic()
-        with ThreadPoolExecutor(6) as pool:
-            answers = pool.map(lambda _: ask(front.client(), path, body=body).status, range(6))
-            assert set(answers) == {200}
-        return time.monotonic() - began
-
-    assert took(asked, b"x" * 9_000_000) > 0.9
-    assert took(answered, b"x") > 0.9
-
-
-def test_small_answers_of_an_ample_deployment_are_not_held_back(
-    front: Front,
-    upstreams: StartUpstream,  # noqa: F811
-) -> None:
-    def of_the_size_asked(handler: BaseHTTPRequestHandler, body: bytes) -> None:
-        answer_with(b"x" * int(body))(handler, body)
-
-    copies = upstreams(front.socket(), of_the_size_asked)
-    path = f"/{front.route(copies.socket_path, max_requests=32, bandwidth_mbps=AMPLE_MBPS)}/predict"
-
-    def is_held(size: int) -> bool:
-        answer = ask(front.client(), path, body=str(size).encode())
-        assert (answer.status, len(answer.body)) == (200, size)
-        return HEADER in answer.headers
-
-    done = threading.Event()
-
-    def flood() -> bool:
-        """25 MB a second are too few for eight of them, for as long as it takes."""
-        were_held = [is_held(9_000_000)]
-        while not done.is_set():
-            were_held.append(is_held(9_000_000))
-        return all(were_held)
-
-    with ThreadPoolExecutor(8) as pool:
-        large = [pool.submit(flood) for _ in range(8)]
-        try:
-            wait_until(lambda: is_held(1000))
-            assert not any(is_held(999) for _ in range(10))
-        finally:
-            done.set()
-        assert all(each.result() for each in large)
-
-
-def test_a_small_answer_comes_in_one_piece_whatever_the_bandwidth(
-    front: Front,
-    upstreams: StartUpstream,  # noqa: F811
-) -> None:
-    def pieces(size: int, mbps: int) -> int:
-        copies = upstreams(front.socket(), answer_with(b"x" * size))
-        client = front.client()
-        path = f"/{front.route(copies.socket_path, bandwidth_mbps=mbps)}/predict"
-        assert ask(client, path).status == 200
-        told = client.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
-        segments: int = struct.unpack_from("I", told, DATA_SEGMENTS_IN)[0]
-        return segments
-
-    for mbps in (10, AMPLE_MBPS - 1, AMPLE_MBPS):
-        assert {pieces(size, mbps) for size in (999, 1000)} == {1}
 
 
 def test_idle_connections_do_not_hurt(front: Front, deployment: str) -> None:

@@ -6,25 +6,31 @@ import os
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from tests.support.copy_instance import Instance, in_background
-from tests.support.envoy_server import EnvoyServer, envoy, wait_until  # noqa: F401
+from tests.support.envoy_server import DEADLINE_S, EnvoyServer, envoy, wait_until  # noqa: F401
 
 from havre.balancer.envoy.balancer import EnvoyBalancer
-from havre.balancer.envoy.clusters import COPY_CONNECTION_IDLE_S
 from havre.domain.address import UnixAddress
 from havre.domain.ocid import Kind, new_ocid
 from havre.domain.route import Endpoint, Route
 
 SCORE = """
-import time
+import os, time
 def predict(data):
-    time.sleep(data)
+    if isinstance(data, str):
+        open(data + ".begun", "w").close()
+        while not os.path.exists(data):
+            time.sleep(0.01)
+    else:
+        time.sleep(data)
     return data
 """
 BREAKS_OFF = """
@@ -33,11 +39,12 @@ def predict(data):
     raise ValueError("boom")
 """
 MOST = 8
+ATTEMPTS = 10
 
 
 class Call(NamedTuple):
+    caller: int
     status: int
-    took_s: float
 
 
 @pytest.fixture
@@ -55,10 +62,17 @@ def publish(balancer: EnvoyBalancer, instance: Instance, *, most: int = MOST) ->
     return f"/{deployment_id}/predict"
 
 
-def post(port: int, path: str, seconds: float = 0) -> http.client.HTTPResponse:
-    client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    client.request("POST", path, json.dumps(seconds), {"content-type": "application/json"})
+def post(port: int, path: str, data: float | str = 0) -> http.client.HTTPResponse:
+    client = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
+    client.request("POST", path, json.dumps(data), {"content-type": "application/json"})
     return client.getresponse()
+
+
+@pytest.fixture
+def long_idle_s(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Seconds for which the balancer keeps connections here: more than anybody stands still."""
+    monkeypatch.setattr("havre.balancer.envoy.clusters.COPY_CONNECTION_IDLE_S", 8.0)
+    return 8.0
 
 
 def connections(instance: Instance) -> int:
@@ -72,6 +86,7 @@ def test_a_storm_leaves_the_copies_free(
     launch,
     envoy: EnvoyServer,  # noqa: F811
     balancer: EnvoyBalancer,
+    long_idle_s: float,
     hang_up: bool,
 ) -> None:
     """Each refused request has had a connection made for it, which nothing is sent on."""
@@ -87,11 +102,12 @@ def test_a_storm_leaves_the_copies_free(
         if not hang_up:
             assert client.recv(65536).split(b" ")[1] in (b"200", b"429")
         client.close()
-    began = time.monotonic()
+    # Those that have hung up are in the way until the balancer has seen it.
+    wait_until(lambda: balancer.active_requests(["instance"]) == {"instance": 0})
     for _ in range(5):
         assert post(envoy.port, target).read() == b"0"
-    # No copy waits at a connection that says nothing.
-    assert time.monotonic() - began < 5
+    # No copy waited at a connection that says nothing until that was closed.
+    assert connections(instance) > 1
     wait_until(lambda: connections(instance) == 0)
 
 
@@ -99,16 +115,21 @@ def test_connections_are_kept_between_requests_and_closed_by_the_balancer(
     launch,
     envoy: EnvoyServer,  # noqa: F811
     balancer: EnvoyBalancer,
+    long_idle_s: float,
 ) -> None:
     instance = launch(SCORE).ready()
     target = publish(balancer, instance)
-    client = http.client.HTTPConnection("127.0.0.1", envoy.port, timeout=30)
-    began = time.monotonic()
-    for _ in range(50):
-        client.request("POST", target, b"0", {"content-type": "application/json"})
-        assert client.getresponse().read() == b"0"
-    if time.monotonic() - began < COPY_CONNECTION_IDLE_S:
-        assert connections(instance) == 1
+    client = http.client.HTTPConnection("127.0.0.1", envoy.port, timeout=DEADLINE_S)
+    for _ in range(ATTEMPTS):
+        began = time.monotonic()
+        for _ in range(50):
+            client.request("POST", target, b"0", {"content-type": "application/json"})
+            assert client.getresponse().read() == b"0"
+        kept = connections(instance)
+        # Looked at later, it may have been closed meanwhile.
+        if time.monotonic() - began < long_idle_s:
+            assert kept == 1
+            break
     wait_until(lambda: connections(instance) == 0)
     assert post(envoy.port, target).status == 200
 
@@ -119,17 +140,16 @@ def callers(port: int, target: str, *, seconds: float, number: int) -> Iterator[
     stop = threading.Event()
     calls: list[Call] = []
 
-    def call() -> None:
-        client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    def call(caller: int) -> None:
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
         body = json.dumps(seconds).encode()
         while not stop.is_set():
-            began = time.monotonic()
             client.request("POST", target, body, {"content-type": "application/json"})
             answer = client.getresponse()
             answer.read()
-            calls.append(Call(answer.status, time.monotonic() - began))
+            calls.append(Call(caller, answer.status))
 
-    ends = [in_background(call) for _ in range(number)]
+    ends = [in_background(partial(call, caller)) for caller in range(number)]
     try:
         yield calls
     finally:
@@ -142,13 +162,25 @@ def test_no_request_waits_behind_a_slow_one_while_a_copy_is_idle(
     envoy: EnvoyServer,  # noqa: F811
     balancer: EnvoyBalancer,
 ) -> None:
-    target = publish(balancer, launch(SCORE).ready())
+    instance = launch(SCORE).ready()
+    target = publish(balancer, instance)
     with callers(envoy.port, target, seconds=0.01, number=3) as calls:
-        for _ in range(2):
-            assert post(envoy.port, target, 1.0).status == 200
+        for name in ("first", "second"):
+            enough = instance.folder / name
+            slow = in_background(lambda: post(envoy.port, target, str(enough)).status)  # noqa: B023
+            wait_until((instance.folder / f"{name}.begun").exists)
+            before = len(calls)
+
+            def have_all_been_served(before: int = before) -> bool:
+                served = Counter(call.caller for call in calls[before:])
+                return len(served) == 3 and min(served.values()) > 30
+
+            # One copy serves three callers meanwhile: whoever waited behind the slow one would
+            # be served no more.
+            wait_until(have_all_been_served)
+            enough.touch()
+            assert slow() == 200
     assert {call.status for call in calls} == {200}
-    # One copy serves three callers meanwhile: 30 ms each, not the second of the slow one.
-    assert max(call.took_s for call in calls) < 0.8
 
 
 def test_a_request_that_overlaps_a_drain_is_answered(
@@ -162,7 +194,7 @@ def test_a_request_that_overlaps_a_drain_is_answered(
     with callers(envoy.port, target, seconds=0.005, number=4) as calls:
         wait_until(lambda: len(calls) > 50)
         instance.process.terminate()
-        assert instance.process.wait(20) == 0
+        assert instance.process.wait(DEADLINE_S) == 0
         wait_until(lambda: calls[-1].status == 503)
     assert {call.status for call in calls} == {200, 503}
 
@@ -174,7 +206,7 @@ def test_the_trailer_of_a_broken_stream_reaches_the_client(
 ) -> None:
     instance = launch(BREAKS_OFF).ready()
     target = publish(balancer, instance) + "WithResponseStream"
-    with socket.create_connection(("127.0.0.1", envoy.port), timeout=30) as client:
+    with socket.create_connection(("127.0.0.1", envoy.port), timeout=DEADLINE_S) as client:
         head = f"POST {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
         client.sendall(head.encode() + b"content-length: 2\r\n\r\n{}")
         answer = b"".join(iter(lambda: client.recv(65536), b""))

@@ -28,8 +28,8 @@ from havre.engines.trial import started
 from havre.engines.variables import model_variables
 from havre.environments import Environments, unpacking
 from havre.environments.definition import EnvironmentDefinition
-from havre.environments.interpreters import Interpreters
 from havre.environments.libraries import lent_variables
+from havre.environments.machine_pythons import Interpreters
 from havre.environments.resolve import Resolution
 from havre.environments.unpacking import unpacker_files
 from havre.home import Home
@@ -286,6 +286,15 @@ class TestPacks:
             environments.publish_pack("mine", self.pack(home, {"bin/python": ""}), progress=print)
         keeps = "import sys, time; kept = open(sys.argv[2], 'rb'); time.sleep(600)"
         monkeypatch.setattr(unpacking, "_PROGRAM", keeps)
+        opened = unpacking._opened
+
+        def patiently_opened(*arguments: Any) -> int | None:
+            """It has begun to read, however long that took: only then it stands still."""
+            with monkeypatch.context() as patch:
+                patch.setattr(unpacking, "STALL_LIMIT_S", LIMIT_S)
+                return opened(*arguments)
+
+        monkeypatch.setattr(unpacking, "_opened", patiently_opened)
         long = self.pack(home, {"bin/python": "x" * (1 << 22)})
         with pytest.raises(EnvironmentFault, match="stood still for"):
             environments.publish_pack("mine", long, progress=print)

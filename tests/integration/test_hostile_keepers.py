@@ -18,8 +18,8 @@ import pytest
 from havre.domain.instance import CheckRequest
 from havre.domain.latency import BUCKETS
 from havre.domain.limits import MAX_PREDICTION_BYTES
-from havre.engines import checks, keeper
-from havre.engines.keeper import KeeperState
+from havre.engines import checks, keeper_protocol
+from havre.engines.keeper_protocol import KeeperState
 from havre.engines.model_channel import always
 
 AT_ONCE_S, LONG_S = 20.0, 60.0
@@ -113,7 +113,7 @@ def test_an_honest_word_is_believed(hostile: HostileKeeper) -> None:
 
 def ask(hostile: HostileKeeper) -> KeeperState | None:
     """With all the time that it may need."""
-    return keeper.ask(hostile.path, "status", within_s=LONG_S)
+    return keeper_protocol.ask(hostile.path, "status", within_s=LONG_S)
 
 
 WRONG: dict[str, Any] = {
@@ -183,8 +183,11 @@ def test_sentences_are_cut_and_few(hostile: HostileKeeper) -> None:
     told(hostile, said)
     state = ask(hostile)
     assert state is not None
-    assert (len(state.reason), len(state.notes)) == (keeper.LONGEST_REASON, keeper.MAX_NOTES)
-    assert {len(note) for note in state.notes} == {keeper.LONGEST_NOTE}
+    assert (len(state.reason), len(state.notes)) == (
+        keeper_protocol.LONGEST_REASON,
+        keeper_protocol.MAX_NOTES,
+    )
+    assert {len(note) for note in state.notes} == {keeper_protocol.LONGEST_NOTE}
     state.notes[0].encode()
 
 
@@ -201,7 +204,7 @@ def test_a_keeper_that_answers_byte_by_byte_has_no_more_time(hostile: HostileKee
     is_over = threading.Event()
     hostile.speak = drip(hostile, is_over)
     began = time.monotonic()
-    assert keeper.ask(hostile.path, "status") is None
+    assert keeper_protocol.ask(hostile.path, "status") is None
     assert time.monotonic() - began < AT_ONCE_S
     is_over.set()
 
@@ -213,7 +216,7 @@ def test_two_answers_in_one_breath_are_two(hostile: HostileKeeper) -> None:
         b"\n".join(json.dumps(each).encode() for each in answers) + b"\n" + b" " * 200_000,
     )
     found = list(
-        checks.check(hostile.path, [CheckRequest(b"")] * 2, limit_s=LONG_S, is_wanted=always)
+        checks.check(hostile.path, [CheckRequest(b"")] * 2, limit_s=LONG_S, should_continue=always)
     )
     assert [(each.status, each.body) for each in found] == [(200, b"1"), (500, b"x")]
 
@@ -227,7 +230,7 @@ def pages(hostile: HostileKeeper, page: Callable[[int], Any]) -> None:
 
 def test_no_more_is_taken_than_was_asked_for(hostile: HostileKeeper) -> None:
     pages(hostile, lambda n: {"recorded": [RECORDED] * 30, "before": [n, 0, 0], "most": 10**12})
-    found = checks.recorded(hostile.path, 50, is_wanted=always)
+    found = checks.recorded(hostile.path, 50, should_continue=always)
     assert len(found) == 50
     assert len(hostile.asked) == 2
 
@@ -239,7 +242,7 @@ def test_requests_without_end_are_refused_by_their_size(
     large = {**RECORDED, "body_base64": b64encode(b"x" * 1_000_000).decode()}
     pages(hostile, lambda n: {"recorded": [large], "before": [n, 0, 0], "most": 10**12})
     with pytest.raises(ValueError, match="5000000 bytes"):
-        checks.recorded(hostile.path, 1000, is_wanted=always)
+        checks.recorded(hostile.path, 1000, should_continue=always)
     assert hostile.said_bytes < 10_000_000
 
 
@@ -254,7 +257,7 @@ def test_pages_that_come_slowly_have_a_limit_together(
 
     hostile.speak = speak
     with pytest.raises(TimeoutError):
-        checks.recorded(hostile.path, 1000, is_wanted=always)
+        checks.recorded(hostile.path, 1000, should_continue=always)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +281,7 @@ def test_a_page_that_leads_nowhere_or_is_none_is_refused(
 ) -> None:
     told(hostile, page)
     with pytest.raises((ValueError, TypeError, KeyError)):
-        checks.recorded(hostile.path, 5, is_wanted=always)
+        checks.recorded(hostile.path, 5, should_continue=always)
     assert len(hostile.asked) <= 2
 
 
@@ -299,7 +302,9 @@ def test_an_answer_to_a_check_that_is_none_is_refused(
 ) -> None:
     told(hostile, answer)
     with pytest.raises((ValueError, TypeError)):
-        list(checks.check(hostile.path, [CheckRequest(b"")], limit_s=LONG_S, is_wanted=always))
+        list(
+            checks.check(hostile.path, [CheckRequest(b"")], limit_s=LONG_S, should_continue=always)
+        )
 
 
 def test_no_more_answers_are_taken_than_requests_were_sent(hostile: HostileKeeper) -> None:
@@ -309,18 +314,18 @@ def test_no_more_answers_are_taken_than_requests_were_sent(hostile: HostileKeepe
 
     hostile.speak = speak
     found = list(
-        checks.check(hostile.path, [CheckRequest(b"")] * 3, limit_s=LONG_S, is_wanted=always)
+        checks.check(hostile.path, [CheckRequest(b"")] * 3, limit_s=LONG_S, should_continue=always)
     )
     assert len(found) == 3
 
 
-def is_checked(path: Path, is_wanted: Callable[[], bool]) -> object:
+def is_checked(path: Path, should_continue: Callable[[], bool]) -> object:
     requests = [CheckRequest(b"")] * 100
-    return list(checks.check(path, requests, limit_s=600.0, is_wanted=is_wanted))
+    return list(checks.check(path, requests, limit_s=600.0, should_continue=should_continue))
 
 
-def is_recorded(path: Path, is_wanted: Callable[[], bool]) -> object:
-    return checks.recorded(path, 5, is_wanted=is_wanted)
+def is_recorded(path: Path, should_continue: Callable[[], bool]) -> object:
+    return checks.recorded(path, 5, should_continue=should_continue)
 
 
 @pytest.mark.parametrize("ask", [is_checked, is_recorded])

@@ -128,8 +128,8 @@ def test_load_model_is_called_once_whatever_it_returns(use: str, returned: str, 
 LOAD = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from havre_copy import scoring
-scoring.load(sys.argv[2], timeout_s=30)
+from havre_copy import score_file
+score_file.load(sys.argv[2], timeout_s=30)
 """
 OLDEST = Mistake(
     "a program for a newer Python",

@@ -120,10 +120,10 @@ def engines(harness: SupervisorHarness) -> EngineHarness:
 def test_whatever_a_model_leaves_is_gone_with_its_instance(engines: EngineHarness) -> None:
     home, spec = engines.home, engines.spec(LEFT)
     engines.ready(spec)
-    within(30, lambda: engines.engine.stop(spec.id))
+    within(60, lambda: engines.engine.stop(spec.id))
     assert not (home.instances / spec.id).exists()
     assert engines.engine.instances() == []
-    wait_until(lambda: Sweeper(home.trash).sweep(within_s=5.0) or not trash.left(home.trash))
+    wait_until(lambda: Sweeper(home.trash).sweep(within_s=60.0) or not trash.left(home.trash))
     assert [path for path in home.instance_logs.iterdir() if path.is_symlink()] == []
     assert Path("/etc/passwd").exists()
 
@@ -137,28 +137,28 @@ def test_files_that_nobody_can_remove_keep_no_instance(engines: EngineHarness) -
     if subprocess.run(["chattr", "+i", str(pinned)], check=False).returncode != 0:
         pytest.skip("this file system has no immutable files")
     try:
-        within(30, lambda: engines.engine.stop(spec.id))
+        within(60, lambda: engines.engine.stop(spec.id))
         assert not (home.instances / spec.id).exists()
         [left] = trash.left(home.trash)
-        Sweeper(home.trash).sweep(within_s=5.0)
+        Sweeper(home.trash).sweep(within_s=60.0)
         [pinned] = [path for path in left.rglob("*") if path.is_file()]
         assert pinned.name == "file"
     finally:
         subprocess.run(["chattr", "-i", str(pinned)], check=True)
-    Sweeper(home.trash).sweep(within_s=5.0)
+    Sweeper(home.trash).sweep(within_s=60.0)
     assert trash.left(home.trash) == []
 
 
 def test_pipes_where_the_engine_used_to_write_hang_nobody(engines: EngineHarness) -> None:
     spec = replace(engines.spec(FORGED), start_timeout_s=1.0)
     engines.engine.start(spec)
-    failed = within(30, lambda: engines.phase(spec.id, InstancePhase.FAILED))
+    failed = within(60, lambda: engines.phase(spec.id, InstancePhase.FAILED))
     assert failed.reason == "the model was not loaded within 1 s"
     state = InstancePaths(engines.home.instances / spec.id).state_file.parent
     assert sorted(path.name for path in state.iterdir() if path.is_file()) in ([], ["state.json"])
-    again = within(30, lambda: engines.engine.inspect(spec.id))
+    again = within(60, lambda: engines.engine.inspect(spec.id))
     assert (again.phase, again.reason) == (InstancePhase.FAILED, failed.reason)
-    within(30, lambda: engines.engine.stop(spec.id))
+    within(60, lambda: engines.engine.stop(spec.id))
     assert engines.engine.inspect(spec.id).phase is InstancePhase.GONE
 
 

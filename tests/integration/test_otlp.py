@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
-from tests.support.copy_instance import wait_until
+from tests.support.copy_instance import DEADLINE_S, wait_until
 
 from havre.domain.errors import InvalidParameter, SettingInvalid
 from havre.domain.latency import BUCKETS, Latency
@@ -32,7 +32,7 @@ from havre.telemetry.files.converter import Converter
 from havre.telemetry.metrics.figures import DeploymentFigures, Figures, state_file
 from havre.telemetry.otlp.logs import LogExport
 from havre.telemetry.otlp.metrics import MetricExport
-from havre.telemetry.otlp.sender import TIMEOUT_S, OtlpSender, read_headers
+from havre.telemetry.otlp.sender import OtlpSender, read_headers
 
 SECRET = "Bearer not-to-be-told"
 
@@ -315,12 +315,14 @@ def test_metrics_arrive_by_the_names_that_prometheus_sees(place: Place, receiver
     assert found["havre_unrouted_requests"].sum.data_points[0].as_double == 4
 
 
-def telemetry(place: Place, url: str) -> subprocess.Popen[bytes]:
+def telemetry(place: Place, url: str, before: str = "") -> subprocess.Popen[bytes]:
+    """The process; ``before``: code it runs first."""
+    run = "import runpy; runpy.run_module('havre.telemetry', run_name='__main__', alter_sys=True)"
     (place.home.root / "havre.toml").write_text(
         f'otlp_url = "{url}"\notlp_headers_file = "{place.headers}"\n'
     )
     return subprocess.Popen(
-        [sys.executable, "-m", "havre.telemetry", "--home", str(place.home.root)],
+        [sys.executable, "-c", f"{before}\n{run}", "--home", str(place.home.root)],
         stderr=subprocess.PIPE,
     )
 
@@ -335,13 +337,14 @@ def test_the_telemetry_process_exports_when_a_collector_is_named(
         wait_until(lambda: receiver.messages() == ["from a process"] and receiver.metrics)
     finally:
         process.terminate()
-        _, told = process.communicate(timeout=20)
+        _, told = process.communicate(timeout=DEADLINE_S)
     assert (process.returncode, told) == (0, b"")
 
 
 def test_the_telemetry_process_ends_while_the_collector_leaves_it_waiting(place: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        process = telemetry(place, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        patient = "import havre.telemetry.otlp.sender as sender; sender.TIMEOUT_S = 600.0"
+        process = telemetry(place, f"http://127.0.0.1:{silent.getsockname()[1]}", patient)
         try:
             wait_until(lambda: (place.home.telemetry / "otlp.json").exists())
             place.segment("from a process")
@@ -349,7 +352,7 @@ def test_the_telemetry_process_ends_while_the_collector_leaves_it_waiting(place:
             with connection:
                 assert connection.recv(1)
                 process.terminate()
-                _, told = process.communicate(timeout=TIMEOUT_S - 1)
+                _, told = process.communicate(timeout=DEADLINE_S)
         finally:
             process.kill()
             process.wait()

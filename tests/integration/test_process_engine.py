@@ -25,8 +25,8 @@ from havre.domain.workload import PythonWorkload
 from havre.engines.process import ProcessEngine
 from havre.telemetry.counters import Counters
 from havre.telemetry.files.converter import Converter
-from havre.telemetry.files.log_store import LogStore
-from havre.telemetry.logs.instance_files import InstanceFiles
+from havre.telemetry.files.log_reader import LogReader
+from havre.telemetry.logs.instance_collector import InstanceCollector
 
 ECHO = """
 import os
@@ -57,7 +57,7 @@ class EngineHarness:
             copies=2,
             cpus=2.0,
             memory_bytes=1 << 30,
-            environment={"HAVRE_TEST_HOME": str(self.home.root), "PATH": "/usr/bin:/bin"},
+            variables={"HAVRE_TEST_HOME": str(self.home.root), "PATH": "/usr/bin:/bin"},
         )
 
     def ready(self, spec: InstanceSpec) -> InstanceStatus:
@@ -141,7 +141,7 @@ def predict(data):
     assert outside.exists()
     home.telemetry.mkdir(exist_ok=True)
     counters = Counters()
-    collector = InstanceFiles(
+    collector = InstanceCollector(
         home,
         Converter(home, counters),
         counters,
@@ -153,7 +153,7 @@ def predict(data):
 
     def entries() -> list[tuple[Any, ...]]:
         collector.collect(int(time.time() * 1000))
-        with contextlib.closing(LogStore(home)) as store:
+        with contextlib.closing(LogReader(home)) as store:
             return store.query(
                 "SELECT message, request, copy, revision FROM entries WHERE copy IS NOT NULL",
                 category=Category.PREDICT,
@@ -333,15 +333,15 @@ def test_what_waits_at_a_keeper_that_stands_still_is_answered_without_it(
     status = engines.ready(spec)
     os.kill(status.pid, signal.SIGSTOP)
     waiting = in_background(lambda: predict(status.address.path))
-    engines.engine.channel(spec.id).release()
+    engines.engine.channel(spec.id).end_keeper()
     answer = waiting()
     assert isinstance(answer, dict), answer
     assert answer["prediction"] == {"x": 1}
     degraded = engines.phase(spec.id, InstancePhase.DEGRADED)
     assert degraded.reason == "its keeper was killed by signal 9; its copies serve on"
     assert degraded.copies_ready == 2
-    engines.engine.channel(spec.id).release()  # nothing more to end
-    engines.engine.channel("nobodynobody").release()
+    engines.engine.channel(spec.id).end_keeper()  # nothing more to end
+    engines.engine.channel("nobodynobody").end_keeper()
     assert predict(status.address.path)["prediction"] == {"x": 1}
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from havre import installed
-from havre.environments.interpreters import Interpreters
+from havre.environments.machine_pythons import Interpreters
 from havre.provenance import pythons_at_hand
 
 
@@ -37,7 +37,7 @@ def test_an_environment_that_does_not_run_is_passed_over(tmp_path: Path) -> None
 
 def test_every_python_from_3_8_on_tells_what_it_has() -> None:
     program = Path(installed.__file__).read_text()
-    newer = [one for one in Interpreters([]).found() if one.python != "3.7"]
+    newer = [one for one in Interpreters([]).all() if one.python != "3.7"]
     assert newer
     for one in newer:
         told = subprocess.run(

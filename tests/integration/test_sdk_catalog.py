@@ -274,15 +274,18 @@ def test_what_is_absent_is_listed_empty_and_refused_at_once(client):
     assert client.list_jobs("c").data == []
     assert client.list_notebook_sessions("c").data == []
     assert client.list_ml_applications(compartment_id="c").data.items == []
-    started = time.monotonic()
+    answers = []
+    client.base_client.session.hooks["response"].append(
+        lambda response, *_, **__: answers.append(response.status_code)
+    )
     with pytest.raises(oci.exceptions.ServiceError) as refused:
         client.create_job(wire.CreateJobDetails(compartment_id="c", project_id="p"))
     assert (refused.value.status, refused.value.code) == (501, "MethodNotImplemented")
-    assert time.monotonic() - started < 5, "the SDK retried"
+    assert answers == [501], "the SDK does not try again"
 
 
 def wait_until(condition):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

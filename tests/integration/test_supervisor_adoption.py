@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.support.supervisor_harness import SupervisorHarness, runs, wait_until
+from tests.support.supervisor_harness import DEADLINE_S, SupervisorHarness, runs, wait_until
 
 from havre.domain.errors import EngineFault
 from havre.supervisor import records
@@ -159,7 +159,7 @@ def test_a_foreign_pid_in_a_record_is_never_signalled(
             harness.client.shutdown()
         else:
             program = harness.launch("--end", wait=False)
-        assert program.wait(timeout=20) == 0
+        assert program.wait(timeout=DEADLINE_S) == 0
         assert stranger.poll() is None
         assert list(harness.home.processes.iterdir()) == []
     finally:
@@ -207,7 +207,7 @@ def test_what_a_dead_supervisor_left_can_be_ended(harness: SupervisorHarness) ->
         harness.client.start(harness.spec(name, *SLEEPS, restart=Restart.ALWAYS))
     harness.crash()
     assert len(harness.leftovers()) == 3
-    assert harness.launch("--end", wait=False).wait(timeout=20) == 0
+    assert harness.launch("--end", wait=False).wait(timeout=DEADLINE_S) == 0
     assert harness.leftovers() == []
     assert list(harness.home.processes.iterdir()) == []
 
@@ -216,7 +216,7 @@ def test_one_supervisor_per_home(harness: SupervisorHarness) -> None:
     harness.launch()
     pid = harness.server()["supervisor"]["pid"]  # type: ignore[index]
     second = harness.launch("--port", "0", wait=False)
-    assert second.wait(timeout=20) == 1
+    assert second.wait(timeout=DEADLINE_S) == 1
     assert second.stderr is not None
     assert "runs already" in second.stderr.read()
     assert harness.client.ping()["supervisor"]["pid"] == pid
@@ -227,7 +227,7 @@ def test_a_run_folder_that_others_may_write_to_is_refused(harness: SupervisorHar
     harness.home.make()
     harness.home.run.chmod(0o777)
     program = harness.launch("--port", "0", wait=False)
-    assert program.wait(timeout=20) == 1
+    assert program.wait(timeout=DEADLINE_S) == 1
     assert program.stderr is not None
     assert "0700" in program.stderr.read()
 
@@ -247,7 +247,7 @@ def test_a_supervisor_goes_on_as_another_program_in_its_place(harness: Superviso
     assert harness.wait_for("i-a", Phase.EXITED).exit_code == -signal.SIGKILL
     wait_until(lambda: harness.status("control-plane").pid != always.pid)
     harness.client.shutdown()
-    assert program.wait(timeout=20) == 0
+    assert program.wait(timeout=DEADLINE_S) == 0
     assert harness.leftovers() == []
 
 

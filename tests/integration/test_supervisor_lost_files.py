@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.supervisor_harness import SupervisorHarness, runs, wait_until
+from tests.support.supervisor_harness import DEADLINE_S, SupervisorHarness, runs, wait_until
 
 from havre.durable import remove_tree
 from havre.supervisor import orphans
@@ -109,7 +109,7 @@ def test_without_its_address_a_load_balancer_that_serves_is_not_taken_for_a_stra
     harness.crash()
     harness.home.server_file.write_text("{")
     again = harness.launch("--port", "0", wait=False)
-    assert again.wait(timeout=20) == 1
+    assert again.wait(timeout=DEADLINE_S) == 1
     assert again.stderr is not None
     told = again.stderr.read()
     assert "server.json is missing or damaged" in told
@@ -200,7 +200,7 @@ def test_what_a_dead_supervisor_left_without_records_is_ended_by_down(
     strange.crash()
     for path in strange.home.processes.iterdir():
         os.truncate(path, 20 if path.stem != BALANCER else path.stat().st_size)
-    assert strange.launch("--end", wait=False).wait(timeout=20) == 0
+    assert strange.launch("--end", wait=False).wait(timeout=DEADLINE_S) == 0
     assert strange.leftovers() == []
     assert list(strange.home.processes.iterdir()) == []
 

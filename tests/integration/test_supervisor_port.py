@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from tests.support.supervisor_harness import SupervisorHarness, wait_until
+from tests.support.supervisor_harness import DEADLINE_S, SupervisorHarness, wait_until
 
 from havre.domain.errors import SettingInvalid
 from havre.supervisor import port
@@ -52,7 +52,7 @@ def start_balancer(harness: SupervisorHarness) -> int:
 
 
 def ask(number: int) -> bytes:
-    with socket.create_connection(("127.0.0.1", number), timeout=5) as caller:
+    with socket.create_connection(("127.0.0.1", number), timeout=DEADLINE_S) as caller:
         return caller.recv(100)
 
 
@@ -99,7 +99,7 @@ def test_a_taken_port_is_refused_with_a_remedy(
             other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         number = other.getsockname()[1]
         program = harness.launch("--port", str(number), wait=False)
-        assert program.wait(timeout=20) == 1
+        assert program.wait(timeout=DEADLINE_S) == 1
         assert program.stderr is not None
         message = program.stderr.read()
     assert f"port {number} on 127.0.0.1 is taken" in message
@@ -113,7 +113,7 @@ def test_two_homes_run_side_by_side_but_not_on_one_port(
 ) -> None:
     harness.launch()
     number = str(harness.server()["port"])
-    assert second_bench.launch("--port", number, wait=False).wait(timeout=20) == 1
+    assert second_bench.launch("--port", number, wait=False).wait(timeout=DEADLINE_S) == 1
     second_bench.launch()
     harness.client.start(harness.spec("i-a", "/bin/sleep", "600"))
     second_bench.client.start(second_bench.spec("i-a", "/bin/sleep", "601"))
@@ -131,10 +131,10 @@ def test_the_next_supervisor_keeps_the_port_of_a_balancer_that_serves_on(
     harness.crash()
     assert ask(number) == b"balancer"
     refused = harness.launch("--port", "1", wait=False)
-    assert refused.wait(timeout=20) == 1
+    assert refused.wait(timeout=DEADLINE_S) == 1
     assert refused.stderr is not None
     assert "havre down" in refused.stderr.read()
-    assert second_bench.launch("--port", str(number), wait=False).wait(timeout=20) == 1
+    assert second_bench.launch("--port", str(number), wait=False).wait(timeout=DEADLINE_S) == 1
     harness.launch("--port", "0")
     assert harness.server()["port"] == number
     assert harness.status(BALANCER).adopted

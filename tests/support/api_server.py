@@ -25,7 +25,7 @@ from havre.settings import load_settings
 from havre.store import logs
 from havre.store.database import Database
 from havre.store.schema import Project
-from havre.telemetry.files.log_store import LogStore
+from havre.telemetry.files.log_reader import LogReader
 from havre.telemetry.metrics.control_plane import ControlPlaneMetrics
 from havre.telemetry.metrics.store import MetricStore
 from havre.telemetry.search.log_search import LogSearch
@@ -101,7 +101,7 @@ def make_services(
         clock=clock,
         metrics=MetricStore(home),
         control_plane_metrics=ControlPlaneMetrics(),
-        log_search=LogSearch(LogStore(home), tenancy=identity.tenancy_ocid),
+        log_search=LogSearch(LogReader(home), tenancy=identity.tenancy_ocid),
         reserve=Reserve(home.reserve),
     )
 
@@ -122,10 +122,10 @@ def serving(services: Services) -> Iterator[str]:
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not server.started:
             assert thread.is_alive(), "uvicorn ended before it had started"
-            assert time.monotonic() < deadline, "uvicorn did not start within 20 s"
+            assert time.monotonic() < deadline, "uvicorn did not start within 60 s"
             time.sleep(0.01)
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"

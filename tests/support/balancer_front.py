@@ -4,6 +4,8 @@ that says what it got.
 
 import http.client
 import json
+import re
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +20,7 @@ from havre.api.refusals import drain_and_refuse, refusal_of
 from havre.balancer.base import DEFAULT_TIMEOUTS, OpenTo, Timeouts
 from havre.balancer.envoy.balancer import EnvoyBalancer
 from havre.domain.address import UnixAddress
-from havre.domain.ocid import Kind, new_ocid, new_short_id
+from havre.domain.ocid import DEPLOYMENT_OCID_PATTERN, Kind, new_ocid, new_short_id
 from havre.domain.route import Endpoint, Route
 
 
@@ -40,6 +42,7 @@ class Front:
         return deployment_id
 
     def client(self) -> http.client.HTTPConnection:
+        # Less than Envoy waits for a copy, unless a test says otherwise.
         return http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
 
 
@@ -53,7 +56,14 @@ class Answer:
     def code(self) -> str:
         assert self.headers["content-type"] == "application/json"
         content = json.loads(self.body)
-        assert set(content) == {"code", "message"}
+        more = {"opcRequestId", "logs"} if self.status == 500 else set()
+        assert set(content) == {"code", "message"} | more
+        if more:
+            request_id = self.headers["opc-request-id"]
+            assert content["opcRequestId"] == request_id != ""
+            assert re.fullmatch(
+                rf"havre logs {DEPLOYMENT_OCID_PATTERN} --request {request_id}", content["logs"]
+            )
         assert content["message"]
         return str(content["code"])
 
@@ -68,9 +78,32 @@ def ask(
     chunked: bool = False,
 ) -> Answer:
     client.request(method, path, body, headers or {}, encode_chunked=chunked)
+    return answer_of(client)
+
+
+def answer_of(client: http.client.HTTPConnection) -> Answer:
+    """To what was sent on it."""
     response = client.getresponse()
     found = {name.lower(): value for name, value in response.getheaders()}
     return Answer(response.status, found, response.read())
+
+
+def whole_answer(client: socket.socket) -> bytes:
+    """What is answered on a connection, its body included, which may come later than its head."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        piece = client.recv(65536)
+        if not piece:
+            return received
+        received += piece
+    head, _, body = received.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
+    while length is not None and len(body) < int(length[1]):
+        piece = client.recv(65536)
+        if not piece:
+            break
+        body += piece
+    return head + b"\r\n\r\n" + body
 
 
 @contextmanager

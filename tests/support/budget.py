@@ -17,7 +17,7 @@ import pytest
 
 BUDGET_S = {
     "unit": 200,
-    "contract": 300,
+    "contract": 200,
     "integration": 1600,
     "e2e": 2000,
     "hostile": 200,

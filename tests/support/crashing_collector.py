@@ -23,7 +23,7 @@ from havre.telemetry.counters import Counters
 from havre.telemetry.files import compaction, converter
 from havre.telemetry.files.compaction import Compaction
 from havre.telemetry.files.converter import Converter
-from havre.telemetry.files.log_store import LogStore
+from havre.telemetry.files.log_reader import LogReader
 from havre.telemetry.logs.access_log import AccessLog
 
 DEPLOYMENTS = tuple(new_ocid(Kind.DEPLOYMENT) for _ in range(2))
@@ -84,13 +84,14 @@ def collect(home: Home, rounds: int) -> None:
 
 
 def check(home: Home, *, is_settled: bool) -> None:
-    store = LogStore(home)
+    store = LogReader(home)
     answer = store.query(
         "SELECT id FROM entries",
         category=Category.ACCESS,
         deployments=DEPLOYMENTS,
         time_from_ms=0,
         time_to_ms=2**53,
+        time_limit_s=600,
     )
     found = Counter(row[0] for row in answer.rows)
     wanted = {f"{batch}-{each}" for batch in range(Writer(home).batches()) for each in range(BATCH)}

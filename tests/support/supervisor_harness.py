@@ -21,7 +21,7 @@ from havre.supervisor.reach import interpreter_files, obstacle
 from havre.unprivileged import reachable, why_not_separate_users
 
 T = TypeVar("T")
-DEADLINE_S = 40.0
+DEADLINE_S = 60.0
 
 
 def wait_until(look: Callable[[], T], what: str = "the condition") -> T:

@@ -14,7 +14,7 @@ from havre.balancer.envoy.files import Files
 from havre.balancer.envoy.table import read_table
 from havre.domain.errors import HavreError, StateUnavailable, Unavailable
 from havre.environments.confinement import Enclosure
-from havre.environments.definition import InPlaceEnvironment
+from havre.environments.definition import ExternalEnvironment
 from havre.environments.published import Published, PublishedEnvironments
 from havre.environments.resolve import Available
 from havre.home import Home
@@ -181,7 +181,7 @@ def test_what_telemetry_remembers_begins_anew(home: Home, damage: str) -> None:
 
 def test_one_damaged_environment_costs_no_other(home: Home) -> None:
     published = PublishedEnvironments(home, Enclosure(home))
-    whole = InPlaceEnvironment("whole", "3.11", Path("/opt/whole"), "used in place")
+    whole = ExternalEnvironment("whole", "3.11", Path("/opt/whole"), "used in place")
     published.put(Published(whole, (), 0.0))
     (home.environments / "published" / "torn.json").write_bytes(DAMAGE["torn"])
     available = Available(published.definitions(), {}, lambda _: True)

@@ -20,7 +20,7 @@ from havre.balancer.envoy.files import Files
 from havre.balancer.envoy.resources import response
 from havre.catalog.artifacts import ArtifactStore
 from havre.catalog.unpacked import Unpacker
-from havre.engines import launcher
+from havre.engines import copy_code
 from havre.environments.confinement import Enclosure
 from havre.environments.definition import EnvironmentDefinition
 from havre.environments.published import Published, PublishedEnvironments
@@ -142,14 +142,14 @@ def unpack_an_artifact(home: Home) -> Path:
 
 def publish_routes(home: Home) -> Path:
     files = Files(home)
-    files.publish(files.routes, response("kind", [{"name": "routes"}]))
-    return files.routes
+    files.publish(files.route_configuration, response("kind", [{"name": "routes"}]))
+    return files.route_configuration
 
 
 def write_the_table(home: Home) -> Path:
     files = Files(home)
-    files.write(files.table, {"routes": []})
-    return files.table
+    files.write(files.routing_table, {"routes": []})
+    return files.routing_table
 
 
 def publish_an_environment(home: Home) -> Path:
@@ -188,7 +188,7 @@ def test_written_once_more_it_is_safe_still(
 
 
 def test_the_program_of_keepers_is_whole_or_absent(home: Home, disk: Disk) -> None:
-    program = launcher.install(
+    program = copy_code.install(
         home, Path(sys.executable)
     )  # its renaming is looked at; without a name it is made anew
     assert program.is_file()

@@ -78,7 +78,7 @@ def test_a_file_under_a_lease_is_not_waited_for(tmp_path: Path) -> None:
     try:
         fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         with pytest.raises(BlockingIOError):
-            foreign.read(tmp_path / "file", below=tmp_path, most=10)
+            foreign.read(tmp_path / "file", below=tmp_path, max_bytes=10)
     finally:
         os.close(held)
         signal.signal(signal.SIGIO, before)
@@ -90,7 +90,7 @@ def test_no_link_leads_out_on_the_way(tmp_path: Path) -> None:
     (tmp_path / "ours").mkdir()
     (tmp_path / "ours" / "state").symlink_to(tmp_path / "outside")
     with pytest.raises(OSError):  # noqa: PT011
-        foreign.read(tmp_path / "ours" / "state" / "file", below=tmp_path / "ours", most=10)
+        foreign.read(tmp_path / "ours" / "state" / "file", below=tmp_path / "ours", max_bytes=10)
     with (
         contextlib.suppress(OSError),
         foreign.open_folder(tmp_path / "ours" / "state", below=tmp_path / "ours"),
@@ -102,9 +102,9 @@ def test_no_more_is_read_than_was_asked_for(tmp_path: Path) -> None:
     with (tmp_path / "sparse").open("wb") as file:
         file.truncate(1 << 40)
     with pytest.raises(ValueError, match="more than 10 bytes"):
-        foreign.read(tmp_path / "sparse", below=tmp_path, most=10)
+        foreign.read(tmp_path / "sparse", below=tmp_path, max_bytes=10)
     (tmp_path / "fits").write_bytes(b"0123456789")
-    assert foreign.read(tmp_path / "fits", below=tmp_path, most=10) == b"0123456789"
+    assert foreign.read(tmp_path / "fits", below=tmp_path, max_bytes=10) == b"0123456789"
 
 
 @pytest.mark.parametrize(

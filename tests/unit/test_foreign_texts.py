@@ -17,7 +17,7 @@ LIMIT_S = 1.0
 
 
 def _asked(said: str) -> str:
-    enclosure: Any = SimpleNamespace(hear=lambda *_: (0, said))
+    enclosure: Any = SimpleNamespace(run_python=lambda *_: (0, said))
     return unusable.when_asked(cast("Enclosure", enclosure), cast("Any", "python"))
 
 
@@ -41,6 +41,6 @@ def test_reading_a_foreign_text_costs_little(read: Callable[[], object]) -> None
 
 
 def test_a_signal_without_a_name_is_told() -> None:
-    enclosure: Any = SimpleNamespace(hear=lambda *_: (-40, ""))
+    enclosure: Any = SimpleNamespace(run_python=lambda *_: (-40, ""))
     told = unusable.when_asked(cast("Enclosure", enclosure), cast("Any", "python"))
     assert "signal 40" in told

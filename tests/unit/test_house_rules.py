@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.support.documents import ROOT
 
-LONGEST = {"src": 400, "bench": 264, "tests": 667}
+LONGEST = {"src": 400, "bench": 264, "tests": 625}
 """Lines of the longest module that each may hold. The rule is 400; where a test file is longer,
 that is today's longest: lower it when that file is split, never raise it."""
 DRAWERS = {"util", "utils", "helper", "helpers", "common", "misc"}

@@ -11,7 +11,7 @@ import pytest
 from havre import full_disk
 from havre.cli import output
 from havre.domain.reported import MAX_MESSAGE_BYTES, shorten
-from havre.messages import MOST_FILES, fit
+from havre.messages import MAX_FILES, fit
 from havre.store.schema import FittedText
 
 LONG = "é is where it begins, " + "x" * 1_270_000 + " and here it ends"
@@ -35,9 +35,9 @@ def test_what_does_not_fit_has_beginning_end_and_a_file_with_all(tmp_path: Path)
 
 
 def test_as_many_files_are_kept(tmp_path: Path) -> None:
-    for number in range(MOST_FILES + 5):
+    for number in range(MAX_FILES + 5):
         told = fit(f"{number} {LONG[:3000]}", tmp_path)
-    assert len(list(tmp_path.iterdir())) == MOST_FILES
+    assert len(list(tmp_path.iterdir())) == MAX_FILES
     [named] = re.findall(r"all of it is in (\S+)\]", told)
     assert Path(named).exists()
 

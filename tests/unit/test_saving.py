@@ -9,10 +9,6 @@ from types import ModuleType
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.compose import make_column_transformer
-from sklearn.linear_model import LinearRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
 
 import havre
 from havre.catalog.manifest import read_manifest
@@ -26,6 +22,12 @@ PRICES = [10.0, 30.0, 20.0]
 
 
 def fitted():
+    # Here, so that only who runs these tests waits for scikit-learn.
+    from sklearn.compose import make_column_transformer
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
     towns = make_column_transformer((OneHotEncoder(), ["town"]), remainder="passthrough")
     return make_pipeline(towns, LinearRegression()).fit(FRAME, PRICES)
 
@@ -73,6 +75,8 @@ def test_its_python_and_versions_are_recorded(tmp_path: Path) -> None:
 
 
 def test_an_array_keeps_its_dtype(tmp_path: Path) -> None:
+    from sklearn.linear_model import LinearRegression
+
     model = LinearRegression().fit(np.eye(3, dtype="float32"), [1.0, 2.0, 3.0])
     folder = havre.save(model, tmp_path / "m", sample=np.eye(3, dtype="float32"))
     rows = json.loads((folder / "test_input.json").read_text())

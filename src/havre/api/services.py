@@ -24,8 +24,9 @@ from havre.telemetry.search.log_search import LogSearch
 @dataclass(frozen=True, slots=True)
 class Services:
     """``base_url`` is where deployments are served, without a slash at its end; ``role`` is that of
-    this control plane among those of its database; ``wake`` hints to the reconciler that a
-    deployment (by id) has changed; ``clock`` is the moment, with its zone. ``metrics`` are those
+    this control plane among those of its database; ``wake`` hints that a deployment (by id) has
+    changed: the leader election passes it to the reconciler while this is the holder; a holder
+    elsewhere finds out by itself. ``clock`` is the moment, with its zone. ``metrics`` are those
     that the telemetry process keeps, ``control_plane_metrics`` the control plane's. ``reserve`` is
     for changes that make room on a full disk.
     """

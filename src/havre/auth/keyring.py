@@ -23,7 +23,7 @@ class Keyring:
         self._folder = home.keys
         self._tenancy = identity.tenancy_ocid
         self._lock = threading.Lock()
-        self._seen: tuple[tuple[str, int], ...] = ()
+        self._loaded_stamps: tuple[tuple[str, int], ...] = ()
         self._keys: Mapping[str, rsa.RSAPublicKey] = {}
 
     def find(self, key_id: str) -> rsa.RSAPublicKey | None:
@@ -35,11 +35,11 @@ class Keyring:
 
     def _current(self) -> Mapping[str, rsa.RSAPublicKey]:
         files = sorted(self._folder.glob("*/*.pem"))
-        status = tuple((str(file), _modified(file)) for file in files)
+        stamps = tuple((str(file), _modified(file)) for file in files)
         with self._lock:
-            if status != self._seen:
+            if stamps != self._loaded_stamps:
                 self._keys = dict(row for file in files if (row := self._read(file)) is not None)
-                self._seen = status
+                self._loaded_stamps = stamps
             return self._keys
 
     def _read(self, file: Path) -> tuple[str, rsa.RSAPublicKey] | None:

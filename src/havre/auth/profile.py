@@ -3,7 +3,7 @@
 import configparser
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -27,6 +27,7 @@ class Profile:
     name: str
     key_file: Path
     fingerprint: str
+    key: rsa.RSAPrivateKey = field(repr=False)
 
 
 def write_profile(
@@ -59,7 +60,7 @@ def write_profile(
         durable.write_file(file, merge(text, name, entries).encode())
     except OSError as error:
         raise InvalidParameter(f"{file} cannot be written: {error}") from error
-    return Profile(file, name, key_file, fingerprint)
+    return Profile(file, name, key_file, fingerprint, key)
 
 
 def merge(text: str, name: str, entries: dict[str, str]) -> str:

@@ -28,7 +28,7 @@ DATES = ("x-date", "date")
 
 LONGEST_AUTHORIZATION = 8192
 """Characters. Those of OCI's clients have about 700."""
-MOST_SIGNED = 32
+MAX_SIGNED_HEADERS = 32
 LONGEST_DATE = 64
 
 _PARAMETER = re.compile(r'([A-Za-z]+)="([^"]*)" *(,?) *')
@@ -108,8 +108,10 @@ def parse(authorization: str) -> Signature:
         raise NotAuthenticated(
             "the Authorization header must have keyId, headers and a base64 signature"
         ) from error
-    if len(names) > MOST_SIGNED or len(set(names)) < len(names):
-        raise NotAuthenticated(f"a signature covers at most {MOST_SIGNED} headers, each named once")
+    if len(names) > MAX_SIGNED_HEADERS or len(set(names)) < len(names):
+        raise NotAuthenticated(
+            f"a signature covers at most {MAX_SIGNED_HEADERS} headers, each named once"
+        )
     return Signature(key_id, names, signature)
 
 
@@ -118,13 +120,13 @@ def _parameters(text: str) -> dict[str, str]:
     fields: dict[str, str] = {}
     at = 0
     while at < len(text):
-        found = _PARAMETER.match(text, at)
-        if found is None or found[1] in fields or bool(found[3]) != (found.end() < len(text)):
+        match = _PARAMETER.match(text, at)
+        if match is None or match[1] in fields or bool(match[3]) != (match.end() < len(text)):
             raise NotAuthenticated(
                 'the Authorization header must be a list of name="value", each name once'
             )
-        fields[found[1]] = found[2]
-        at = found.end()
+        fields[match[1]] = match[2]
+        at = match.end()
     return fields
 
 

@@ -35,10 +35,12 @@ def file_digest(file: BufferedReader) -> str:
 
 
 class Signer(httpx.Auth):
-    """Reads no body that is streamed."""
+    """Reads no body that is streamed. Without ``key`` it signs with that of the home's commands."""
 
-    def __init__(self, home: Home, identity: OciIdentity) -> None:
-        self._key = _own_key(home, identity)
+    def __init__(
+        self, home: Home, identity: OciIdentity, key: rsa.RSAPrivateKey | None = None
+    ) -> None:
+        self._key = key or _own_key(home, identity)
         fingerprint = keys.fingerprint(self._key.public_key())
         self._key_id = f"{identity.tenancy_ocid}/{identity.user_ocid}/{fingerprint}"
 

@@ -72,7 +72,7 @@ class OpenTo:
 class Timeouts:
     """The balancer's own, in seconds: backstops a little behind the copies' own.
 
-    The SDK gives up on a prediction at 60.
+    The SDK's own timeout for a prediction is 60.
     """
 
     predict_s: float = 59.0

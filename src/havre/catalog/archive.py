@@ -100,7 +100,7 @@ def unpack(path: Path, into: Path, limits: ArchiveLimits = LIMITS) -> ArchiveLis
 def score_folder(root: Path) -> Path:
     """The folder that holds ``score.py``: the top, or the one folder that wraps everything.
 
-    Raises ArtifactInvalid saying what was found instead.
+    Raises ArtifactInvalid saying what is there instead.
     """
     if (root / "score.py").is_file():
         return root
@@ -118,12 +118,12 @@ def score_folder(root: Path) -> Path:
                 )
         return wrapping[0]
     if wrapping:
-        found = f"several folders hold one: {_some([folder.name for folder in wrapping])}"
+        detail = f"several folders hold one: {_some([folder.name for folder in wrapping])}"
     else:
         names = sorted(entry.name + "/" * entry.is_dir() for entry in root.iterdir())
-        found = f"its top holds {_some(names)}" if names else "it is empty"
+        detail = f"its top holds {_some(names)}" if names else "it is empty"
     raise ArtifactInvalid(
-        f"the artifact has no score.py at its top or in a single folder there: {found}. "
+        f"the artifact has no score.py at its top or in a single folder there: {detail}. "
         "Zip the folder's content so that score.py is at the top"
     )
 
@@ -186,7 +186,7 @@ def _check(archive: zipfile.ZipFile, size: int, limits: ArchiveLimits) -> Archiv
         raise ArtifactInvalid(f"the archive has {clashes[0]!r} both as a file and as a folder")
     _check_sizes(entries, size, limits)
     for info in entries:
-        with _told(info):
+        with _translated_errors(info):
             archive.open(info).close()  # its local header must agree with the table of contents
     return ArchiveListing(files, frozenset(folders))
 
@@ -254,11 +254,11 @@ def _check_sizes(entries: list[zipfile.ZipInfo], size: int, limits: ArchiveLimit
 
 def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:
     written = 0
-    with _told(info):
+    with _translated_errors(info):
         source = archive.open(info)
     with source, target.open("xb") as file:
         while True:
-            with _told(info):
+            with _translated_errors(info):
                 chunk = source.read(_CHUNK)
             if not chunk:
                 break
@@ -269,7 +269,7 @@ def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> N
 
 
 @contextmanager
-def _told(info: zipfile.ZipInfo) -> Iterator[None]:
+def _translated_errors(info: zipfile.ZipInfo) -> Iterator[None]:
     """zipfile's own complaints about an entry, in our words."""
     try:
         yield

@@ -55,7 +55,7 @@ class ArtifactStore:
 
     def path(self, digest: str) -> Path:
         """Where the bytes lie, read-only. Raises NotFound."""
-        path = _place(self._root, digest)
+        path = _path_of(self._root, digest)
         if not path.is_file():
             raise NotFound(
                 f"the bytes of artifact {digest} are not where this server keeps them: if another "
@@ -66,7 +66,7 @@ class ArtifactStore:
 
     def has(self, digest: str) -> bool:
         """Whether the bytes are here."""
-        return _place(self._root, digest).is_file()
+        return _path_of(self._root, digest).is_file()
 
     def open(self, digest: str) -> BinaryIO:
         """The bytes, seekable. Raises NotFound."""
@@ -74,7 +74,7 @@ class ArtifactStore:
 
     def delete(self, digest: str) -> None:
         """Remove the bytes; absent is fine. The caller knows that nothing refers to them."""
-        path = _place(self._root, digest)
+        path = _path_of(self._root, digest)
         if path.exists():
             path.unlink(missing_ok=True)
             sync_folder(path.parent)
@@ -151,15 +151,15 @@ class IncomingArtifact:
     def commit(self) -> StoredArtifact:
         """Make the artifact durable and known by its digest. Raises Unavailable."""
         digest = self._sha256.hexdigest()
-        place = _place(self._root, digest)
+        path = _path_of(self._root, digest)
         try:
             self._sync_worker.finish()
             os.fchmod(self._descriptor, 0o444)
             os.fsync(self._descriptor)
-            make_folder(place.parent)
-            self._path.rename(place)
-            sync_folder(place.parent)
-            sync_folder(place.parent.parent)
+            make_folder(path.parent)
+            self._path.rename(path)
+            sync_folder(path.parent)
+            sync_folder(path.parent.parent)
         except OSError as error:
             self._discard()
             raise self._refusal(error) from error
@@ -190,13 +190,13 @@ class IncomingArtifact:
     def _refusal(self, error: OSError) -> Unavailable:
         if full_disk.is_full(error):
             return Unavailable(
-                f"{full_disk.told(self._root, needed=self._size)} ({self._size} bytes of the "
+                f"{full_disk.message(self._root, needed=self._size)} ({self._size} bytes of the "
                 "artifact had come): free some space and upload it again"
             )
         return Unavailable(f"the artifact cannot be stored in {self._root}: {error.strerror}")
 
 
-def _place(root: Path, digest: str) -> Path:
+def _path_of(root: Path, digest: str) -> Path:
     if not _DIGEST.fullmatch(digest):
         raise NotFound(f"{digest!r} is not an artifact's digest: 64 hex digits are")
     return root / "sha256" / digest[:2] / digest

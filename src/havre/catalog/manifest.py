@@ -93,7 +93,7 @@ def _parse(content: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
         faults = [] if root is None else find_faults(root)
         document = None if root is None else loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
-        raise ArtifactInvalid(f"{FILE} cannot be read{_told(error)}") from error
+        raise ArtifactInvalid(f"{FILE} cannot be read{_format_error(error)}") from error
     except yaml.reader.ReaderError as error:
         if error.encoding != "unicode":
             raise ArtifactInvalid(f"{FILE} is not UTF-8 text: {error.reason}") from error
@@ -118,13 +118,13 @@ def _parse(content: bytes) -> tuple[dict[str, Any], tuple[str, ...]]:
     return document, tuple(warnings)
 
 
-def _told(error: yaml.MarkedYAMLError) -> str:
+def _format_error(error: yaml.MarkedYAMLError) -> str:
     """Where and what. YAML's own words are halves: what it met, and what it was about to read."""
     mark = error.problem_mark or error.context_mark
-    place = f" at {_line(mark)}, column {mark.column + 1}" if mark else ""
+    position = f" at {_line(mark)}, column {mark.column + 1}" if mark else ""
     problem = error.problem or error.context or "it is not valid YAML"
     if "'\\t'" in problem:
-        return f"{place}: a tab cannot indent YAML; use spaces"
+        return f"{position}: a tab cannot indent YAML; use spaces"
     if error.context and error.problem:
         begun = error.context_mark
         elsewhere = begun and mark and begun.line != mark.line
@@ -133,7 +133,7 @@ def _told(error: yaml.MarkedYAMLError) -> str:
     advice = next((text for sign, text in _ADVICE.items() if sign in problem), "")
     for sign, text in _TOKENS.items():
         problem = problem.replace(sign, text)
-    return f"{place}: {problem}{advice}"
+    return f"{position}: {problem}{advice}"
 
 
 def _line(mark: Any) -> str:

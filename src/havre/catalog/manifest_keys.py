@@ -19,7 +19,7 @@ _OF_ENVIRONMENT = (
     "INFERENCE_ENV_PATH",
     "INFERENCE_PYTHON_VERSION",
 )
-_PLACES: dict[str, tuple[str, ...]] = {
+_PARENT_PATHS: dict[str, tuple[str, ...]] = {
     "MODEL_ARTIFACT_VERSION": (),
     "MODEL_DEPLOYMENT": (),
     "INFERENCE_CONDA_ENV": ("MODEL_DEPLOYMENT",),
@@ -67,19 +67,19 @@ class _Search:
     def __init__(self, root: yaml.Node) -> None:
         deployment = dict(_pairs(root)).get(ENVIRONMENT[0])
         environment = dict(_pairs(deployment)).get(ENVIRONMENT[1])
-        self._places = {id(deployment): ENVIRONMENT[:1], id(environment): ENVIRONMENT}
+        self._expected_paths = {id(deployment): ENVIRONMENT[:1], id(environment): ENVIRONMENT}
         self._stated = {
             key: value.value.strip()
             for key, value in _pairs(environment)
             if isinstance(value, yaml.ScalarNode)
         }
-        self._seen: set[int] = set()
+        self._visited: set[int] = set()
 
     def below(self, node: yaml.Node, path: tuple[str, ...]) -> Iterator[Fault]:
         """What is wrong below a value that ``path`` leads to."""
-        if id(node) in self._seen or self._places.get(id(node), path) != path:
+        if id(node) in self._visited or self._expected_paths.get(id(node), path) != path:
             return
-        self._seen.add(id(node))
+        self._visited.add(id(node))
         if isinstance(node, yaml.SequenceNode):
             for item in node.value:
                 yield from self.below(item, (*path, ""))
@@ -94,7 +94,7 @@ class _Search:
                 message = (
                     f"line {line}: {_shown(key)} is there already (line {lines[key]}): keep one"
                 )
-                yield Fault(message, _PLACES.get(key) == path)
+                yield Fault(message, _PARENT_PATHS.get(key) == path)
             lines.setdefault(key, line)
             yield from self._of(key, line, value, path)
 
@@ -105,11 +105,13 @@ class _Search:
             return
         meant = _meant(key, path)
         inner = list(self.below(value, (*path, key)))
-        if meant == key and _PLACES[key] == path:
+        if meant == key and _PARENT_PATHS[key] == path:
             yield from inner
         elif meant:
             message = f"line {line}: {_shown(key)} {_should(key, meant)}"
-            yield Fault(message, self._matters(meant, value) or any(one.is_error for one in inner))
+            yield Fault(
+                message, self._matters(meant, value) or any(fault.is_error for fault in inner)
+            )
         else:
             if path == ENVIRONMENT:
                 message = (
@@ -127,14 +129,14 @@ class _Search:
 def _meant(key: str, path: tuple[str, ...]) -> str:
     """The key that was meant; empty if it is none of ours."""
     written = key.strip().upper().replace("-", "_").replace(" ", "_")
-    if written in _PLACES:
+    if written in _PARENT_PATHS:
         return written
     if path == ENVIRONMENT:
         endings = [key.removeprefix(_PREFIX) for key in _OF_ENVIRONMENT]
         alike = get_close_matches(written.removeprefix(_PREFIX), endings, 1, _ALIKE_AMONG_FOUR)
         return f"{_PREFIX}{alike[0]}" if alike else ""
-    alike = get_close_matches(written, (*_PLACES, *_OF_TRAINING), 1, _ALIKE)
-    return alike[0] if alike and alike[0] in _PLACES else ""
+    alike = get_close_matches(written, (*_PARENT_PATHS, *_OF_TRAINING), 1, _ALIKE)
+    return alike[0] if alike and alike[0] in _PARENT_PATHS else ""
 
 
 def _shown(key: str) -> str:
@@ -142,7 +144,7 @@ def _shown(key: str) -> str:
 
 
 def _should(key: str, meant: str) -> str:
-    where = f"below {' and '.join(_PLACES[meant])}" if _PLACES[meant] else "at the top"
+    where = f"below {' and '.join(_PARENT_PATHS[meant])}" if _PARENT_PATHS[meant] else "at the top"
     return f"belongs {where}" if key == meant else f"should be {meant}, {where}"
 
 

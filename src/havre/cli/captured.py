@@ -50,27 +50,27 @@ def captured(
     The tag havre-capture turns capturing on. Bodies are read from the server's home folder; they
     never go over the network.
     """
-    place = home_of(home)
-    client = connect(place, to_predict=True)
+    resolved_home = home_of(home)
+    client = connect(resolved_home, to_predict=True)
     role.warn_if_standby(client, "captured requests")
-    deployment = served.find(place, client, name, look=find_deployment_or_deleted)
+    deployment = served.find(resolved_home, client, name, look=find_deployment_or_deleted)
     now = datetime.now(UTC)
     begin, end = _epoch_ms(moment(since, now)), _epoch_ms(now)
     if to is not None:
         with output.progress(f"writing {to}"):
-            count = _export(place, deployment, begin, end, to)
-        output.say(f"{count} requests are in {to}.")
+            count = _export(resolved_home, deployment, begin, end, to)
+        output.print_text(f"{count} requests are in {to}.")
         return
-    captures = Captures(place)
+    captures = Captures(resolved_home)
     try:
-        found = captures.last(deployment, from_ms=begin, to_ms=end, limit=lines)
+        requests = captures.last(deployment, from_ms=begin, to_ms=end, limit=lines)
     finally:
         captures.close()
     if as_json:
-        for row in found:
-            typer.echo(json.dumps(row))
+        for request in requests:
+            typer.echo(json.dumps(request))
     else:
-        output.print_table(COLUMNS, [_row(request) for request in found], fold=False)
+        output.print_table(COLUMNS, [_row(request) for request in requests], fold=False)
 
 
 def _export(home: Home, deployment: str, begin: int, end: int, to: Path) -> int:

@@ -107,16 +107,16 @@ def differing_tags(before: Mapping[str, str], after: Mapping[str, str]) -> list[
 
 def read_pairs(texts: list[str], option: str) -> dict[str, str | None]:
     """``NAME=VALUE``, or ``NAME-`` for what is to be removed. Raises InvalidParameter."""
-    found: dict[str, str | None] = {}
+    pairs: dict[str, str | None] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if equals and name:
-            found[name] = value
+            pairs[name] = value
         elif text.endswith("-") and len(text) > 1 and not equals:
-            found[text[:-1]] = None
+            pairs[text[:-1]] = None
         else:
             raise InvalidParameter(f"{option} {text!r} must be NAME=VALUE, or NAME- to remove it")
-    return found
+    return pairs
 
 
 def _instance(options: DeployOptions, present: Json) -> Json:
@@ -149,8 +149,8 @@ def _first(*values: float | None) -> float | None:
 
 
 def _model(configuration: Json) -> Json:
-    found: Json = configuration["modelConfigurationDetails"]
-    return found
+    model: Json = configuration["modelConfigurationDetails"]
+    return model
 
 
 def _details(configuration: Json) -> Json:

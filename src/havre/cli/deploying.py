@@ -4,7 +4,6 @@ Others may deploy the same name meanwhile. A create claims the name, an update s
 the deployment it is for (its etag); whoever comes second looks again, and waits for the first.
 """
 
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import httpx
 from rich.console import Console
 
+from havre import temporary
 from havre.cli import output, saved
 from havre.cli.configuration import (
     DeployOptions,
@@ -45,8 +45,8 @@ class Present(NamedTuple):
 
     @property
     def configuration(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.deployment["modelDeploymentConfigurationDetails"]
-        return found
+        configuration: dict[str, Any] = self.deployment["modelDeploymentConfigurationDetails"]
+        return configuration
 
 
 def save_and_deploy(
@@ -68,8 +68,8 @@ def save_and_deploy(
     Raises ModelFault when the change fails: the deployment says why, until it is deleted or
     deployed again. The saved model is removed if the change is refused from the start.
     """
-    with tempfile.TemporaryDirectory(prefix="havre-") as scratch:
-        archive = Path(scratch, "artifact.zip")
+    with temporary.folder("deploy") as scratch:
+        archive = scratch / "artifact.zip"
         count = pack(folder, archive, files)
         size = archive.stat().st_size
         console.print(
@@ -163,7 +163,7 @@ def _settled(client: Client, name: str, console: Console, *, waits: bool) -> Pre
     A failed one, which serves nobody, is removed. Raises Conflict if there are several.
     """
     while True:
-        row = _found(client, name, console)
+        row = _find_existing(client, name, console)
         if row is None:
             return None
         deployment, etag = client.deployment_and_etag(row["id"])
@@ -185,8 +185,8 @@ def _settled(client: Client, name: str, console: Console, *, waits: bool) -> Pre
         wait_for(client, running["id"], console, name=name)
 
 
-def _found(client: Client, name: str, console: Console) -> Deployment | None:
-    """Raises Conflict, with what tells them apart, if several have the name."""
+def _find_existing(client: Client, name: str, console: Console) -> Deployment | None:
+    """Raises Conflict, with what distinguishes them, if several have the name."""
     if is_ocid(name):
         return client.deployment(name)
     rows = [

@@ -103,8 +103,8 @@ def deploy(
     If runtime.yaml names no environment, the Python that runs this command and its versions of the
     libraries that the artifact uses are recorded in the saved model, which is served with those.
     """
-    place = home_of(home)
-    client = connect(place)
+    resolved_home = home_of(home)
+    client = connect(resolved_home)
     options = DeployOptions(
         shape=shape,
         ocpus=ocpus,
@@ -119,7 +119,7 @@ def deploy(
     recording = record(
         folder,
         slug=environment,
-        default_slug=load_settings(place.root).default_environment,
+        default_slug=load_settings(resolved_home.root).default_environment,
         pythons=pythons_at_hand,
     )
     for line in recording.notes:
@@ -153,11 +153,11 @@ def predict(
     home: HomeOption = None,
 ) -> None:
     """Send a request to a deployment and print the response."""
-    place = home_of(home)
-    client = connect(place, to_predict=True)
-    deployment = served.find(place, client, name)
+    resolved_home = home_of(home)
+    client = connect(resolved_home, to_predict=True)
+    deployment = served.find(resolved_home, client, name)
     try:
-        response = served.predict(place, client, deployment, _body(data), content_type)
+        response = served.predict(resolved_home, client, deployment, _body(data), content_type)
     except ApiError as error:
         raise explained(error, client, deployment, name) from error
     sys.stdout.buffer.write(response)
@@ -220,7 +220,7 @@ def cancel(name: Name, home: HomeOption = None) -> None:
     if request["status"] != "CANCELED":
         raise Conflict("the change had finished before it could be canceled")
     state = client.deployment(deployment["id"])["lifecycleState"]
-    output.say(f"{deployment['displayName']} is {state}")
+    output.print_text(f"{deployment['displayName']} is {state}")
 
 
 def _delete_with_models(client: Client, name: str, console: Console, *, asks: bool) -> None:
@@ -239,13 +239,13 @@ def _delete_with_models(client: Client, name: str, console: Console, *, asks: bo
         raise NotFound(
             f"there is neither a deployment called {name!r} nor a model that was saved for one"
         )
-    output.say(f"models to be deleted with {called}:{saved.format_models(models.values())}")
+    output.print_text(f"models to be deleted with {called}:{saved.format_models(models.values())}")
     if asks:
         _ask(f"Delete {len(models)} model{'s'[: len(models) > 1]}?")
     if deployment:
         follow(client, client.delete_deployment(deployment["id"]), console, name=name)
     for model_id in saved.remove(client, models):
-        output.say(f"{model_id} stays: another deployment uses it")
+        output.print_text(f"{model_id} stays: another deployment uses it")
 
 
 def _ask(question: str) -> None:

@@ -48,12 +48,12 @@ def show(slug: Slug, home: HomeOption = None, as_json: JsonOption = False) -> No
     if as_json:
         typer.echo(json.dumps(_row_json(row), indent=2))
         return
-    output.say(f"{row.slug}  {row.title}")
-    output.say(f"kind    {row.kind}\npython  {row.python}\nstate   {_state(row)}")
+    output.print_text(f"{row.slug}  {row.title}")
+    output.print_text(f"kind    {row.kind}\npython  {row.python}\nstate   {_state(row)}")
     if row.prefix:
-        output.say(f"folder  {row.prefix}")
+        output.print_text(f"folder  {row.prefix}")
     for line in row.requirements:
-        output.say(f"  {line}")
+        output.print_text(f"  {line}")
 
 
 @environments_app.command()
@@ -167,10 +167,10 @@ def clean(home: HomeOption = None) -> None:
 
 
 def _environments(home: Path | None) -> Environments:
-    place = home_of(home)
-    settings = load_settings(place.root)
-    place.make()
-    return Environments(place, settings)
+    resolved_home = home_of(home)
+    settings = load_settings(resolved_home.root)
+    resolved_home.make()
+    return Environments(resolved_home, settings)
 
 
 @contextmanager

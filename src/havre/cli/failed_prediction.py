@@ -17,7 +17,7 @@ from havre.queries.log_parser import quote_text
 SEARCH_LIMIT_S = 3.0
 POLL_S = 0.3
 DEATH_MARK = ": copy "
-NO_ANSWER = "The model did not answer"
+NO_RESPONSE = "The model did not answer"
 """The start of the load balancer's own response."""
 _SERVER_ERRORS = range(500, 600)
 
@@ -28,7 +28,7 @@ def explained(error: ApiError, client: Client, deployment_id: str, name: str) ->
         return error
     look = f"havre logs {name} --request {error.request}"
     message = error.message
-    if message.startswith(NO_ANSWER) and (died := _death(client, deployment_id, error.request)):
+    if message.startswith(NO_RESPONSE) and (died := _death(client, deployment_id, error.request)):
         message = f"{message.rstrip('.')}: {died}"
     return ModelFault(f"{name} answered {error.status}: {message} (more: {look})")
 
@@ -47,7 +47,7 @@ def _death(client: Client, deployment_id: str, request: str) -> str:
     while True:
         now = datetime.now(UTC)
         try:
-            found = client.search_logs(
+            records = client.search_logs(
                 query,
                 since=now - timedelta(hours=1),
                 until=now + timedelta(minutes=1),
@@ -55,7 +55,7 @@ def _death(client: Client, deployment_id: str, request: str) -> str:
             )
         except (HavreError, httpx.HTTPError):
             return ""
-        for record in found:
+        for record in records:
             message = str(record["logContent"]["data"]["message"])
             line = message.partition("\n")[0]
             _, is_found, rest = line.partition(f"request {request}{DEATH_MARK}")

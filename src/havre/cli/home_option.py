@@ -27,7 +27,7 @@ def home_of(stated: Path | None) -> Home:
     root = (stated or default_home()).expanduser().absolute()
     other = "choose another with --home or HAVRE_HOME"
     try:
-        found = root.stat()
+        status = root.stat()
     except FileNotFoundError:
         return Home(root)
     except NotADirectoryError:
@@ -38,11 +38,11 @@ def home_of(stated: Path | None) -> Home:
         raise SettingInvalid(
             f"the home {root} is out of reach: {error.strerror}; {other}"
         ) from error
-    if not stat.S_ISDIR(found.st_mode):
+    if not stat.S_ISDIR(status.st_mode):
         raise SettingInvalid(f"the home {root} is a file, not a folder; {other}")
     if not os.access(root, os.R_OK | os.X_OK):
         raise SettingInvalid(
-            f"the home {root} belongs to {_name_of(found.st_uid)}, and this is "
+            f"the home {root} belongs to {_name_of(status.st_uid)}, and this is "
             f"{_name_of(os.geteuid())}: run havre as its owner, or {other}"
         )
     return Home(root)

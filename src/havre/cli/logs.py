@@ -72,13 +72,13 @@ def logs(
     begin = moment(since, now)
     with output.progress("searching the logs"):
         known = _latest(client, query, now) if follow else []
-        found = client.search_logs(newest, since=begin, until=now, max_entries=lines)
-    for record in reversed(found):
+        records = client.search_logs(newest, since=begin, until=now, max_entries=lines)
+    for record in reversed(records):
         _show(record, as_json=as_json)
     if follow:
         try:
             for record in _following(
-                client, query, {_id(record) for record in (*known, *found)}, now
+                client, query, {_id(record) for record in (*known, *records)}, now
             ):
                 _show(record, as_json=as_json)
         except KeyboardInterrupt:
@@ -110,21 +110,23 @@ def _query(
     return f'search "{deployment["compartmentId"]}" | where {" and ".join(conditions)}'
 
 
-def _following(client: Client, query: str, seen: set[str], asked: datetime) -> Iterator[Record]:
+def _following(
+    client: Client, query: str, shown_ids: set[str], asked: datetime
+) -> Iterator[Record]:
     """New entries, each of them once; those of the last moments are searched for repeatedly."""
     is_away = False
     while True:
         time.sleep(POLL_S)
         try:
-            found = _latest(client, query, asked)
+            records = _latest(client, query, asked)
         except httpx.TransportError:
             if not is_away:
                 output.print_fault("the server does not answer; waiting for it")
             is_away = True
             continue
         is_away, asked = False, datetime.now(UTC)
-        yield from (record for record in found if _id(record) not in seen)
-        seen = {_id(record) for record in found}
+        yield from (record for record in records if _id(record) not in shown_ids)
+        shown_ids = {_id(record) for record in records}
 
 
 def _latest(client: Client, query: str, asked: datetime) -> list[Record]:

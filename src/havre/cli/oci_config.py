@@ -8,9 +8,11 @@ import typer
 
 from havre.auth.identity import load_or_create
 from havre.auth.profile import write_profile
+from havre.auth.signer import Signer
 from havre.cli import output
 from havre.cli.home_option import HomeOption, home_of
 from havre.cli.output import JsonOption
+from havre.operate.admission import is_admitted
 from havre.settings import load_settings
 from havre.supervisor import server_file
 
@@ -30,15 +32,20 @@ def oci_config(
 ) -> None:
     """Write an OCI configuration file for this server, with its key next to it.
 
-    Other profiles in an existing file are kept.
+    Other profiles in an existing file are kept. If the server runs, this returns once the load
+    balancer knows the key; if that takes over eight seconds, a message says so.
     """
-    where = home_of(home)
-    settings = load_settings(where.root)
-    where.make()
-    identity = load_or_create(where)
-    written = write_profile(where, identity, file=file, name=profile, region=settings.region)
-    about = server_file.read_if_whole(where)
+    resolved_home = home_of(home)
+    settings = load_settings(resolved_home.root)
+    resolved_home.make()
+    identity = load_or_create(resolved_home)
+    written = write_profile(
+        resolved_home, identity, file=file, name=profile, region=settings.region
+    )
+    about = server_file.read_if_whole(resolved_home)
     url = about["url"] if about else UNKNOWN_URL
+    if about is not None:
+        _wait_until_admitted(url, Signer(resolved_home, identity, written.key))
     command = [
         *("oci", "--config-file", str(written.file), "--profile", written.name),
         *("--endpoint", url),
@@ -60,8 +67,18 @@ def oci_config(
             }
         )
         return
-    output.say(f"profile      {written.name} in {written.file}")
-    output.say(f"compartment  {identity.tenancy_ocid}")
-    output.say(f"project      {identity.project_ocid}")
-    output.say(f"endpoint     {url}")
-    output.say("\nTry it:\n  " + shlex.join(command))
+    output.print_text(f"profile      {written.name} in {written.file}")
+    output.print_text(f"compartment  {identity.tenancy_ocid}")
+    output.print_text(f"project      {identity.project_ocid}")
+    output.print_text(f"endpoint     {url}")
+    output.print_text("\nTry it:\n  " + shlex.join(command))
+
+
+def _wait_until_admitted(url: str, signer: Signer) -> None:
+    with output.progress("waiting until the load balancer knows the key"):
+        is_known = is_admitted(url, signer)
+    if not is_known:
+        output.note(
+            "The load balancer does not know the key yet: predictions that it signs get 401. It "
+            "gets the key from the control plane; `havre status` says whether that is healthy."
+        )

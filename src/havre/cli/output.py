@@ -31,8 +31,8 @@ console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def say(sentence: str) -> None:
-    console.print(fit_for_terminal(sentence), markup=False)
+def print_text(text: str) -> None:
+    console.print(fit_for_terminal(text), markup=False)
 
 
 def note(sentence: str) -> None:
@@ -60,7 +60,7 @@ def print_reasons(deployments: Iterable[Mapping[str, Any]]) -> None:
     for row in deployments:
         reason = row.get("lifecycleDetails")
         if reason and row["lifecycleState"] != DeploymentState.ACTIVE:
-            say(f"{one_line(row['displayName'])} is {row['lifecycleState']}: {reason}")
+            print_text(f"{one_line(row['displayName'])} is {row['lifecycleState']}: {reason}")
 
 
 def make_table(

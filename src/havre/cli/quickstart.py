@@ -50,13 +50,13 @@ def quickstart(
     """
     console = Console(highlight=False)
     began = time.monotonic()
-    place = home_of(home)
+    resolved_home = home_of(home)
     with output.progress("starting the server") as step:
-        server = bring_up(place, {"port": port}, progress=step, notice=output.note)
-    output.say(str(server))
-    client = connect(place)
-    environment = _environment(place, console)
-    folder = place.root / NAME
+        server = bring_up(resolved_home, {"port": port}, progress=step, notice=output.note)
+    output.print_text(str(server))
+    client = connect(resolved_home)
+    environment = _environment(resolved_home, console)
+    folder = resolved_home.root / NAME
     if not (folder / "held_out.json").exists() or not _is_trained_for(folder, environment):
         _train(folder, environment, console)
     deployment = _deployed(client, folder, console)
@@ -70,7 +70,7 @@ def quickstart(
     )
     for prediction, label in list(zip(predictions, labels, strict=True))[:3]:
         console.print(f"  predicted {prediction:10} truth {label}")
-    _print_next_steps(place, client, deployment, folder, console)
+    _print_next_steps(resolved_home, client, deployment, folder, console)
     console.print(f"done in {time.monotonic() - began:.1f} s", style="dim")
 
 

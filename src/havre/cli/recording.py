@@ -109,8 +109,8 @@ def _manifest(folder: Path, stated: dict[str, str]) -> bytes:
 
 
 def _has_general(python: str) -> bool:
-    found = (parse_service_slug(slug) for slug in builtin_definitions())
-    return any(one and (one.family, one.python) == (GENERAL, python) for one in found)
+    parsed = (parse_service_slug(slug) for slug in builtin_definitions())
+    return any(slug and (slug.family, slug.python) == (GENERAL, python) for slug in parsed)
 
 
 def _named(names: Sequence[str]) -> str:

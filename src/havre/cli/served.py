@@ -31,8 +31,8 @@ def find(
         return name_or_id
     try:
         with _explained(home, client):
-            found: str = look(client, name_or_id)["id"]
-        return found
+            deployment_id: str = look(client, name_or_id)["id"]
+        return deployment_id
     except ApiError as error:
         if error.status != HTTPStatus.SERVICE_UNAVAILABLE:
             raise
@@ -78,14 +78,14 @@ def _explained(home: Home, client: Client) -> Iterator[None]:
 
 
 def _remembered(home: Home, name: str, why_away: str) -> str:
-    found = [key for key, known in names.read(home).items() if known == name]
-    if not found:
+    ids = [key for key, known in names.read(home).items() if known == name]
+    if not ids:
         raise Unavailable(
             f"{why_away}; no deployment called {name!r} was known before: name its OCID"
         )
-    if len(found) > 1:
+    if len(ids) > 1:
         raise Conflict(
-            f"{len(found)} deployments were called {name!r}, and the API cannot be asked "
-            f"({why_away}): name one by its OCID, {' or '.join(sorted(found))}"
+            f"{len(ids)} deployments were called {name!r}, and the API cannot be asked "
+            f"({why_away}): name one by its OCID, {' or '.join(sorted(ids))}"
         )
-    return found[0]
+    return ids[0]

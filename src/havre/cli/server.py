@@ -74,7 +74,7 @@ def up(
     ] = False,
 ) -> None:
     """Start the server. Without --detach, Ctrl-C stops it and everything it started."""
-    where = home_of(home)
+    resolved_home = home_of(home)
     flags: dict[str, Any] = {
         "host": host,
         "port": port,
@@ -83,32 +83,32 @@ def up(
         "capacity": capacity,
         "log_level": log_level,
     }
-    if detach or presence.running(where) is not None:
+    if detach or presence.running(resolved_home) is not None:
         with output.progress("starting the server") as step:
             server = start.bring_up(
-                where,
+                resolved_home,
                 flags,
                 progress=step,
                 notice=output.note,
                 new_database=new_database,
                 changed=change or (),
             )
-        output.say(str(server))
+        output.print_text(str(server))
         return
-    environ = bringup.environment(where)
-    settings = start.prepare(where, flags, environ)
+    environ = bringup.environment(resolved_home)
+    settings = start.prepare(resolved_home, flags, environ)
     start.check(
-        where, settings, notice=output.note, new_database=new_database, changed=change or ()
+        resolved_home, settings, notice=output.note, new_database=new_database, changed=change or ()
     )
-    _up_in_foreground(where, settings, flags, environ)
+    _up_in_foreground(resolved_home, settings, flags, environ)
 
 
 def down(home: HomeOption = None) -> None:
     """Stop the server and everything it started."""
-    where = home_of(home)
+    resolved_home = home_of(home)
     with output.progress("stopping") as step:
-        stopped = stop(where, step)
-    output.say(f"stopped {stopped}" if stopped else f"nothing runs in {where.root}")
+        stopped = stop(resolved_home, step)
+    output.print_text(f"stopped {stopped}" if stopped else f"nothing runs in {resolved_home.root}")
 
 
 def _up_in_foreground(
@@ -135,7 +135,7 @@ def _bring_up_the_rest(
             if not bringup.wait_for_parent_supervisor(home, supervisor):
                 return 1  # it has said why
             url = bringup.bring_up(home, settings, flags, environ, step)
-        output.say(f"havre serves {url} (Ctrl-C stops it)")
+        output.print_text(f"havre serves {url} (Ctrl-C stops it)")
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 1  # the supervisor heard it, too

@@ -18,36 +18,38 @@ def register(app: typer.Typer) -> None:
 
 def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Show what is running. Exit code 3 when the server is down."""
-    found = server_status(home_of(home))
+    server = server_status(home_of(home))
     if as_json:
-        output.print_json(found.to_json())
+        output.print_json(server.to_json())
     else:
-        _show(found)
-    if not found.is_running:
+        _show(server)
+    if not server.is_running:
         raise typer.Exit(NOT_RUNNING)
 
 
 def _show(server: ServerStatus) -> None:
     if not server.is_running:
-        output.say(f"not running ({server.home})")
+        output.print_text(f"not running ({server.home})")
         if server.left_running:
-            output.say(
+            output.print_text(
                 f"left by a dead supervisor: {', '.join(server.left_running)}; "
                 "`havre up` takes them over, `havre down` ends them"
             )
         return
-    output.say(f"{'healthy' if server.healthy else 'not healthy'}  {server.url}  ({server.home})")
-    output.say(
+    output.print_text(
+        f"{'healthy' if server.healthy else 'not healthy'}  {server.url}  ({server.home})"
+    )
+    output.print_text(
         f"supervisor {server.supervisor_pid}, load balancer {server.balancer_pid or 'down'}, "
         f"control plane {server.pid or 'down'}, telemetry {server.telemetry_pid or 'down'}, "
         f"version {server.version}"
     )
     if server.reason:
-        output.say(server.reason)
+        output.print_text(server.reason)
     for sentence in server.behind:
-        output.say(sentence)
+        output.print_text(sentence)
     if server.role == Role.STANDBY:
-        output.say(f"standby; deployments are served by {server.holder}")
+        output.print_text(f"standby; deployments are served by {server.holder}")
     if server.deployments:
         columns = ("displayName", "lifecycleState", "modelDeploymentUrl")
         rows = [[row[column] for column in columns] for row in server.deployments]

@@ -2,7 +2,6 @@
 
 import ast
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from havre import temporary
 from havre.catalog.archive import score_folder
 from havre.catalog.manifest import FILE as MANIFEST
 from havre.catalog.manifest import read_manifest, read_version
@@ -79,10 +79,10 @@ def verify(
 
     Builds that environment if necessary, loads the model and predicts on a sample. Needs no server.
     """
-    place = home_of(home)
-    settings = load_settings(place.root)
-    place.make()
-    environments = Environments(place, settings)
+    resolved_home = home_of(home)
+    settings = load_settings(resolved_home.root)
+    resolved_home.make()
+    environments = Environments(resolved_home, settings)
 
     def recorded(artifact: Path) -> Recording:
         chosen = settings.default_environment
@@ -91,7 +91,7 @@ def verify(
     with output.progress(f"verifying {folder}") as step:
         permissions = Permissions(settings.models_as_root, settings.models_unix_sockets)
         checks = list(
-            _checks(folder, data, environments, place, permissions, limit, step, recorded)
+            _checks(folder, data, environments, resolved_home, permissions, limit, step, recorded)
         )
     if as_json:
         output.print_json([_to_json(check) for check in checks])
@@ -154,8 +154,7 @@ def _resolve(
     """As `havre deploy` does, with what it records of an artifact."""
     for line in recording.notes:
         step(line)
-    with tempfile.TemporaryDirectory(prefix="havre-") as folder:
-        stated = Path(folder)
+    with temporary.folder("verify") as stated:
         for name in (MANIFEST, REQUIREMENTS):
             if name in recording.files:
                 (stated / name).write_bytes(recording.files[name])
@@ -176,8 +175,8 @@ def _manifest_checks(artifact: Path, manifest: RuntimeManifest) -> Iterator[Chec
     if version == ARTIFACT_VERSION:
         yield Check("runtime_version", PASSED)
     else:
-        said = f"MODEL_ARTIFACT_VERSION should be '{ARTIFACT_VERSION}', not {version!r}"
-        yield Check("runtime_version", WARNING, said)
+        message = f"MODEL_ARTIFACT_VERSION should be '{ARTIFACT_VERSION}', not {version!r}"
+        yield Check("runtime_version", WARNING, message)
     for key, name, value in (
         ("runtime_env_python", "INFERENCE_PYTHON_VERSION", manifest.python),
         ("runtime_env_path", "INFERENCE_ENV_PATH", manifest.path),
@@ -204,9 +203,9 @@ def _source_checks(score: Path) -> Iterator[Check]:
         if first == ["data"]:
             yield Check("score_predict_data", PASSED)
         else:
-            found = first[0] if first else "missing"
-            said = f"the first parameter of predict() should be called data, not {found}"
-            yield Check("score_predict_data", WARNING, said)
+            name = first[0] if first else "missing"
+            message = f"the first parameter of predict() should be called data, not {name}"
+            yield Check("score_predict_data", WARNING, message)
 
 
 def _trial_checks(

@@ -14,9 +14,9 @@ from havre.domain.workload import Workload
 class InstanceSpec:
     """Everything an engine needs to run one instance of one revision.
 
-    ``id`` is short (12 characters): it names sockets and folders. ``environment`` is complete:
-    nothing else of ours reaches the model's process. It is ready when all its copies have lived for
-    ``min_ready_s``; 0: when one is up.
+    ``id`` is short (12 characters): it names sockets and folders. ``variables`` are all those of
+    its environment: nothing else of ours reaches the model's process. It is ready when all its
+    copies have lived for ``min_ready_s``; 0: when one is up.
     """
 
     id: str
@@ -26,7 +26,7 @@ class InstanceSpec:
     copies: int
     cpus: float
     memory_bytes: int
-    environment: Mapping[str, str]
+    variables: Mapping[str, str]
     predict_timeout_s: float = 58.0
     stream_idle_s: float = 60.0
     stream_total_s: float = 300.0
@@ -79,6 +79,11 @@ class InstanceStatus:
     is_held_up: bool = False
     keeper_cpu_s: float = 0.0
 
+    @property
+    def is_streaming(self) -> bool:
+        """Whether all requests that its copies have are streams."""
+        return 0 < self.streaming >= self.copies_busy
+
 
 @dataclass(frozen=True, slots=True)
 class CheckRequest:
@@ -105,7 +110,7 @@ class CheckResponse:
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """A live request and its answer: 200, or 500 where ``predict()`` raised.
+    """A live request and its response: 200, or 500 where ``predict()`` raised.
 
     ``content_type`` as it was sent, which may be empty; ``took_s`` as in `CheckResponse`.
     """
@@ -113,5 +118,5 @@ class RecordedRequest:
     body: bytes
     content_type: str
     status: int
-    answer: bytes
+    response: bytes
     took_s: float

@@ -1,7 +1,7 @@
 """The lease: which of the control planes of one database reconciles. Pure.
 
-There is one lease. Its token grows each time it is acquired, which tells the holder from whoever
-acts on an older one. It ends by the database's clock, the only one that all share.
+There is one lease. Its token grows each time it is acquired, which distinguishes the holder from
+whoever acts on an older one. It ends by the database's clock, the only one that all share.
 """
 
 from dataclasses import dataclass, replace

@@ -51,7 +51,8 @@ class Route:
             self.revision,
             # Without its kind, which the path of a socket shows: as named before there were others.
             sorted(
-                (each.instance_id, str(each.address).removeprefix(UNIX)) for each in self.endpoints
+                (endpoint.instance_id, str(endpoint.address).removeprefix(UNIX))
+                for endpoint in self.endpoints
             ),
             self.max_requests,
         ]
@@ -94,7 +95,10 @@ class Route:
 
 
 def _endpoints_to_json(endpoints: tuple[Endpoint, ...]) -> list[dict[str, str]]:
-    return [{"instance_id": each.instance_id, "address": str(each.address)} for each in endpoints]
+    return [
+        {"instance_id": endpoint.instance_id, "address": str(endpoint.address)}
+        for endpoint in endpoints
+    ]
 
 
 def _endpoints_from_json(rows: list[dict[str, str]]) -> tuple[Endpoint, ...]:

@@ -127,9 +127,9 @@ def choose_shape(
     if not 1 <= ocpus <= shape.ocpus:
         problems.append(f"ocpus must be 1 to {shape.ocpus} for {name}, not {ocpus:g}")
     elif not MIN_GB_PER_OCPU * ocpus <= memory_gb <= min(MAX_GB_PER_OCPU * ocpus, shape.memory_gb):
-        most = min(MAX_GB_PER_OCPU * ocpus, shape.memory_gb)
+        max_gb = min(MAX_GB_PER_OCPU * ocpus, shape.memory_gb)
         problems.append(
-            f"memoryInGBs must be {MIN_GB_PER_OCPU * ocpus:g} to {most:g} "
+            f"memoryInGBs must be {MIN_GB_PER_OCPU * ocpus:g} to {max_gb:g} "
             f"for {name} with {ocpus:g} ocpus, not {memory_gb:g}"
         )
     if problems:

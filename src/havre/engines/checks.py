@@ -17,13 +17,13 @@ from havre.domain import reported as words
 from havre.domain.instance import CheckRequest, CheckResponse, RecordedRequest
 from havre.domain.limits import MAX_PREDICTION_BYTES
 from havre.domain.rollout.policy import Capture
-from havre.engines import keeper
+from havre.engines import keeper_protocol
 
 MAX_AT_ONCE = 128
 """The keeper takes no more in one go."""
 BYTES_AT_ONCE = 8 * 1024 * 1024
 """Bodies; a larger one goes alone. In base64 it fits the line that a keeper takes."""
-ANSWER_LIMIT = 16 * 1024 * 1024
+MAX_RESPONSE_BYTES = 16 * 1024 * 1024
 MARGIN_S = 5.0
 """Beyond the limits that the keeper itself keeps."""
 MAX_RECORDED_BYTES = 64 * 1024 * 1024
@@ -38,7 +38,7 @@ def check(
     requests: Sequence[CheckRequest],
     *,
     limit_s: float,
-    is_wanted: Callable[[], bool],
+    should_continue: Callable[[], bool],
 ) -> Iterator[CheckResponse]:
     """An answer for each request, as it comes; the keeper ends each after at most ``limit_s``."""
     for batch in _batches(requests):
@@ -52,12 +52,16 @@ def check(
                 for request in batch
             ],
         }
-        responses = keeper.talk(
-            control, asked, most=ANSWER_LIMIT, within_s=limit_s + MARGIN_S, is_wanted=is_wanted
+        responses = keeper_protocol.talk(
+            control,
+            asked,
+            max_bytes=MAX_RESPONSE_BYTES,
+            within_s=limit_s + MARGIN_S,
+            should_continue=should_continue,
         )
         with closing(responses):
-            for answer in islice(responses, len(batch)):
-                yield _answer(answer)
+            for response in islice(responses, len(batch)):
+                yield _check_response(response)
 
 
 def sample(control: Path) -> CheckRequest | None:
@@ -71,17 +75,19 @@ def record(control: Path, limit: int) -> None:
     _ask(control, {"op": "record", "most": limit}, may_be_unknown=True)
 
 
-def recorded(control: Path, limit: int, *, is_wanted: Callable[[], bool]) -> list[RecordedRequest]:
+def recorded(
+    control: Path, limit: int, *, should_continue: Callable[[], bool]
+) -> list[RecordedRequest]:
     """The last ``limit``, oldest first."""
     requests_kept: list[RecordedRequest] = []
     before: list[int] | None = None
     left_bytes, deadline = MAX_RECORDED_BYTES, time.monotonic() + RECORDED_WITHIN_S
     while len(requests_kept) < limit:
         asked = {"op": "recorded", "before": before}
-        page = _ask(control, asked, may_be_unknown=True, is_wanted=is_wanted)
+        page = _ask(control, asked, may_be_unknown=True, should_continue=should_continue)
         for row in page.get("recorded", ())[: limit - len(requests_kept)]:
             request = _recorded(row)
-            left_bytes -= len(request.body) + len(request.answer)
+            left_bytes -= len(request.body) + len(request.response)
             if left_bytes < 0:
                 raise ValueError(f"recorded requests of over {MAX_RECORDED_BYTES} bytes")
             requests_kept.append(request)
@@ -118,20 +124,24 @@ def _ask(
     request: dict[str, Any],
     *,
     may_be_unknown: bool = False,
-    is_wanted: Callable[[], bool] | None = None,
+    should_continue: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """One answer. A keeper of an earlier version may refuse what it does not know of."""
-    responses = keeper.talk(
-        control, request, most=ANSWER_LIMIT, within_s=MARGIN_S, is_wanted=is_wanted
+    responses = keeper_protocol.talk(
+        control,
+        request,
+        max_bytes=MAX_RESPONSE_BYTES,
+        within_s=MARGIN_S,
+        should_continue=should_continue,
     )
     with closing(responses):
-        answer = next(responses)
-    if "error" in answer and not may_be_unknown:
-        raise ValueError(words.text(answer["error"], LONGEST_ERROR))
-    return answer
+        response = next(responses)
+    if "error" in response and not may_be_unknown:
+        raise ValueError(words.text(response["error"], LONGEST_ERROR))
+    return response
 
 
-def _answer(value: dict[str, Any]) -> CheckResponse:
+def _check_response(value: dict[str, Any]) -> CheckResponse:
     error = words.text(value.get("error", ""), LONGEST_ERROR)
     if "status" not in value:
         raise ValueError(error or "an answer without a status")
@@ -149,7 +159,7 @@ def _recorded(value: dict[str, Any]) -> RecordedRequest:
         body=_body(value["body_base64"]),
         content_type=_type(value["content_type"]),
         status=_status(value["status"]),
-        answer=_body(value["answer_base64"]),
+        response=_body(value["answer_base64"]),
         took_s=words.seconds(value["took_s"]),
     )
 

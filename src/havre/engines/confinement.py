@@ -17,7 +17,7 @@ from havre.supervisor.reach import (
     DEVICES,
     SHARED_MEMORY,
     interpreter_files,
-    most_memory,
+    max_memory_bytes,
     own_port,
     system_files,
     unique,
@@ -110,9 +110,9 @@ def own_variables(confinement: Confinement, paths: InstancePaths) -> dict[str, s
 def not_private(home: Home) -> tuple[str, ...]:
     """What a model shares with the machine because of where its home lies, for its owner."""
     return tuple(
-        f"{place} is the machine's, not the model's own, because the home lies below it: the model "
-        "sees what others leave there; put the home elsewhere to change that"
-        for place in shared_temporary([str(home.root)])
+        f"{folder} is the machine's, not the model's own, because the home lies below it: the "
+        "model sees what others leave there; put the home elsewhere to change that"
+        for folder in shared_temporary([str(home.root)])
     )
 
 
@@ -134,7 +134,7 @@ def confinement_for(
     proc = () if is_root else ("/proc",)
     confinement = Confinement(
         user=user,
-        memory_bytes=min(spec.memory_bytes, most_memory()),
+        memory_bytes=min(spec.memory_bytes, max_memory_bytes()),
         cpus=spec.cpus,
         processes=PROCESSES + PROCESSES_PER_COPY * spec.copies,
         open_files=OPEN_FILES,
@@ -156,7 +156,7 @@ def confinement_for(
         unix_sockets=permissions.models_unix_sockets,
     )
     notes = [choice.note] if choice.note else []
-    left_out = tuple(name for name in PINNING if user is None and name in spec.environment)
+    left_out = tuple(name for name in PINNING if user is None and name in spec.variables)
     if left_out:
         notes.append(
             f"{', '.join(left_out)} is left out: a model that shares the server's user cannot pin "

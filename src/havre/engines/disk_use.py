@@ -28,11 +28,11 @@ class TooMany(Exception):
 
 @dataclass(slots=True)
 class Use:
-    """``seen`` are files that several names lead to, or that have none."""
+    """``counted`` are those files in it that several names lead to, or that have none."""
 
     bytes: int = 0
     files: int = 0
-    seen: set[tuple[int, int]] = field(default_factory=set)
+    counted: set[tuple[int, int]] = field(default_factory=set)
 
     def add(self, about: os.stat_result) -> None:
         """Raises TooMany."""
@@ -40,9 +40,9 @@ class Use:
         if self.files > MAX_FILES:
             raise TooMany
         if not stat.S_ISDIR(about.st_mode) and about.st_nlink != 1:
-            if (about.st_dev, about.st_ino) in self.seen:
+            if (about.st_dev, about.st_ino) in self.counted:
                 return
-            self.seen.add((about.st_dev, about.st_ino))
+            self.counted.add((about.st_dev, about.st_ino))
         self.bytes += about.st_blocks * BLOCK
 
 
@@ -135,14 +135,14 @@ def _identity(about: os.stat_result) -> tuple[int, int]:
 def _unnamed(pids: Iterable[int], device: int) -> Iterator[os.stat_result]:
     """Files of this file system that processes hold open, and that no name leads to any more."""
     for pid in pids:
-        place = f"/proc/{pid}/fd"
+        folder = f"/proc/{pid}/fd"
         try:
-            descriptors = os.listdir(place)
+            descriptors = os.listdir(folder)
         except OSError:
             continue  # it has ended, or is not to be looked at
         for descriptor in descriptors:
             try:
-                about = os.stat(f"{place}/{descriptor}")
+                about = os.stat(f"{folder}/{descriptor}")
             except OSError:
                 continue
             if stat.S_ISREG(about.st_mode) and about.st_nlink == 0 and about.st_dev == device:

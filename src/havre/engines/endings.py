@@ -8,7 +8,7 @@ from pathlib import Path
 from havre import foreign
 from havre.domain import crash_report
 from havre.domain.reported import text
-from havre.engines import keeper
+from havre.engines import keeper_protocol
 from havre.supervisor.protocol import ProcessStatus
 
 LOG_TAIL_BYTES = 64 * 1024
@@ -46,6 +46,6 @@ def last_log_line(log: Path, *, below: Path) -> str:
 
 def last_line_of(lines: Sequence[str]) -> str:
     """The same of lines."""
-    theirs = [line for line in lines if not keeper.OWN_LINE.match(line)]
+    theirs = [line for line in lines if not keeper_protocol.OWN_LINE.match(line)]
     stripped = (line.strip() for line in reversed(theirs))
     return crash_report.summarize(theirs) or next(filter(None, stripped), "")

@@ -62,7 +62,7 @@ class _Run:
     busy_since: float = 0.0
     streaming: int = 0
     killed: str = ""
-    is_released: bool = False
+    is_keeper_ended: bool = False
     answered: int = 0
     failed: int = 0
     latency: Latency = field(default=Latency())
@@ -112,18 +112,18 @@ class FakeEngine:
         """Live requests, all alike, answered by the script's model at once."""
         with self._lock:
             run = self._runs[instance_id]
-            answer = run.script.model(request)
+            response = run.script.model(request)
             run.answered += times
-            if answer.status == 200:
-                run.latency = run.latency.plus(_latency(answer.took_s, times))
+            if response.status == 200:
+                run.latency = run.latency.plus(_latency(response.took_s, times))
             else:
                 run.failed += times
             kept = RecordedRequest(
-                request.body, request.content_type, answer.status, answer.body, answer.took_s
+                request.body, request.content_type, response.status, response.body, response.took_s
             )
             if run.recording:
                 run.recorded = [*run.recorded, *[kept] * times][-run.recording :]
-            return answer
+            return response
 
     def kill(self, instance_id: str, reason: str = "killed by signal 9") -> None:
         """The instance dies now."""
@@ -187,12 +187,12 @@ class FakeEngine:
                 self._check_reachable()
             yield self._ready(instance_id)
 
-    def release(self, instance_id: str) -> None:
+    def end_keeper(self, instance_id: str) -> None:
         """Its keeper is dead from now on."""
         with self._lock:
-            self._record("release", instance_id)
+            self._record("end_keeper", instance_id)
             if (run := self._runs.get(instance_id)) is not None:
-                run.is_released = True
+                run.is_keeper_ended = True
 
     def _record(self, verb: str, instance_id: str) -> None:
         self._check_reachable()
@@ -252,7 +252,7 @@ class FakeEngine:
         if age < script.ready_after_s + run.spec.min_ready_s:
             return InstancePhase.STARTING, ""
         degrades = script.degrades_after_s is not None and age >= script.degrades_after_s
-        if degrades or run.is_released:
+        if degrades or run.is_keeper_ended:
             return InstancePhase.DEGRADED, "its keeper is dead; its copies serve on"
         return InstancePhase.READY, ""
 
@@ -265,12 +265,12 @@ class FakeChannel:
         self._id = instance_id
 
     def check(
-        self, requests: Sequence[CheckRequest], *, is_wanted: Callable[[], bool] = always
+        self, requests: Sequence[CheckRequest], *, should_continue: Callable[[], bool] = always
     ) -> Iterator[CheckResponse]:
         with self._engine.asked("check", self._id) as run:
             model = run.script.model
         for request in requests:
-            if not is_wanted():
+            if not should_continue():
                 raise EngineFault("the answer is not wanted any more")
             yield model(request)
 
@@ -287,7 +287,7 @@ class FakeChannel:
         self,
         limit: int,
         *,
-        is_wanted: Callable[[], bool] = always,  # noqa: ARG002 - it is answered at once
+        should_continue: Callable[[], bool] = always,  # noqa: ARG002 - it is answered at once
     ) -> list[RecordedRequest]:
         with self._engine.asked("", self._id) as run:
             return run.recorded[-limit:] if limit else []
@@ -296,8 +296,8 @@ class FakeChannel:
         with self._engine.asked("capture", self._id) as run:
             run.capture = policy
 
-    def release(self) -> None:
-        self._engine.release(self._id)
+    def end_keeper(self) -> None:
+        self._engine.end_keeper(self._id)
 
 
 def _latency(took_s: float, times: int) -> Latency:

@@ -16,7 +16,7 @@ from havre import durable, foreign
 from havre.domain import instance_logs
 from havre.domain import reported as words
 from havre.domain.instance import InstanceSpec
-from havre.engines import keeper, output, trash
+from havre.engines import keeper_protocol, output, trash
 from havre.engines.confinement import InstanceConfinement, InstancePaths, not_private
 from havre.home import Home
 
@@ -50,7 +50,7 @@ def prepare(home: Home, spec: InstanceSpec, plan: InstanceConfinement) -> None:
     clear(home, spec.id)
     its.folder.mkdir(mode=0o700, parents=True)
     output.begin(home.instance_logs, spec)
-    stated = keeper.spec_json(spec, its.state_file, its.output)
+    stated = keeper_protocol.spec_json(spec, its.state_file, its.output)
     notes = (*plan.notes, *not_private(home))
     stated.update(confinement_notes=notes, refusal=plan.refusal)
     durable.write_file(its.spec, json.dumps(stated).encode())
@@ -78,7 +78,7 @@ def read_spec(home: Home, instance_id: str) -> dict[str, Any]:
     """What the keeper was started with; empty when it cannot be read, or is what we never write."""
     try:
         spec = foreign.read_json(paths(home, instance_id).spec, below=home.instances)
-        words.count(spec["copies"], keeper.MAX_COPIES)
+        words.count(spec["copies"], keeper_protocol.MAX_COPIES)
         for name in ("deployment", "revision"):
             words.text(spec[name], LONGEST_NAME)
         for name in ("start_timeout_s", "predict_timeout_s", "min_ready_s"):
@@ -115,6 +115,6 @@ def verdict_on(home: Home, instance_id: str) -> str:
     path = paths(home, instance_id).verdict
     try:
         verdict = foreign.read_json(path, below=home.instances)
-        return words.text(verdict["reason"], keeper.LONGEST_REASON)
+        return words.text(verdict["reason"], keeper_protocol.LONGEST_REASON)
     except (OSError, ValueError, KeyError, TypeError):
         return ""

@@ -33,11 +33,13 @@ class KeeperChannel:
         self._end_keeper = end_keeper
 
     def check(
-        self, requests: Sequence[CheckRequest], *, is_wanted: Callable[[], bool] = always
+        self, requests: Sequence[CheckRequest], *, should_continue: Callable[[], bool] = always
     ) -> Iterator[CheckResponse]:
         with self._ready() as control:
             limit_s = self._check_limit_s(self._id)
-            yield from checks.check(control, requests, limit_s=limit_s, is_wanted=is_wanted)
+            yield from checks.check(
+                control, requests, limit_s=limit_s, should_continue=should_continue
+            )
 
     def sample(self) -> CheckRequest | None:
         with self._ready() as control:
@@ -48,16 +50,16 @@ class KeeperChannel:
             checks.record(control, limit)
 
     def recorded(
-        self, limit: int, *, is_wanted: Callable[[], bool] = always
+        self, limit: int, *, should_continue: Callable[[], bool] = always
     ) -> list[RecordedRequest]:
         with self._ready() as control:
-            return checks.recorded(control, limit, is_wanted=is_wanted)
+            return checks.recorded(control, limit, should_continue=should_continue)
 
     def capture(self, policy: Capture) -> None:
         with self._ready() as control:
             checks.capture(control, policy)
 
-    def release(self) -> None:
+    def end_keeper(self) -> None:
         self._end_keeper(self._id)
 
     @contextmanager

@@ -29,7 +29,7 @@ class Members:
         for process in self._supervisor.list():
             if process.name.startswith(PREFIX) and process.phase is Phase.RUNNING:
                 leader = Identity(process.pid, process.start_time, boot_id())
-                pids = {each.pid for each in living_members(leader, among=living)}
+                pids = {member.pid for member in living_members(leader, among=living)}
                 pids |= self._cgroups.members(process.name)
                 pids_of[process.name.removeprefix(PREFIX)] = sorted(pids)
         return pids_of

@@ -21,7 +21,7 @@ class ModelChannel(Protocol):
     """
 
     def check(
-        self, requests: Sequence[CheckRequest], *, is_wanted: Callable[[], bool] = always
+        self, requests: Sequence[CheckRequest], *, should_continue: Callable[[], bool] = always
     ) -> Iterator[CheckResponse]:
         """Ask the model, in a process of its own beside the copies; an answer for each, in order,
         when it is asked for.
@@ -31,7 +31,7 @@ class ModelChannel(Protocol):
         the next is asked of another; after four such, the rest have status 0 unasked. All this goes
         for each 128 requests, or 8 MiB: so many are asked in one go. Nothing is counted, recorded
         or seen by the copies, but the predict log is the same. Raises EngineFault at once or later,
-        and soon after ``is_wanted`` returns false.
+        and soon after ``should_continue`` returns false.
         """
 
     def sample(self) -> CheckRequest | None:
@@ -48,7 +48,7 @@ class ModelChannel(Protocol):
         """
 
     def recorded(
-        self, limit: int, *, is_wanted: Callable[[], bool] = always
+        self, limit: int, *, should_continue: Callable[[], bool] = always
     ) -> list[RecordedRequest]:
         """The last ``limit`` of those kept, of all copies, the oldest first; they stay. 64 MiB at
         most.
@@ -60,7 +60,7 @@ class ModelChannel(Protocol):
         havre started captures none.
         """
 
-    def release(self) -> None:
+    def end_keeper(self) -> None:
         """End the keeper, which stands still: the copies serve on, new connections included, and
         the instance is DEGRADED. Without a keeper that runs: nothing.
         """

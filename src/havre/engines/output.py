@@ -16,7 +16,7 @@ from havre.domain.instance import InstanceSpec
 from havre.engines.confinement import InstancePaths
 from havre.home import Home
 
-MAX_LOOKED_AT = 4096
+MAX_ENTRIES = 4096
 
 
 def begin(logs: Path, spec: InstanceSpec) -> None:
@@ -25,14 +25,14 @@ def begin(logs: Path, spec: InstanceSpec) -> None:
     Of an earlier life with the same number the keeper's log may be left: ``begins`` is its size,
     unless that life has not been read to its end yet.
     """
-    place = logs / instance_logs.about(spec.id)
+    path = logs / instance_logs.about(spec.id)
     try:
-        begins = int(json.loads(place.read_bytes())["begins"])
+        begins = int(json.loads(path.read_bytes())["begins"])
     except (OSError, ValueError, KeyError, TypeError):
         keepers = logs / instance_logs.of_keeper(spec.id)
         begins = keepers.stat().st_size if keepers.exists() else 0
     about = {"deployment": spec.deployment_id, "revision": spec.revision, "begins": begins}
-    durable.write_file(place, json.dumps(about).encode())
+    durable.write_file(path, json.dumps(about).encode())
 
 
 def keep(home: Home, instance_id: str) -> None:
@@ -44,7 +44,7 @@ def keep(home: Home, instance_id: str) -> None:
     try:
         with foreign.open_folder(its.output, below=home.instances) as folder:
             with os.scandir(folder) as entries:
-                names = [entry.name for entry in itertools.islice(entries, MAX_LOOKED_AT)]
+                names = [entry.name for entry in itertools.islice(entries, MAX_ENTRIES)]
             printed = [name for name in names if _is_printed(name, folder)]
             for name in printed[: instance_logs.MAX_FILES]:
                 kept = home.instance_logs / instance_logs.kept(instance_id, name)

@@ -15,17 +15,17 @@ from havre.domain.instance import InstanceSpec, InstanceStatus
 from havre.domain.states import InstancePhase
 from havre.engines import (
     confinement,
+    copy_code,
     endings,
     instance_folder,
-    keeper,
     keeper_process,
-    launcher,
+    keeper_protocol,
 )
 from havre.engines.confinement import InstanceConfinement, Permissions, own_variables
 from havre.engines.java import java_variables
-from havre.engines.keeper import KeeperState
 from havre.engines.keeper_channel import KeeperChannel
 from havre.engines.keeper_process import Standing
+from havre.engines.keeper_protocol import KeeperState
 from havre.engines.reader import InstanceReader
 from havre.home import Home
 from havre.supervisor.client import SupervisorClient
@@ -62,7 +62,7 @@ class ProcessEngine:
                 return
             self._stop_process(spec.id, process)
         try:
-            program = launcher.install(self._home, spec.workload.interpreter)
+            program = copy_code.install(self._home, spec.workload.interpreter)
             plan = confinement.confinement_for(spec, self._home, program, self._permissions)
             instance_folder.prepare(self._home, spec, plan)
         except OSError as error:
@@ -126,7 +126,7 @@ class ProcessEngine:
     ) -> ProcessSpec:
         paths = self._reader.paths(spec.id)
         own = own_variables(plan.confinement, paths)
-        variables = {k: v for k, v in spec.environment.items() if k not in plan.left_out}
+        variables = {k: v for k, v in spec.variables.items() if k not in plan.left_out}
         return ProcessSpec(
             name=PREFIX + spec.id,
             argv=(str(spec.workload.interpreter), str(program), str(paths.spec)),
@@ -165,7 +165,7 @@ class ProcessEngine:
         """How long one request of a check may take, as its keeper keeps it."""
         spec = self._reader.spec(instance_id)
         state = self._reader.last_state(instance_id)
-        loads = state is not None and state.mode == keeper.PER_COPY
+        loads = state is not None and state.mode == keeper_protocol.PER_COPY
         load_s = float(spec.get("start_timeout_s", 0.0)) if loads else 0.0
         return float(spec.get("predict_timeout_s", 0.0)) + load_s
 
@@ -175,7 +175,10 @@ class ProcessEngine:
         spec = self._reader.spec(instance_id)
         if reason := instance_folder.verdict_on(self._home, instance_id):
             return self._make_status(instance_id, spec, InstancePhase.FAILED, reason=reason)
-        if process is not None and spec.get("protocol", keeper.PROTOCOL) != keeper.PROTOCOL:
+        if (
+            process is not None
+            and spec.get("protocol", keeper_protocol.PROTOCOL) != keeper_protocol.PROTOCOL
+        ):
             return self._status_of_another_protocol(instance_id, spec, process)
         state = self._reader.last_state(instance_id)
         if process is None:
@@ -183,14 +186,18 @@ class ProcessEngine:
                 return self._make_status(
                     instance_id, spec, InstancePhase.FAILED, reason=str(refusal)
                 )
-            if state is not None and state.phase == keeper.FAILED:
+            if state is not None and state.phase == keeper_protocol.FAILED:
                 return self._make_status(
                     instance_id, spec, InstancePhase.FAILED, reason=state.reason
                 )
             return self._make_status(instance_id, spec, InstancePhase.GONE)
         if process.phase is Phase.RUNNING:
             return self._status_of_running(instance_id, spec, process, state)
-        if process.orphans and state is not None and state.phase in (keeper.READY, keeper.DRAINING):
+        if (
+            process.orphans
+            and state is not None
+            and state.phase in (keeper_protocol.READY, keeper_protocol.DRAINING)
+        ):
             return self._make_status(
                 instance_id,
                 spec,
@@ -200,7 +207,7 @@ class ProcessEngine:
                 copies_ready=min(process.orphans, int(spec.get("copies", 0))),
                 reason=f"its keeper {endings.how_it_ended(process)}; its copies serve on",
             )
-        has_failed = state is not None and state.phase == keeper.FAILED
+        has_failed = state is not None and state.phase == keeper_protocol.FAILED
         if process.exit_code is None and not has_failed:
             # The machine went down, or the supervisor died first: nothing against the model.
             reason = "its process ended while nobody watched"
@@ -217,9 +224,9 @@ class ProcessEngine:
         process: ProcessStatus,
         state: KeeperState | None,
     ) -> InstanceStatus:
-        answer = self._reader.ask(instance_id, state)
-        state = answer or state
-        if state is None or state.phase == keeper.STARTING:
+        reported = self._reader.ask(instance_id, state)
+        state = reported or state
+        if state is None or state.phase == keeper_protocol.STARTING:
             if reason := _overdue(spec, process, state):
                 return self._make_status(instance_id, spec, InstancePhase.FAILED, reason=reason)
             return self._make_status(
@@ -231,7 +238,9 @@ class ProcessEngine:
                 pid=process.pid,
                 reason="" if state is None else state.reason,
             )
-        phase = InstancePhase.FAILED if state.phase == keeper.FAILED else InstancePhase.READY
+        phase = (
+            InstancePhase.FAILED if state.phase == keeper_protocol.FAILED else InstancePhase.READY
+        )
         return self._make_status(
             instance_id,
             spec,
@@ -241,7 +250,7 @@ class ProcessEngine:
             pid=process.pid,
             copies_ready=state.ready,
             reason=state.reason,
-            standing=keeper_process.standing(process.pid) if answer is None else None,
+            standing=keeper_process.standing(process.pid) if reported is None else None,
         )
 
     def _status_of_another_protocol(
@@ -255,7 +264,7 @@ class ProcessEngine:
         copies = int(spec.get("copies", 0))
         lives = process.phase is Phase.RUNNING or process.orphans
         state_file = self._reader.paths(instance_id).state_file
-        if not lives or not keeper.has_served(state_file, below=self._home.instances):
+        if not lives or not keeper_protocol.has_served(state_file, below=self._home.instances):
             return self._make_status(instance_id, spec, InstancePhase.GONE, process=process)
         return self._make_status(
             instance_id,
@@ -315,7 +324,7 @@ class ProcessEngine:
     def _explain_death(
         self, instance_id: str, process: ProcessStatus, state: KeeperState | None
     ) -> str:
-        if state is not None and state.phase == keeper.FAILED and state.reason:
+        if state is not None and state.phase == keeper_protocol.FAILED and state.reason:
             return state.reason
         reason = f"the model's process {endings.how_it_ended(process)}"
         line = endings.last_log_line(self._reader.log(instance_id), below=self._home.instance_logs)
@@ -327,7 +336,7 @@ def _overdue(spec: Mapping[str, Any], process: ProcessStatus, state: KeeperState
 
     The keeper itself ends a model that loads for too long; it cannot while the model hangs in C.
     """
-    is_starting = state is None or state.phase == keeper.STARTING
+    is_starting = state is None or state.phase == keeper_protocol.STARTING
     has_served = state is not None and state.answered > 0
     limit_s = float(spec.get("start_timeout_s", 0.0))
     within_s = limit_s + float(spec.get("min_ready_s", 0.0)) + START_MARGIN_S

@@ -10,9 +10,9 @@ from typing import Any
 
 from havre.domain import instance_logs
 from havre.domain.address import UnixAddress
-from havre.engines import instance_folder, keeper
+from havre.engines import instance_folder, keeper_protocol
 from havre.engines.confinement import InstancePaths
-from havre.engines.keeper import KeeperState
+from havre.engines.keeper_protocol import KeeperState
 from havre.home import Home
 from havre.supervisor import records
 from havre.supervisor.identity import Identity, is_running
@@ -53,7 +53,7 @@ class InstanceReader:
 
     def running(self) -> list[RunningInstance]:
         """Those whose process runs, by the supervisor's records."""
-        found, _ = records.load_all(self._home.processes)
+        loaded, _ = records.load_all(self._home.processes)
         return [
             RunningInstance(
                 id=record.spec.name.removeprefix(PREFIX),
@@ -64,7 +64,7 @@ class InstanceReader:
                     record.spec.confinement.memory_bytes if record.spec.confinement else 0
                 ),
             )
-            for record in found
+            for record in loaded
             if record.spec.name.startswith(PREFIX) and is_running(record.identity)
         ]
 
@@ -94,15 +94,15 @@ class InstanceReader:
     def last_state(self, instance_id: str) -> KeeperState | None:
         """The keeper's last word on disk; None when there is none that can be read."""
         state_file = self.paths(instance_id).state_file
-        return keeper.read_state(state_file, below=self._home.instances)
+        return keeper_protocol.read_state(state_file, below=self._home.instances)
 
     def ask(self, instance_id: str, last: KeeperState | None) -> KeeperState | None:
         """The keeper's word now; None when it does not answer. One that is loading cannot: by its
         ``last`` word it is not asked.
         """
-        if last is None or last.phase == keeper.STARTING:
+        if last is None or last.phase == keeper_protocol.STARTING:
             return None
-        return keeper.ask(self.control(instance_id), "status")
+        return keeper_protocol.ask(self.control(instance_id), "status")
 
     def paths(self, instance_id: str) -> InstancePaths:
         return instance_folder.paths(self._home, instance_id)

@@ -11,29 +11,27 @@ import json
 import os
 import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from havre import temporary
 from havre.domain.errors import EngineFault
 from havre.domain.instance import CheckRequest, InstanceSpec
 from havre.domain.workload import PythonWorkload
-from havre.durable import remove_tree
-from havre.engines import checks, endings, keeper
+from havre.engines import checks, copy_code, endings, keeper_protocol
 from havre.engines.confinement import InstancePaths, Permissions, confinement_for, own_variables
 from havre.engines.java import java_variables
-from havre.engines.launcher import install
 from havre.home import Home
 from havre.supervisor import confined
 from havre.supervisor.confined import Confined
 from havre.supervisor.protocol import Confinement, ProcessSpec
-from havre.supervisor.reach import most_memory, unique
+from havre.supervisor.reach import max_memory_bytes, unique
 from havre.supervisor.spawn import SpawnFault
 from havre.trees import everything_below, let_others_read
-from havre.unprivileged import passable_temporary, unreachable_part, why_not_separate_users
+from havre.unprivileged import unreachable_part, why_not_separate_users
 
 STOP_GRACE_S = 5.0
 LOG_TAIL_LINES = 12
@@ -68,10 +66,10 @@ class KeeperTrial:
         while time.monotonic() < deadline:
             # Asked first: once it has ended, the file has its last state.
             has_ended = self._process.wait(_POLL_S) is not None
-            state = keeper.read_state(self._folder / "state" / "state.json")
-            if state is not None and state.phase == keeper.FAILED:
+            state = keeper_protocol.read_state(self._folder / "state" / "state.json")
+            if state is not None and state.phase == keeper_protocol.FAILED:
                 return state.reason
-            if state is not None and state.phase == keeper.READY and state.ready > 0:
+            if state is not None and state.phase == keeper_protocol.READY and state.ready > 0:
                 return ""
             if has_ended:
                 last = endings.last_line_of(self._log().splitlines())
@@ -124,8 +122,7 @@ def started(
     Raises OSError, EngineFault.
     """
     with ExitStack() as kept:
-        folder = Path(tempfile.mkdtemp(prefix="havre-verify-", dir=passable_temporary()))
-        kept.callback(remove_tree, folder)
+        folder = kept.enter_context(temporary.folder("verify", is_passable=True))
         interpreter = workload.interpreter
         artifact = _within_reach(workload.artifact.resolve(), folder)
         paths = InstancePaths(folder)
@@ -137,16 +134,16 @@ def started(
             copies=1,
             cpus=0.0,
             memory_bytes=0,
-            environment=dict(variables),
+            variables=dict(variables),
             predict_timeout_s=limit_s,
             start_timeout_s=limit_s,
         )
-        program = install(home, interpreter)
+        program = copy_code.install(home, interpreter)
         planned = confinement_for(spec, home, program, permissions)
         if planned.refusal:
             raise EngineFault(f"the trial cannot be started: {planned.refusal}")
         allowed = _moved(planned.confinement, InstancePaths(home.instances / spec.id), paths)
-        paths.spec.write_text(json.dumps(keeper.spec_json(spec, paths.state_file)))
+        paths.spec.write_text(json.dumps(keeper_protocol.spec_json(spec, paths.state_file)))
         folders = [paths.home, paths.temporary, paths.state_file.parent]
         for writable in folders:
             writable.mkdir(mode=0o700)
@@ -160,9 +157,9 @@ def started(
             name="verify",
             argv=(str(interpreter), str(program), str(paths.spec)),
             environment={
-                **spec.environment,
+                **spec.variables,
                 **own_variables(allowed, paths),
-                **java_variables(paths, spec.environment),
+                **java_variables(paths, spec.variables),
             },
             folder=str(paths.home),
             log=str(folder / LOG),
@@ -182,7 +179,7 @@ def _moved(allowed: Confinement, stated: InstancePaths, paths: InstancePaths) ->
     theirs = [str(path) for path in stated.owned]
     return replace(
         allowed,
-        memory_bytes=most_memory(),
+        memory_bytes=max_memory_bytes(),
         readable=(*allowed.readable, str(paths.folder)),
         writable=unique(
             [

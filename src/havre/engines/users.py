@@ -66,5 +66,5 @@ def _look(passed: Sequence[Path], read: Sequence[Path]) -> tuple[tuple[str, ...]
             if not obstacle.is_on_the_way:
                 return (), f"{path} is needed, and {obstacle.part} is closed to other users"
             folders.add(obstacle.part)
-    outermost = (each for each in folders if folders.isdisjoint(each.parents))
+    outermost = (folder for folder in folders if folders.isdisjoint(folder.parents))
     return tuple(sorted(map(str, outermost))), ""

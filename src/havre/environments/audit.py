@@ -41,8 +41,8 @@ class Made:
         return cls(
             {
                 os.path.relpath(path, prefix): _content(Path(path))
-                for path, found in everything_below(prefix)
-                if not stat.S_ISDIR(found.st_mode)
+                for path, status in everything_below(prefix)
+                if not stat.S_ISDIR(status.st_mode)
             }
         )
 
@@ -99,25 +99,25 @@ def check_files(prefix: Path, *, made: Made | None = None, owner: int) -> None:
     known = made.files if made is not None else {}
     root = os.path.realpath(prefix)
     hard_links: Counter[tuple[int, int, int]] = Counter()
-    places: dict[tuple[int, int, int], str] = {}
-    for path, found in everything_below(prefix):
+    paths: dict[tuple[int, int, int], str] = {}
+    for path, status in everything_below(prefix):
         inside = os.path.relpath(path, prefix)
-        if found.st_uid != owner:
+        if status.st_uid != owner:
             raise EnvironmentFault(f"{inside} belongs to another user")
-        if stat.S_ISLNK(found.st_mode):
+        if stat.S_ISLNK(status.st_mode):
             target = os.path.realpath(path)
             if inside not in known and target != root and not target.startswith(root + os.sep):
                 raise EnvironmentFault(f"{inside} is a link out of it, to {target}")
-        elif stat.S_ISREG(found.st_mode):
-            if found.st_nlink > 1:
-                key = found.st_dev, found.st_ino, found.st_nlink
+        elif stat.S_ISREG(status.st_mode):
+            if status.st_nlink > 1:
+                key = status.st_dev, status.st_ino, status.st_nlink
                 hard_links[key] += 1
-                places[key] = inside
-        elif not stat.S_ISDIR(found.st_mode):
+                paths[key] = inside
+        elif not stat.S_ISDIR(status.st_mode):
             raise EnvironmentFault(f"{inside} is a special file")
     for key, count in hard_links.items():
         if count != key[2]:
-            raise EnvironmentFault(f"{places[key]} is a hard link to a file outside of it")
+            raise EnvironmentFault(f"{paths[key]} is a hard link to a file outside of it")
 
 
 def _content(path: Path) -> bytes:
@@ -131,5 +131,5 @@ def _content(path: Path) -> bytes:
 def _belongs(prefix: Path, site: Path, name: str) -> bool:
     if "\0" in name:
         return False
-    place = Path(os.path.normpath(site / name))
-    return place.is_relative_to(prefix) and place.relative_to(prefix).parts[0:1] in _TOPS
+    path = Path(os.path.normpath(site / name))
+    return path.is_relative_to(prefix) and path.relative_to(prefix).parts[0:1] in _TOPS

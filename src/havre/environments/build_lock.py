@@ -149,15 +149,15 @@ def _end(path: Path, owner: Owner) -> list[Identity]:
 def _who_has_open(path: Path) -> list[Identity]:
     """The processes, other than this, that have the file open and that we may look at."""
     held_file = path.stat()
-    found = []
+    holders = []
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
         with suppress(OSError):
             names = os.listdir(f"/proc/{entry}/fd")
             if any(_is(f"/proc/{entry}/fd/{name}", held_file) for name in names):
-                found.append(identify(int(entry)))
-    return [process for process in found if process is not None]
+                holders.append(identify(int(entry)))
+    return [process for process in holders if process is not None]
 
 
 def _is(path: str, held_file: os.stat_result) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from havre import full_disk
+from havre import full_disk, temporary
 from havre.domain.errors import EnvironmentFault
 from havre.domain.progress import Progress, silent
 from havre.durable import write_file
@@ -23,16 +23,16 @@ from havre.environments.confinement import Enclosure
 from havre.environments.definition import (
     BuiltEnvironment,
     EnvironmentDefinition,
-    InPlaceEnvironment,
+    ExternalEnvironment,
     PackEnvironment,
     digest_of,
 )
 from havre.environments.faults import USUAL_BYTES, explain
-from havre.environments.interpreters import Interpreter, Interpreters, version_of
+from havre.environments.installing import Installer, OpenPack
 from havre.environments.java import java_warnings, lend_java
 from havre.environments.libraries import complete, lacking, warnings
-from havre.environments.making import Maker, OpenPack
-from havre.environments.prefix import installed_packages
+from havre.environments.machine_pythons import Interpreter, Interpreters, version_of
+from havre.environments.prefix_contents import installed_packages
 from havre.environments.reachable import ReachableInterpreters
 from havre.environments.uv import UvFailed
 from havre.home import Home
@@ -40,6 +40,7 @@ from havre.supervisor.spawn import SpawnFault
 
 UNPACKED = 4
 """Times that a pack grows, about."""
+SWEEP_S = 10.0  # for each folder
 
 OnBuild = Callable[[float, bool], None]
 
@@ -64,7 +65,7 @@ class EnvironmentBuilder:
         self._enclosure = enclosure
         self._interpreters = interpreters
         self._interpreter_copies = ReachableInterpreters(root / "interpreters")
-        self._maker = Maker(enclosure, root)
+        self._installer = Installer(enclosure, root)
         self._on_build = on_build
 
     def ensure(self, definition: EnvironmentDefinition, progress: Progress) -> BuiltEnvironment:
@@ -101,7 +102,7 @@ class EnvironmentBuilder:
         )
 
     def adopt(
-        self, environment: InPlaceEnvironment, progress: Progress = silent
+        self, environment: ExternalEnvironment, progress: Progress = silent
     ) -> BuiltEnvironment:
         """An environment kept elsewhere, if it still runs. Raises EnvironmentFault."""
         version = version_of(self._enclosure, environment.interpreter)
@@ -215,7 +216,7 @@ class EnvironmentBuilder:
         progress(f"unpacking {pack.slug}: {pack.size >> 20} MiB")
         try:
             with self._making(prefix) as log:
-                entries, version = self._maker.unpack(
+                entries, version = self._installer.unpack(
                     pack, opened, prefix.path, log, progress, held=[lock]
                 )
                 complete(prefix.path, log, progress)
@@ -253,7 +254,7 @@ class EnvironmentBuilder:
         progress(f"building {definition.slug}: {_packages(count)}, Python {interpreter.version}")
         try:
             with self._making(prefix) as log:
-                self._maker.install(
+                self._installer.install(
                     definition, interpreter, prefix.path, log, progress, held=[lock]
                 )
                 complete(prefix.path, log, progress)
@@ -291,7 +292,8 @@ class EnvironmentBuilder:
 
     @contextmanager
     def _making(self, prefix: BuiltPrefix) -> Iterator[Path]:
-        """Yields the file of an empty log."""
+        """Yields the file of an empty log; what killed builds left goes before that."""
+        temporary.sweep(within_s=SWEEP_S)
         log = self.log(prefix.digest)
         self._logs.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_file(log, b"")

@@ -11,7 +11,7 @@ from havre.domain.progress import Progress
 from havre.durable import remove_tree, sync_folder, sync_tree, write_file
 from havre.environments import build_lock
 from havre.environments.definition import BuiltEnvironment
-from havre.environments.prefix import MARKER, read_marker
+from havre.environments.prefix_contents import MARKER, read_marker
 from havre.trees import let_others_read
 
 

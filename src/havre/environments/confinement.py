@@ -8,13 +8,12 @@ packages must be fetched. See docs/explanation/isolation.md.
 """
 
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from havre.durable import remove_tree
+from havre import temporary
 from havre.home import Home
 from havre.supervisor.confined import Confined, started
 from havre.supervisor.protocol import Confinement, ProcessSpec, User
@@ -22,7 +21,7 @@ from havre.supervisor.reach import (
     DEVICES,
     SHARED_MEMORY,
     interpreter_files,
-    most_memory,
+    max_memory_bytes,
     obstacle,
     own_port,
     system_files,
@@ -30,7 +29,7 @@ from havre.supervisor.reach import (
 )
 from havre.supervisor.spawn import SpawnFault
 from havre.trees import own
-from havre.unprivileged import build_user_of, passable_temporary, why_not_separate_users
+from havre.unprivileged import build_user_of, why_not_separate_users
 
 PROCESSES, OPEN_FILES = 1024, 8192
 ASK_LIMIT_S = 20.0
@@ -143,10 +142,10 @@ class Enclosure:
 
         It runs without its packages. Warnings of its own may come before.
         """
-        exit_code, output = self.hear(interpreter, code, arguments=arguments)
+        exit_code, output = self.run_python(interpreter, code, arguments=arguments)
         return output.strip().rpartition("\n")[2] if exit_code == 0 else ""
 
-    def hear(
+    def run_python(
         self, interpreter: Path, code: str, *, arguments: Sequence[str] = ()
     ) -> tuple[int | None, str]:
         """How an environment's Python has ended (None: it took too long), and all that it printed,
@@ -157,11 +156,11 @@ class Enclosure:
         try:
             with (
                 self.scratch(stranger) as scratch,
-                tempfile.NamedTemporaryFile(prefix="havre-said-") as log,
+                temporary.folder("said") as kept,
                 self.run_foreign(
                     [str(interpreter), "-I", "-S", "-c", code, *arguments],
                     stranger=stranger,
-                    log=Path(log.name),
+                    log=kept / "log",
                     folder=Path("/"),
                     environment={"LC_ALL": "C"},
                     scratch=scratch,
@@ -169,7 +168,8 @@ class Enclosure:
                 ) as running,
             ):
                 exit_code = running.wait(ASK_LIMIT_S)
-                output = log.read(MAX_OUTPUT_BYTES).decode(errors="replace")
+                with (kept / "log").open("rb") as log:
+                    output = log.read(MAX_OUTPUT_BYTES).decode(errors="replace")
         except (OSError, SpawnFault) as error:
             return 1, str(error)
         return exit_code, output
@@ -177,18 +177,18 @@ class Enclosure:
     @contextmanager
     def scratch(self, stranger: Stranger = Stranger(None)) -> Iterator[Path]:
         """A folder for whatever a program leaves; it goes afterwards. Raises OSError."""
-        folder = Path(tempfile.mkdtemp(prefix="havre-scratch-", dir=passable_temporary()))
-        try:
-            stranger.give(folder)
-            yield folder
-        finally:
-            remove_tree(folder)
+        with temporary.folder("scratch", is_passable=True) as ours:
+            ours.chmod(0o711)
+            scratch = ours / "scratch"
+            scratch.mkdir(mode=0o700)
+            stranger.give(scratch)
+            yield scratch
 
     def _confinement(
         self, readable: Sequence[Path], writable: Sequence[Path], scratch: Path, *, as_root: bool
     ) -> Confinement:
         return Confinement(
-            memory_bytes=most_memory(),
+            memory_bytes=max_memory_bytes(),
             processes=PROCESSES,
             open_files=OPEN_FILES,
             readable=unique([*system_files(as_root=as_root), *readable]),

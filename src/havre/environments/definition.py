@@ -65,7 +65,7 @@ class EnvironmentDefinition:
 
 
 @dataclass(frozen=True, slots=True)
-class InPlaceEnvironment:
+class ExternalEnvironment:
     """An environment that somebody else made and keeps: used where it lies, never changed."""
 
     slug: str
@@ -86,8 +86,8 @@ class InPlaceEnvironment:
 class PackEnvironment:
     """An environment in an archive with conda-pack's layout, run with the interpreter inside it.
 
-    ``source`` is a file or an ``oci://`` address; ``identity`` names its content (a hash, or what
-    the object store tells of it); ``size`` is in bytes. ``python`` is empty until it was unpacked.
+    ``source`` is a file or an ``oci://`` address; ``identity`` names its content (a hash, or the
+    object store's tag of it); ``size`` is in bytes. ``python`` is empty until it was unpacked.
     """
 
     slug: str
@@ -116,7 +116,7 @@ class PackEnvironment:
         return cls(**stored)
 
 
-Definition = EnvironmentDefinition | InPlaceEnvironment | PackEnvironment
+Definition = EnvironmentDefinition | ExternalEnvironment | PackEnvironment
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class BuiltEnvironment:
 
 @dataclass(frozen=True, slots=True)
 class ServiceSlug:
-    """What the slug of an environment of the original service tells.
+    """What the slug of an environment of the original service stands for.
 
     ``device`` is ``cpu``, ``gpu`` or ``any``; ``processor`` is empty where the slug is silent.
     """
@@ -215,7 +215,7 @@ def _without_comments(lines: Iterable[str]) -> Iterable[str]:
 
 @cache
 def _builtin() -> tuple[tuple[str, EnvironmentDefinition], ...]:
-    found = []
+    definitions = []
     for file in files(__package__).joinpath("definitions").iterdir():
         slug = file.name.removesuffix(".txt")
         parsed = parse_service_slug(slug)
@@ -224,6 +224,6 @@ def _builtin() -> tuple[tuple[str, EnvironmentDefinition], ...]:
         text = file.read_text()
         title = text.partition("\n")[0].lstrip("# ")
         lines, wheels_only = requirement_lines(text), not _NO_WHEEL.search(text)
-        found.append(EnvironmentDefinition(slug, parsed.python, lines, title, wheels_only))
-    found.sort(key=lambda definition: (python_order(definition.python), definition.slug))
-    return tuple((definition.slug, definition) for definition in found)
+        definitions.append(EnvironmentDefinition(slug, parsed.python, lines, title, wheels_only))
+    definitions.sort(key=lambda definition: (python_order(definition.python), definition.slug))
+    return tuple((definition.slug, definition) for definition in definitions)

@@ -17,13 +17,13 @@ from pathlib import Path
 MACHINES = {"x86_64": 62, "aarch64": 183, "riscv64": 243, "ppc64le": 21, "s390x": 22}
 """The number of a machine (``e_machine``) by its name in uname."""
 
-_MOST_TABLE = 1 << 16  # bytes
-_MOST_NAME = 4096
-_MOST_VERSIONS = 1 << 12
+_MAX_TABLE_BYTES = 1 << 16
+_MAX_NAME_BYTES = 4096
+_MAX_VERSIONS = 1 << 12
 
 _LOAD, _DYNAMIC = 1, 2
 _NEEDED, _STRINGS, _SONAME, _RPATH, _RUNPATH = 1, 5, 14, 15, 29
-_VERSIONS_HERE, _VERSIONS_WANTED = 0x6FFFFFFC, 0x6FFFFFFE
+_VERSIONS_DEFINED, _VERSIONS_NEEDED = 0x6FFFFFFC, 0x6FFFFFFE
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class _File:
             self._number(header, 54, "H"),
             self._number(header, 56, "H"),
         )
-        if size < 56 or size * count > _MOST_TABLE:
+        if size < 56 or size * count > _MAX_TABLE_BYTES:
             return None
         table = self._at(first, size * count)
         dynamic: tuple[int, int] | None = None
@@ -82,7 +82,7 @@ class _File:
             if kind == _LOAD:
                 self._segments.append((address, offset, length))
             elif kind == _DYNAMIC:
-                dynamic = offset, min(length, _MOST_TABLE)
+                dynamic = offset, min(length, _MAX_TABLE_BYTES)
         if dynamic is None:
             return None
         return self._described(machine, self._at(*dynamic))
@@ -100,39 +100,39 @@ class _File:
         self._strings = self._offset(last[_STRINGS])
         # Where there is a RUNPATH the loader does not look at the RPATH.
         paths = last.get(_RUNPATH, last.get(_RPATH))
-        wanted, here = last.get(_VERSIONS_WANTED), last.get(_VERSIONS_HERE)
+        needed, defined = last.get(_VERSIONS_NEEDED), last.get(_VERSIONS_DEFINED)
         return SharedObject(
             machine=machine,
             soname=self._string(last[_SONAME]) if _SONAME in last else "",
             needed=tuple(self._string(value) for tag, value in entries if tag == _NEEDED),
             paths=tuple(self._string(paths).split(":")) if paths is not None else (),
-            wants=dict(self._wanted(self._offset(wanted))) if wanted is not None else {},
-            has=frozenset(self._here(self._offset(here))) if here is not None else frozenset(),
+            wants=dict(self._needed_versions(self._offset(needed))) if needed is not None else {},
+            has=frozenset(() if defined is None else self._defined_versions(self._offset(defined))),
         )
 
-    def _wanted(self, place: int) -> Iterator[tuple[str, frozenset[str]]]:
+    def _needed_versions(self, offset: int) -> Iterator[tuple[str, frozenset[str]]]:
         """Elfxx_Verneed: of each library a chain of versions."""
-        for _ in range(_MOST_VERSIONS):
-            _, count, library, first, after = self._numbers(self._at(place, 16), 0, "HHIII")
-            names, inner = set(), place + first
-            for _ in range(min(count, _MOST_VERSIONS)):
+        for _ in range(_MAX_VERSIONS):
+            _, count, library, first, after = self._numbers(self._at(offset, 16), 0, "HHIII")
+            names, inner = set(), offset + first
+            for _ in range(min(count, _MAX_VERSIONS)):
                 _, _, _, name, further = self._numbers(self._at(inner, 16), 0, "IHHII")
                 names.add(self._string(name))
                 inner += further
             yield self._string(library), frozenset(names)
             if not after:
                 return
-            place += after
+            offset += after
 
-    def _here(self, place: int) -> Iterator[str]:
+    def _defined_versions(self, offset: int) -> Iterator[str]:
         """Elfxx_Verdef: the first name of each is its own."""
-        for _ in range(_MOST_VERSIONS):
-            words = self._numbers(self._at(place, 20), 0, "HHHHIII")
-            (name,) = self._numbers(self._at(place + words[5], 4), 0, "I")
+        for _ in range(_MAX_VERSIONS):
+            words = self._numbers(self._at(offset, 20), 0, "HHHHIII")
+            (name,) = self._numbers(self._at(offset + words[5], 4), 0, "I")
             yield self._string(name)
             if not words[6]:
                 return
-            place += words[6]
+            offset += words[6]
 
     def _offset(self, address: int) -> int:
         """Where in the file something lies that the loader finds at an address."""
@@ -142,7 +142,7 @@ class _File:
         raise ValueError("an address outside of the file")
 
     def _string(self, index: int) -> str:
-        name, end, _ = os.pread(self._descriptor, _MOST_NAME, self._strings + index).partition(
+        name, end, _ = os.pread(self._descriptor, _MAX_NAME_BYTES, self._strings + index).partition(
             b"\0"
         )
         if not end:

@@ -20,7 +20,7 @@ from havre.environments.definition import (
     BuiltEnvironment,
     Definition,
     EnvironmentDefinition,
-    InPlaceEnvironment,
+    ExternalEnvironment,
     PackEnvironment,
     builtin_definitions,
     check_python,
@@ -29,10 +29,10 @@ from havre.environments.definition import (
 )
 from havre.environments.export import export
 from havre.environments.inspection import EnvironmentCheck, inspect
-from havre.environments.interpreters import Interpreters, version_of
+from havre.environments.machine_pythons import Interpreters, version_of
 from havre.environments.object_store import ObjectStore
 from havre.environments.packs import pack_slug
-from havre.environments.prefix import installed_packages
+from havre.environments.prefix_contents import installed_packages
 from havre.environments.published import Published, PublishedEnvironments
 from havre.environments.resolve import (
     OF_ARTIFACT,
@@ -45,7 +45,7 @@ from havre.environments.rows import (
     ARTIFACT,
     BUILT_IN,
     EARLIER,
-    IN_PLACE,
+    EXTERNAL,
     OBJECT,
     PACK,
     PUBLISHED,
@@ -100,7 +100,7 @@ class Environments:
         if built := self._builder.get(digest):
             return built
         for record in self._published.readable():
-            if isinstance(record.definition, InPlaceEnvironment):
+            if isinstance(record.definition, ExternalEnvironment):
                 with suppress(EnvironmentFault):
                     adopted = self._builder.adopt(record.definition)
                     if adopted.digest == digest:
@@ -145,7 +145,7 @@ class Environments:
         own = ".".join(version.split(".")[:2])
         if python and check_python(python) != own:
             raise InvalidParameter(f"{prefix} has Python {version}, not {python}")
-        environment = InPlaceEnvironment(slug, own, prefix)
+        environment = ExternalEnvironment(slug, own, prefix)
         built = self._builder.adopt(environment, progress)
         self._published.put(Published(environment, (), time.time()))
         return built
@@ -239,7 +239,7 @@ class Environments:
             *(environment.prefix for environment in built),
         }:
             _refuse_used(slug, in_use, prefix)
-        if row.kind in (PUBLISHED, PACK, IN_PLACE):
+        if row.kind in (PUBLISHED, PACK, EXTERNAL):
             self._published.remove(slug)
         stands = self._stands()
         for environment in built:
@@ -273,15 +273,15 @@ class Environments:
 
     def users(self, prefix: Path) -> Sequence[str]:
         """The instances recorded in this home whose interpreter lies below ``prefix``."""
-        found = []
+        names = []
         for file in sorted(self._instances.glob("*/spec.json")):
             try:
                 interpreter = foreign.read_json(file, below=self._instances)["interpreter"]
             except (OSError, ValueError, KeyError, TypeError):
                 continue
             if Path(interpreter).is_relative_to(prefix):
-                found.append(f"instance {file.parent.name}")
-        return found
+                names.append(f"instance {file.parent.name}")
+        return names
 
     def _available(self) -> Available:
         return Available(
@@ -296,14 +296,14 @@ class Environments:
         )
 
     def _pack_at(self, address: str) -> PackEnvironment | None:
-        found = self._objects.find(address)
-        if found is None:
+        stored = self._objects.find(address)
+        if stored is None:
             return None
         slug = pack_slug(address)
-        return PackEnvironment(slug, address, found.identity, found.size, title=f"pack {address}")
+        return PackEnvironment(slug, address, stored.identity, stored.size, title=f"pack {address}")
 
     def _ensure(self, definition: Definition, progress: Progress) -> BuiltEnvironment:
-        if isinstance(definition, InPlaceEnvironment):
+        if isinstance(definition, ExternalEnvironment):
             return self._builder.adopt(definition, progress)
         if isinstance(definition, PackEnvironment):
             opened = partial(self._open_pack, definition)
@@ -335,8 +335,8 @@ class Environments:
 
     def _row(self, definition: Definition, kind: str) -> EnvironmentRow:
         name = (definition.slug, kind, definition.python, definition.title)
-        if isinstance(definition, InPlaceEnvironment):
-            name = (definition.slug, IN_PLACE, definition.python, definition.title)
+        if isinstance(definition, ExternalEnvironment):
+            name = (definition.slug, EXTERNAL, definition.python, definition.title)
             here = version_of(self._enclosure, definition.interpreter)
             needs = "" if here else f"Python {definition.python}"
             return EnvironmentRow(*name, (), needs=needs, prefix=definition.prefix)

@@ -7,17 +7,16 @@ import gzip
 import os
 import shutil
 import tarfile
-import tempfile
 from pathlib import Path
 
-from havre import full_disk
+from havre import full_disk, temporary
 from havre.domain.errors import EnvironmentFault, InvalidParameter
 from havre.domain.progress import Progress
 from havre.environments.confinement import Enclosure
 from havre.environments.definition import BuiltEnvironment
-from havre.environments.interpreters import Interpreter, version_of
+from havre.environments.machine_pythons import Interpreter, version_of
 from havre.environments.packs import UNPACK_PROGRAM
-from havre.environments.prefix import read_marker
+from havre.environments.prefix_contents import read_marker
 from havre.environments.reachable import copy_interpreter
 
 _SPEED_OVER_SIZE = 3
@@ -60,10 +59,10 @@ def export(built: BuiltEnvironment, output: Path, progress: Progress, enclosure:
             shutil.copyfile(archive, beside)
             beside.rename(output)
             return output.stat().st_size
-        with tempfile.TemporaryDirectory(prefix="havre-export-") as folder:
+        with temporary.folder("export") as folder:
             progress(f"gathering {built.slug}")
-            Path(folder).chmod(0o755)  # what is asked of it is asked as another user
-            whole = _gather(built, Path(folder) / "pack", enclosure)
+            folder.chmod(0o755)  # what is asked of it is asked as another user
+            whole = _gather(built, folder / "pack", enclosure)
             progress(f"writing {output.name}")
             _write(whole, beside)
         beside.rename(output)
@@ -127,10 +126,10 @@ def _add_packages(built: BuiltEnvironment, staged: Path, purelib: Path) -> None:
 def _purelib(python: Path, enclosure: Enclosure) -> Path:
     """Where an interpreter looks for packages."""
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    found = Path(enclosure.ask(python, code))
-    if not found.is_relative_to(python.parent.parent):
+    folder = Path(enclosure.ask(python, code))
+    if not folder.is_relative_to(python.parent.parent):
         raise EnvironmentFault(f"{python} does not run from another folder: it cannot be packed")
-    return found
+    return folder
 
 
 def _write(folder: Path, archive: Path) -> None:

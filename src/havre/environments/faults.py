@@ -38,7 +38,7 @@ def explain(output: str, *, python: str, folder: Path) -> str:
     whole = " ".join(lines)
     lowered = whole.lower()
     if any(sign in lowered for sign in _DISK):
-        problem = full_disk.told(_place(whole) or folder, needed=USUAL_BYTES)
+        problem = full_disk.message(_full_folder(whole) or folder, needed=USUAL_BYTES)
         return f"{problem}; make room and try again"
     if missing := re.search(r"[Bb]ecause (\S+) was not found in the package registry", whole):
         return f"the package index has no package {missing[1]!r}: check its name"
@@ -77,7 +77,7 @@ def explain(output: str, *, python: str, folder: Path) -> str:
     return reason or "uv ended without saying why"
 
 
-def _place(whole: str) -> Path | None:
+def _full_folder(whole: str) -> Path | None:
     """Where there was no room: the last folder that is named, uv's cache perhaps."""
     before = re.split("|".join(map(re.escape, _DISK)), whole, flags=re.IGNORECASE)[0]
     named = re.findall(r"/[^\s`'\":]+", before)

@@ -1,18 +1,18 @@
 """Whether an environment is what it claims: it runs, its packages fit, each can be imported."""
 
 import json
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from uv import find_uv_bin
 
+from havre import temporary
 from havre.domain.progress import silent
 from havre.environments.confinement import Enclosure
 from havre.environments.definition import BuiltEnvironment
-from havre.environments.interpreters import version_of
 from havre.environments.libraries import lent_variables
+from havre.environments.machine_pythons import version_of
 from havre.environments.uv import Uv, UvFailed
 from havre.supervisor.reach import interpreter_files
 from havre.supervisor.spawn import SpawnFault
@@ -63,14 +63,14 @@ def inspect(built: BuiltEnvironment, enclosure: Enclosure) -> Iterator[Environme
 def _conflicts(built: BuiltEnvironment, enclosure: Enclosure) -> str:
     read = list(interpreter_files(built.interpreter))
     stranger = enclosure.stranger(f"checking {built.digest}", reads=[Path(find_uv_bin()), *read])
-    with tempfile.TemporaryDirectory(prefix="havre-check-") as folder, enclosure.scratch() as own:
+    with temporary.folder("check") as folder, enclosure.scratch() as own:
         command = ["pip", "check", "--python", str(built.interpreter)]
         try:
             Uv(enclosure).run_foreign(
                 command,
                 stranger=stranger,
                 scratch=own,
-                log=Path(folder) / "check.log",
+                log=folder / "check.log",
                 folder=Path("/"),
                 progress=silent,
                 readable=read,
@@ -97,13 +97,13 @@ def _run_imports(built: BuiltEnvironment, names: list[str], enclosure: Enclosure
     stranger = enclosure.stranger(f"checking {built.digest}", reads=read)
     with (
         enclosure.scratch(stranger) as scratch,
-        tempfile.NamedTemporaryFile(prefix="havre-check-") as log,
+        temporary.folder("check") as kept,
     ):
         try:
             with enclosure.run_foreign(
                 [str(built.interpreter), "-I", "-c", _IMPORT, *names],
                 stranger=stranger,
-                log=Path(log.name),
+                log=kept / "log",
                 folder=scratch,
                 environment=_VARIABLES | lent_variables(built.interpreter),
                 scratch=scratch,
@@ -112,7 +112,8 @@ def _run_imports(built: BuiltEnvironment, names: list[str], enclosure: Enclosure
                 code = running.wait(IMPORT_LIMIT_S)
         except SpawnFault as fault:
             return {names[0]: str(fault)}
-        output = log.read(MAX_OUTPUT_BYTES)
+        with (kept / "log").open("rb") as log:
+            output = log.read(MAX_OUTPUT_BYTES)
     how = "took too long" if code is None else f"ended Python with code {code}"
     outcome: dict[str, str] = {}
     for line in output.splitlines():

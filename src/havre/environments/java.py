@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from havre.domain.progress import Progress
-from havre.environments.prefix import installed_packages
+from havre.environments.prefix_contents import installed_packages
 
 CALLERS = ("pyspark", "h2o", "tabula-py", "language-tool-python", "konlpy")
 """Packages that start a Java of their own."""

@@ -179,12 +179,12 @@ def _contents(prefix: Path, machine: int) -> _Contents:
     contents = _Contents()
     for folder in _own_folders(prefix):
         contents.names |= {name for name in _listing(folder) if _IS_LIBRARY.fullmatch(name)}
-    for place, _, names in os.walk(prefix):
+    for root, _, names in os.walk(prefix):
         for name in names:
             if not _IS_LIBRARY.fullmatch(name):
                 continue
             contents.names.add(name)
-            path = Path(place, name)
+            path = Path(root, name)
             shared = read_shared_object(path)
             if shared is not None and shared.machine == machine:
                 contents.objects[path] = shared
@@ -240,11 +240,11 @@ def _lender(prefix: Path, name: str, needing: Iterable[SharedObject], contents: 
         return ""
     stem, version = re.escape(asked["stem"]), re.escape(asked["version"])
     pattern = re.compile(rf"{stem}-[0-9a-f]{{6,16}}\.so{version}(\.\d+)*")
-    wanted = frozenset[str]().union(*(shared.wants.get(name, ()) for shared in needing))
+    needed_versions = frozenset[str]().union(*(shared.wants.get(name, ()) for shared in needing))
     fitting = [
         (len(shared.has), str(path.relative_to(prefix)))
         for path, shared in contents.objects.items()
-        if pattern.fullmatch(path.name) and wanted <= shared.has
+        if pattern.fullmatch(path.name) and needed_versions <= shared.has
     ]
     return max(fitting)[1] if fitting else ""
 

@@ -74,8 +74,10 @@ class ObjectStore:
         path = self._path(*parts)
         if path is None or not path.is_file():
             return None
-        found = path.stat()
-        return StoredObject(address, f"{path}:{found.st_size}:{found.st_mtime_ns}", found.st_size)
+        status = path.stat()
+        return StoredObject(
+            address, f"{path}:{status.st_size}:{status.st_mtime_ns}", status.st_size
+        )
 
     @contextmanager
     def open(self, address: str) -> Iterator[BinaryIO]:
@@ -108,13 +110,13 @@ class ObjectStore:
         self, address: str, namespace: str, bucket: str, name: str
     ) -> StoredObject | None:
         try:
-            found = self._bucket(namespace, bucket).head(name)
+            metadata = self._bucket(namespace, bucket).head(name)
         except _ABSENT:
             return None
         except Exception as error:  # the library has a tree of its own, all the way from Exception
             raise self._unreachable(address, error) from error
-        identity = found["e_tag"] or f"{found['size']}:{found['last_modified']}"
-        return StoredObject(address, f"{self._where}:{address}:{identity}", int(found["size"]))
+        identity = metadata["e_tag"] or f"{metadata['size']}:{metadata['last_modified']}"
+        return StoredObject(address, f"{self._where}:{address}:{identity}", int(metadata["size"]))
 
     @contextmanager
     def _open_remote(self, namespace: str, bucket: str, name: str) -> Iterator[IO[bytes]]:

@@ -54,8 +54,8 @@ def read_path(path: str) -> ServiceSlug | None:
 
 def python_in(path: str) -> str:
     """The Python version that a path names in words (``Python 3.7``), or empty."""
-    found = _PYTHON_IN_PATH.search(unquote(path))
-    return found[1] if found else ""
+    match = _PYTHON_IN_PATH.search(unquote(path))
+    return match[1] if match else ""
 
 
 def like_families(family: str) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ else:
 UNPACK_PROGRAM = "bin/conda-unpack"
 
 _CHUNK = 1024**2
-_MOST_PADDING = 64 * _CHUNK  # bytes after the last entry
+_MAX_PADDING = 64 * _CHUNK  # bytes after the last entry
 _GIB = 1024**3
 
 
@@ -65,7 +65,7 @@ def unpack_pack(
         with _decompressed(file) as plain:
             with tarfile.open(fileobj=plain, mode="r|") as archive:
                 entries = _extract_all(archive, into, size, limits)
-            for _ in range(_MOST_PADDING // _CHUNK):  # to the end, where the checksum is
+            for _ in range(_MAX_PADDING // _CHUNK):  # to the end, where the checksum is
                 if not plain.read(_CHUNK):
                     break
             return entries
@@ -138,7 +138,7 @@ def _extract_all(archive: tarfile.TarFile, into: Path, size: int, limits: PackLi
             raise EnvironmentFault(
                 f"the pack unpacks to over {limits.ratio:g} times its size: this is a bomb's way"
             )
-        target = _place(entry, root, limits)
+        target = _target(entry, root, limits)
         if target is not None:
             _extract(archive, entry, target, root)
         archive.members = []  # type: ignore[attr-defined]  # a stream of many entries is not kept
@@ -147,7 +147,7 @@ def _extract_all(archive: tarfile.TarFile, into: Path, size: int, limits: PackLi
     return count
 
 
-def _place(entry: tarfile.TarInfo, root: Path, limits: PackLimits) -> Path | None:
+def _target(entry: tarfile.TarInfo, root: Path, limits: PackLimits) -> Path | None:
     """Where an entry goes; None for the top itself. Raises EnvironmentFault."""
     name = entry.name
     if name.startswith("/"):

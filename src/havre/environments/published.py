@@ -25,7 +25,7 @@ from havre.environments.confinement import Enclosure
 from havre.environments.definition import (
     Definition,
     EnvironmentDefinition,
-    InPlaceEnvironment,
+    ExternalEnvironment,
     PackEnvironment,
     check_slug,
     digest_of,
@@ -33,7 +33,7 @@ from havre.environments.definition import (
     requirements_text,
 )
 from havre.environments.faults import explain
-from havre.environments.interpreters import Interpreter
+from havre.environments.machine_pythons import Interpreter
 from havre.environments.uv import ONLY_WHEELS, Uv, UvFailed, lacks_wheels
 from havre.home import Home
 from havre.supervisor.reach import interpreter_files
@@ -66,11 +66,11 @@ class PublishedEnvironments:
 
     def readable(self) -> list[Published]:
         """Those whose records are not damaged."""
-        found = []
+        records = []
         for file in sorted(self._root.glob("[!.]*.json")):
             with suppress(Unavailable, FileNotFoundError):
-                found.append(_read(file))
-        return found
+                records.append(_read(file))
+        return records
 
     def definitions(self) -> Mapping[str, Definition]:
         """By slug. Each is read when it is asked for, which raises Unavailable if it is damaged:
@@ -92,7 +92,7 @@ class PublishedEnvironments:
             "asked": list(record.asked),
             "published_at": record.published_at,
         }
-        if isinstance(definition, InPlaceEnvironment):
+        if isinstance(definition, ExternalEnvironment):
             stored["prefix"] = str(definition.prefix)
             stored |= {"slug": definition.slug, "python": definition.python}
         elif isinstance(definition, PackEnvironment):
@@ -249,7 +249,7 @@ def _read(file: Path) -> Published:
         stored = json.loads(file.read_bytes())
         definition: Definition
         if "prefix" in stored:
-            definition = InPlaceEnvironment(
+            definition = ExternalEnvironment(
                 stored["slug"], stored["python"], Path(stored["prefix"]), "used in place"
             )
         elif "pack" in stored:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from havre.domain.progress import Progress
 from havre.durable import file_lock, remove_tree, sync_folder, sync_tree
-from havre.environments.interpreters import Interpreter, python_of
+from havre.environments.machine_pythons import Interpreter, python_of
 from havre.unprivileged import unreachable_part
 
 CHECK_LIMIT_S = 30.0
@@ -45,17 +45,17 @@ class ReachableInterpreters:
         """
         if not self._as_root or unreachable_part(interpreter.path) is None:
             return interpreter
-        place = self._place(interpreter)
-        copied = Interpreter(interpreter.version, place / "bin" / interpreter.path.name)
+        folder = self._folder(interpreter)
+        copied = Interpreter(interpreter.version, folder / "bin" / interpreter.path.name)
         if copied.path.is_file():
             return copied
         self._root.mkdir(parents=True, exist_ok=True)
         self._root.chmod(0o711)
-        with file_lock(self._root / f".{place.name}.lock"):
+        with file_lock(self._root / f".{folder.name}.lock"):
             if copied.path.is_file():
                 return copied
             progress(f"copying Python {interpreter.version} to where models can reach it")
-            problem = self._copy(interpreter, place)
+            problem = self._copy(interpreter, folder)
         if problem:
             progress(
                 f"Python {interpreter.version} stays at {interpreter.path}, out of reach for "
@@ -67,38 +67,38 @@ class ReachableInterpreters:
     def remove_unused(self, bases: set[str]) -> list[str]:
         """Remove the copies that none of ``bases`` lies in; returns their names."""
         removed = []
-        for place in sorted(self._root.glob("[!.]*")):
-            if not any(Path(base).is_relative_to(place) for base in bases):
-                with file_lock(self._root / f".{place.name}.lock"):
-                    aside = self._aside(place)
-                    place.rename(aside)
+        for folder in sorted(self._root.glob("[!.]*")):
+            if not any(Path(base).is_relative_to(folder) for base in bases):
+                with file_lock(self._root / f".{folder.name}.lock"):
+                    aside = self._aside(folder)
+                    folder.rename(aside)
                     remove_tree(aside)
-                removed.append(place.name)
+                removed.append(folder.name)
         return removed
 
-    def _copy(self, interpreter: Interpreter, place: Path) -> str:
+    def _copy(self, interpreter: Interpreter, folder: Path) -> str:
         """Make the copy; returns what is wrong with it, empty if it stands."""
-        aside = self._aside(place)
+        aside = self._aside(folder)
         remove_tree(aside)
         try:
             copy_interpreter(interpreter, aside)
             if problem := _check(aside / "bin" / interpreter.path.name, aside, interpreter):
                 return problem
             sync_tree(aside)
-            aside.rename(place)
+            aside.rename(folder)
             sync_folder(self._root)
         finally:
             remove_tree(aside)
         return ""
 
-    def _place(self, interpreter: Interpreter) -> Path:
+    def _folder(self, interpreter: Interpreter) -> Path:
         status = interpreter.path.stat()
         identity = f"{interpreter.path}:{status.st_size}:{status.st_mtime_ns}"
         digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
         return self._root / f"{interpreter.version}-{digest}"
 
-    def _aside(self, place: Path) -> Path:
-        return self._root / f".{place.name}.aside"
+    def _aside(self, folder: Path) -> Path:
+        return self._root / f".{folder.name}.aside"
 
 
 def copy_interpreter(interpreter: Interpreter, into: Path) -> None:
@@ -116,10 +116,10 @@ def copy_interpreter(interpreter: Interpreter, into: Path) -> None:
         ignore=shutil.ignore_patterns(*_LEFT_OUT, "config-*"),
         ignore_dangling_symlinks=True,
     )
-    for found in sorted((prefix / "lib").iterdir()):
-        if found.is_file() and _LIBRARY.fullmatch(found.name):
-            beside = found.is_symlink() and "/" not in os.readlink(found)
-            shutil.copy2(found, into / "lib" / found.name, follow_symlinks=not beside)
+    for file in sorted((prefix / "lib").iterdir()):
+        if file.is_file() and _LIBRARY.fullmatch(file.name):
+            beside = file.is_symlink() and "/" not in os.readlink(file)
+            shutil.copy2(file, into / "lib" / file.name, follow_symlinks=not beside)
     headers = prefix / "include" / library
     if headers.is_dir():
         shutil.copytree(headers, into / "include" / library, ignore_dangling_symlinks=True)
@@ -145,15 +145,15 @@ def _find_libraries_beside(program: Path, original: Path) -> None:
         program.write_bytes(content.replace(stated, beside.ljust(len(stated), b"\0")))
 
 
-def _check(executable: Path, place: Path, original: Interpreter) -> str:
-    """What is wrong with a copy at ``place``: it must run on its own files alone."""
+def _check(executable: Path, folder: Path, original: Interpreter) -> str:
+    """What is wrong with a copy at ``folder``: it must run on its own files alone."""
     if python_of(executable) != original.version:
         return "its copy does not run"
     try:
-        answer = subprocess.run(
+        completed = subprocess.run(
             [
                 *(str(executable), "-I", "-S", "-c", _CHECK),
-                *(str(place), str(original.path.parent.parent)),
+                *(str(folder), str(original.path.parent.parent)),
             ],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -164,5 +164,5 @@ def _check(executable: Path, place: Path, original: Interpreter) -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
-    output = answer.stdout.strip() or answer.stderr.strip().rpartition("\n")[2]
+    output = completed.stdout.strip() or completed.stderr.strip().rpartition("\n")[2]
     return "" if output == "ok" else output

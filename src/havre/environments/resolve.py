@@ -159,34 +159,34 @@ def _named(manifest: RuntimeManifest, available: Available) -> Resolution:
             if name in available.builtin and not lacks(name, available.hardware):
                 return Resolution(available.builtin[name], (*messages, f"environment {name}"))
         for requested in _requested(manifest, names):
-            if found := stand_in(requested, available.builtin, available.hardware):
-                why = _standing_in(found, names[-1], available)
-                return Resolution(found.definition, (*messages, why))
+            if chosen := stand_in(requested, available.builtin, available.hardware):
+                why = _standing_in(chosen, names[-1], available)
+                return Resolution(chosen.definition, (*messages, why))
     raise EnvironmentFault(refused or _unknown(manifest, names, available))
 
 
 def _requested(manifest: RuntimeManifest, names: list[str]) -> list[ServiceSlug]:
     """What the names and the path of the original service's environments ask for, best first."""
-    read = [found for name in names if (found := read_slug(name))]
+    read = [slug for name in names if (slug := read_slug(name))]
     if in_words := read_path(manifest.path):
         read.append(in_words)
     stated = python_in(manifest.path)
     return [replace(slug, python=stated or slug.python or manifest.python) for slug in read]
 
 
-def _standing_in(found: StandIn, name: str, available: Available) -> str:
+def _standing_in(chosen: StandIn, name: str, available: Available) -> str:
     """The log line for a stand-in. Raises EnvironmentFault where the settings refuse it."""
-    ours = found.definition
-    if not found.lacking:
+    ours = chosen.definition
+    if not chosen.lacking:
         return f"environment {ours.slug} ({ours.title}) stands in for {name}"
     if not available.stand_ins:
         raise EnvironmentFault(
-            f"runtime.yaml names {name}, but {found.lacking}, and the setting "
+            f"runtime.yaml names {name}, but {chosen.lacking}, and the setting "
             f"environment_stand_ins refuses stand-ins; name {ours.slug} ({ours.title}) itself, or "
             "deploy where there is what it is made for"
         )
     return (
-        f"{found.lacking}: environment {ours.slug} ({ours.title}) stands in for {name}; "
+        f"{chosen.lacking}: environment {ours.slug} ({ours.title}) stands in for {name}; "
         "environment_stand_ins = false in havre.toml refuses that"
     )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 BUILT_IN = "built-in"
 PUBLISHED = "published"
 PACK = "pack"
-IN_PLACE = "in place"
+EXTERNAL = "in place"
 OBJECT = "object"
 ARTIFACT = "artifact"
 EARLIER = "earlier"

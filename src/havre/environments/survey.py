@@ -5,10 +5,10 @@ from pathlib import Path
 
 from havre.domain.errors import HavreError
 from havre.environments.confinement import Enclosure
-from havre.environments.definition import InPlaceEnvironment
+from havre.environments.definition import ExternalEnvironment
 from havre.environments.java import java_warnings
 from havre.environments.libraries import lacking, system_libraries, warnings
-from havre.environments.prefix import read_marker
+from havre.environments.prefix_contents import read_marker
 from havre.environments.published import PublishedEnvironments
 from havre.home import Home
 
@@ -19,8 +19,8 @@ def survey(home: Home) -> list[tuple[str, str]]:
     pairs = []
     for slug, prefix in _environments(home):
         for line in (*warnings(lacking(prefix, system=system)), *java_warnings(prefix)):
-            found, _, remedy = line.rpartition("; ")
-            pairs.append((f"{slug}: {found}", remedy))
+            problem, _, remedy = line.rpartition("; ")
+            pairs.append((f"{slug}: {problem}", remedy))
     return pairs
 
 
@@ -35,5 +35,5 @@ def _environments(home: Home) -> Iterator[tuple[str, Path]]:
     except HavreError:
         return  # what needs the record reports that it is damaged
     for slug, record in records.items():
-        if isinstance(record.definition, InPlaceEnvironment):
+        if isinstance(record.definition, ExternalEnvironment):
             yield slug, record.definition.prefix

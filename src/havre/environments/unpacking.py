@@ -159,7 +159,7 @@ def _entries(scratch: Path, code: int | None, log: Path) -> int:
     if code in DISK_FULL:
         raise OSError(code, os.strerror(code))
     try:
-        result = foreign.read_json(scratch / _OUTCOME, below=scratch, most=_MAX_OUTCOME_BYTES)
+        result = foreign.read_json(scratch / _OUTCOME, below=scratch, max_bytes=_MAX_OUTCOME_BYTES)
     except (OSError, ValueError):
         result = {}
     match result:

@@ -7,7 +7,7 @@ from pathlib import Path
 from havre.environments.confinement import Enclosure
 from havre.environments.definition import python_order
 from havre.environments.elf import MACHINES, read_shared_object
-from havre.environments.interpreters import OLDEST
+from havre.environments.machine_pythons import OLDEST
 
 PYTHON = Path("bin/python")
 
@@ -49,7 +49,7 @@ def at_sight(prefix: Path, machine: str) -> str:
 
 def when_asked(enclosure: Enclosure, python: Path) -> str:
     """Of a program of this machine: what it says of itself, or why it does not start."""
-    code, output = enclosure.hear(python, _ASK)
+    code, output = enclosure.run_python(python, _ASK)
     if (match := _VERSION_LINE.search(output)) and code == 0:
         implementation, version, release, bits, threads = match.groups()
         if implementation != "CPython":
@@ -130,15 +130,15 @@ def _other_machine(python: Path, machine: str) -> str:
     for magic, what in _MAGIC.items():
         if head.startswith(magic):
             return f"its {PYTHON} is {what}"
-    found = read_shared_object(program)
-    if found is None:
+    elf = read_shared_object(program)
+    if elf is None:
         return f"its {PYTHON} is no program of this machine"
-    if found.machine != MACHINES.get(machine):
-        theirs = next((name for name, number in MACHINES.items() if number == found.machine), "")
+    if elf.machine != MACHINES.get(machine):
+        theirs = next((name for name, number in MACHINES.items() if number == elf.machine), "")
         return (
             f"its Python is for {theirs or 'another kind of processor'}, and this machine is "
             f"{machine}: pack it on such a machine"
         )
-    if any(name.startswith("libc.musl") for name in found.needed):
+    if any(name.startswith("libc.musl") for name in elf.needed):
         return "its Python is for musl (Alpine Linux), and this machine has the GNU C library"
     return ""

@@ -22,7 +22,7 @@ from havre.supervisor.confined import Confined
 from havre.supervisor.spawn import SpawnFault
 
 TIMEOUT_S = 1800.0
-"""How long one run of uv may take; uv gives up on a dead network long before."""
+"""How long one run of uv may take; uv stops trying a dead network long before."""
 
 MAX_FOLLOWED_BYTES = 1024 * 1024
 """Bytes of uv's words that are read again; the log has all of them."""
@@ -97,7 +97,7 @@ class Uv:
             if cache is None:
                 environment["UV_CACHE_DIR"] = str(scratch / "cache")
             start = _begin(log, arguments)
-            with _told_if_not_started(log):
+            with _reporting_spawn_faults(log):
                 running = self._enclosure.run_ours(
                     [find_uv_bin(), *arguments],
                     log=log,
@@ -135,7 +135,7 @@ class Uv:
         environment |= _own_configuration(environment, scratch)
         stranger.give(scratch)
         start = _begin(log, arguments)
-        with _told_if_not_started(log):
+        with _reporting_spawn_faults(log):
             running = self._enclosure.run_foreign(
                 [find_uv_bin(), *arguments],
                 stranger=stranger,
@@ -228,14 +228,14 @@ def _own_configuration(environment: Mapping[str, str], scratch: Path) -> dict[st
 
 def _named_files(environment: Mapping[str, str]) -> list[Path]:
     """The files and folders that variables name: certificates, indexes, folders of wheels."""
-    found = []
+    paths = []
     for name, value in environment.items():
         if name.startswith(("UV_", "SSL_")) or name == "REQUESTS_CA_BUNDLE":
             for word in re.split(r"[,\s]", value):
                 path = word.rpartition("=")[2].removeprefix("file://")
                 if path.startswith("/") and path.strip("/"):
-                    found.append(Path(unquote(path)))
-    return found
+                    paths.append(Path(unquote(path)))
+    return paths
 
 
 def _begin(log: Path, arguments: Sequence[str]) -> int:
@@ -247,7 +247,7 @@ def _begin(log: Path, arguments: Sequence[str]) -> int:
 
 
 @contextmanager
-def _told_if_not_started(log: Path) -> Iterator[None]:
+def _reporting_spawn_faults(log: Path) -> Iterator[None]:
     try:
         yield
     except SpawnFault as fault:

@@ -51,9 +51,9 @@ def environment(home: Home) -> dict[str, str]:
     again: an upgrade from another shell must not lead it to another database. Only the variables
     that say where its code is are always this shell's.
     """
-    found, _ = records.load_all(home.processes)
+    loaded, _ = records.load_all(home.processes)
     earlier: dict[str, str] = {}
-    for record in found:
+    for record in loaded:
         if record.spec.name == CONTROL_PLANE and is_running(record.identity):
             earlier = {
                 name: value
@@ -72,12 +72,12 @@ def check_same_address(
     """
     defaults = {setting.name: setting.default for setting in SETTINGS}
     for name in ("host", "port"):
-        wanted = getattr(settings, name)
-        stated = flags.get(name) is not None or wanted != defaults[name]
-        if stated and wanted != about[name] and not (name == "port" and wanted == 0):
+        requested = getattr(settings, name)
+        stated = flags.get(name) is not None or requested != defaults[name]
+        if stated and requested != about[name] and not (name == "port" and requested == 0):
             raise IncorrectState(
                 f"the server of this home runs already, at {about['url']}; "
-                f"run `havre down` before moving it to {name} {wanted}"
+                f"run `havre down` before moving it to {name} {requested}"
             )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from havre.domain.errors import EngineFault, SystemFault
 from havre.home import Home
 from havre.supervisor import orphans, records, server_file
-from havre.supervisor.client import NoAnswer, SupervisorClient
+from havre.supervisor.client import SupervisorClient, SupervisorUnresponsive
 from havre.supervisor.identity import Identity, is_running, read_stat, send_signal
 
 BACK_WITHIN_S = 10.0
@@ -36,7 +36,7 @@ def running(home: Home) -> dict[str, Any] | None:
     """
     try:
         return SupervisorClient(home.supervisor_socket).ping()
-    except NoAnswer as error:
+    except SupervisorUnresponsive as error:
         raise SystemFault(_why_silent(home)) from error
     except EngineFault:
         pass
@@ -78,9 +78,9 @@ def end_unreachable(home: Home, supervisor: Identity) -> None:
 
 def left_running(home: Home) -> list[str]:
     """Names of processes that live though their supervisor does not, recorded or not."""
-    found, _ = records.load_all(home.processes)
-    names = [record.spec.name for record in found if is_running(record.identity)]
-    recorded = {record.spec.name for record in found} | set(
+    loaded, _ = records.load_all(home.processes)
+    names = [record.spec.name for record in loaded if is_running(record.identity)]
+    recorded = {record.spec.name for record in loaded} | set(
         records.running_strangers(home.processes)
     )
     return sorted({*names, *(name for name, _ in orphans.find(home, recorded))})

@@ -28,7 +28,7 @@ def load_model(model_file_name="model.joblib"):
 def columns():
     """The names of the measurements, in the order that the model was trained with."""
     schema = json.loads((FOLDER / "input_schema.json").read_text(encoding="utf-8"))
-    return [column["name"] for column in sorted(schema["schema"], key=lambda one: one["order"])]
+    return [column["name"] for column in sorted(schema["schema"], key=lambda row: row["order"])]
 
 
 def pre_inference(data):

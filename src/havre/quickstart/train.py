@@ -49,16 +49,16 @@ def main():
     parser.add_argument("--slug", required=True, help="environment the model is served in")
     parser.add_argument("--kind", default="data_science", choices=["data_science", "published"])
     asked = parser.parse_args()
-    model, samples, answers = train()
+    model, samples, labels = train()
     artifact = asked.output / "artifact"
     artifact.mkdir(parents=True, exist_ok=True)
     write_artifact(artifact, model, samples, slug=asked.slug, kind=asked.kind)
     rows = samples.to_dict(orient="records")
-    write_json(asked.output / "held_out.json", {"rows": rows, "labels": list(answers)})
+    write_json(asked.output / "held_out.json", {"rows": rows, "labels": list(labels)})
     summary = {
         "artifact": str(artifact),
         "held_out": len(rows),
-        "accuracy": round(float(model.score(samples, answers)), 4),
+        "accuracy": round(float(model.score(samples, labels)), 4),
     }
     print(json.dumps(summary))
 
@@ -67,12 +67,12 @@ def train():
     """A fitted pipeline, and the held-out samples with their true labels."""
     data = load_breast_cancer(as_frame=True)
     labels = data.target.map(dict(enumerate(map(str, data.target_names))))
-    samples, held_out, answers, held_out_answers = train_test_split(
+    samples, held_out, sample_labels, held_out_labels = train_test_split(
         data.data, labels, test_size=HELD_OUT, random_state=SEED, stratify=labels
     )
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    model.fit(samples, answers)
-    return model, held_out, held_out_answers
+    model.fit(samples, sample_labels)
+    return model, held_out, held_out_labels
 
 
 def write_artifact(folder, model, samples, slug, kind):

@@ -20,5 +20,5 @@
 Only the holder of the lease makes passes: `leader_election` starts and stops the loop, and `fence`
 keeps what is late from acting. A standby drains what it has from its time as the holder
 (`standby`). Beside the passes: `preparation` and `verification` in the background, `leftovers` at
-the start, `passes` for those that hang, and `housekeeping` of the home's disk.
+the start, `pass_monitor` for those that hang, and `housekeeping` of the home's disk.
 """

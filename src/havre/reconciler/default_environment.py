@@ -15,7 +15,7 @@ from havre.catalog.manifest import FILE as MANIFEST
 from havre.catalog.manifest import read_manifest
 from havre.domain.errors import HavreError
 from havre.environments.definition import GENERAL, builtin_definitions, parse_service_slug
-from havre.environments.prefix import installed_packages, read_marker
+from havre.environments.prefix_contents import installed_packages, read_marker
 from havre.environments.resolve import REQUIREMENTS
 from havre.pickled import modules_in, pickles, sklearn_version
 from havre.reconciler.snapshot import PreparedRevision

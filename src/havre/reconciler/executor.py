@@ -8,12 +8,12 @@ from havre.domain.ocid import new_short_id
 from havre.domain.rollout.actions import (
     Action,
     Cancel,
+    EndHungKeeper,
     Fail,
     MarkNeedsAttention,
     MarkRecovered,
     Prepare,
     Publish,
-    Release,
     Share,
     Start,
     Stop,
@@ -85,9 +85,9 @@ class Executor:
             case Cancel():
                 self._recorder.cancel(snapshot)
                 self._verifier.forget(snapshot.deployment_id)
-            case Release(instance_id):
+            case EndHungKeeper(instance_id):
                 if (channel := self._engine.channel(instance_id)) is not None:
-                    channel.release()
+                    channel.end_keeper()
                     self._recorder.note(
                         snapshot,
                         "A keeper hung and was ended: the copies of its instance go on serving "
@@ -134,7 +134,7 @@ class Executor:
                     copies=spec.copies,
                     cpus=spec.shape.cpus,
                     memory_bytes=spec.shape.memory_bytes,
-                    environment=variables,
+                    variables=variables,
                     predict_timeout_s=self._settings.predict_timeout_s,
                     stream_idle_s=self._settings.stream_idle_s,
                     stream_total_s=self._settings.stream_total_s,

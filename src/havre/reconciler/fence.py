@@ -119,10 +119,10 @@ class FencedChannel:
         self._fence = fence
 
     def check(
-        self, requests: Sequence[CheckRequest], *, is_wanted: Callable[[], bool] = always
+        self, requests: Sequence[CheckRequest], *, should_continue: Callable[[], bool] = always
     ) -> Iterator[CheckResponse]:
         self._fence.check()
-        return self._channel.check(requests, is_wanted=is_wanted)
+        return self._channel.check(requests, should_continue=should_continue)
 
     def record(self, limit: int) -> None:
         self._fence.check()
@@ -132,17 +132,17 @@ class FencedChannel:
         self._fence.check()
         self._channel.capture(policy)
 
-    def release(self) -> None:
+    def end_keeper(self) -> None:
         self._fence.check()
-        self._channel.release()
+        self._channel.end_keeper()
 
     def sample(self) -> CheckRequest | None:
         return self._channel.sample()
 
     def recorded(
-        self, limit: int, *, is_wanted: Callable[[], bool] = always
+        self, limit: int, *, should_continue: Callable[[], bool] = always
     ) -> list[RecordedRequest]:
-        return self._channel.recorded(limit, is_wanted=is_wanted)
+        return self._channel.recorded(limit, should_continue=should_continue)
 
 
 class FencedBalancer:

@@ -1,7 +1,8 @@
 """Keeps this home's disk usable while the control plane runs, whoever holds the lease.
 
-One thread: it empties the trash, keeps the reserve, and ends an instance that takes more of the
-disk than it may. It works slowly, with a small share of one processor.
+One thread: it empties the trash, removes abandoned temporary folders, keeps the reserve, and ends
+an instance that takes more of the disk than it may. It works slowly, with a small share of one
+processor.
 """
 
 import logging
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from havre import temporary
 from havre.domain.errors import HavreError
 from havre.engines import disk_use
 from havre.engines.base import LocalEngine
@@ -20,7 +22,7 @@ from havre.reserve import Reserve
 
 ROUND_S = 10.0
 SWEEP_S = 2.0
-"""Of each round, for the trash."""
+"""Of each round, for the trash, and for each temporary folder that was abandoned."""
 PAUSE_S = 0.02
 """Between batches of files: `disk_use.AT_ONCE` take a few milliseconds."""
 REST_FACTOR = 10
@@ -79,6 +81,7 @@ class Housekeeping:
 
     def _sweep(self) -> None:
         self._sweeper.sweep(within_s=SWEEP_S)
+        temporary.sweep(within_s=SWEEP_S)
 
     def _limit_instances(self) -> None:
         if not self._max_mb:

@@ -14,7 +14,7 @@ from concurrent import futures
 from havre.domain.errors import HavreError, StateUnavailable, SystemFault
 from havre.reconciler.deps import Deps, Hooks
 from havre.reconciler.leftovers import clear_leftovers, existing_deployments
-from havre.reconciler.passes import Passes
+from havre.reconciler.pass_monitor import PassMonitor
 from havre.reconciler.preparation import Preparer
 from havre.reconciler.queue import WorkQueue
 from havre.reconciler.reconcile import Reconcile
@@ -50,8 +50,8 @@ class Reconciler:
         self._queue = WorkQueue(deps.clock, hooks.on_pass)
         self._preparer = make_preparer(self.wake)
         self._verifier = Verifier(deps.engine, deps.recorder, self.wake, verifying)
-        self._passes = Passes(self._replace_worker)
-        self.reconcile = Reconcile(deps, self._preparer, self._verifier, self._passes, hooks)
+        self._pass_monitor = PassMonitor(self._replace_worker)
+        self.reconcile = Reconcile(deps, self._preparer, self._verifier, self._pass_monitor, hooks)
         self._workers: list[threading.Thread] = []
         self._stopping = threading.Event()
 
@@ -80,7 +80,7 @@ class Reconciler:
     def _work(self) -> None:
         while (deployment_id := self._queue.take()) is not None:
             try:
-                with self._passes.watching(deployment_id) as watched:
+                with self._pass_monitor.watching(deployment_id) as watched:
                     delay_s = self._reconcile_safely(deployment_id)
                 if delay_s is not None:
                     self._queue.add(deployment_id, delay_s)
@@ -177,7 +177,7 @@ class Reconciler:
 
     def _watch_passes(self) -> None:
         while not self._stopping.wait(WATCH_S):
-            self._hooks.on_stuck(self._passes.report_stuck())
+            self._hooks.on_stuck(self._pass_monitor.report_stuck())
 
     def _replace_worker(self) -> bool:
         if self._stopping.is_set():

@@ -103,7 +103,7 @@ def observed_of(
                 is_on_trial=is_on_trial,
                 is_new=memory.changing is not None and instance_id not in memory.changing.there,
                 is_hung=is_hung,
-                is_streaming=0 < status.streaming >= status.copies_busy,
+                is_streaming=status.is_streaming,
             )
         )
     return Observed(

@@ -16,7 +16,7 @@ from havre.reconciler.executor import Executor, Pass
 from havre.reconciler.memory_note import memory_note
 from havre.reconciler.observation import Observation, observed_of
 from havre.reconciler.pace import next_pass_s
-from havre.reconciler.passes import Passes
+from havre.reconciler.pass_monitor import PassMonitor
 from havre.reconciler.preparation import Preparer
 from havre.reconciler.remembered import Memory
 from havre.reconciler.snapshot import Snapshot, desired_of, load, policy_of
@@ -29,12 +29,17 @@ class Reconcile:
     """Callable with a deployment's id. One deployment is in one pass at a time."""
 
     def __init__(
-        self, deps: Deps, preparer: Preparer, verifier: Verifier, passes: Passes, hooks: Hooks
+        self,
+        deps: Deps,
+        preparer: Preparer,
+        verifier: Verifier,
+        pass_monitor: PassMonitor,
+        hooks: Hooks,
     ) -> None:
         self._deps = deps
         self._preparer = preparer
         self._verifier = verifier
-        self._passes = passes
+        self._pass_monitor = pass_monitor
         self._on_named = hooks.on_named
         self._executor = Executor(deps, preparer, verifier)
         self.memories: defaultdict[str, Memory] = defaultdict(Memory)
@@ -58,9 +63,9 @@ class Reconcile:
                 snapshot.change.id, snapshot.spec.revision, snapshot.instances.keys()
             )
         policy = policy_of(snapshot, deps.settings)
-        self._passes.at("observing its instances and its route")
+        self._pass_monitor.at("observing its instances and its route")
         raw = observation.look(snapshot, deps.engine, deps.balancer)
-        self._passes.at("planning")
+        self._pass_monitor.at("planning")
         desired = desired_of(snapshot, policy, deps.settings, raw.statuses.values())
         now = deps.clock()
         observed = observed_of(
@@ -77,7 +82,7 @@ class Reconcile:
             deps.recorder.begin(snapshot)
         self._announce(snapshot, raw.statuses.values(), memory)
         deps.recorder.count_instances(snapshot, _answering(raw))
-        self._passes.at("configuring the recording of live requests")
+        self._pass_monitor.at("configuring the recording of live requests")
         self._configure_recording(raw, policy)
         self._carry_out(actions, Pass(snapshot, raw, policy))
         memory.trouble_since = None
@@ -101,7 +106,7 @@ class Reconcile:
         refusals = []
         for action in actions:
             logger.debug("%s: %s", current.snapshot.deployment_id, action)
-            self._passes.at(str(action))
+            self._pass_monitor.at(str(action))
             try:
                 self._executor.carry_out(action, current)
             except HavreError as error:

@@ -20,7 +20,9 @@ logger = logging.getLogger(__name__)
 
 
 class StandbyDrain:
-    """Of one period as a standby. ``clock`` is in seconds and only goes forward."""
+    """Of one period as a standby. ``clock`` is in seconds and only goes forward. Requests get
+    ``drain_timeout_s`` to finish, an instance with nothing but streams ``stream_total_s``.
+    """
 
     def __init__(
         self,
@@ -28,11 +30,13 @@ class StandbyDrain:
         balancer: Balancer,
         *,
         drain_timeout_s: float,
+        stream_total_s: float,
         clock: Callable[[], float],
     ) -> None:
         self._engine = engine
         self._balancer = balancer
         self._drain_timeout_s = drain_timeout_s
+        self._stream_total_s = max(drain_timeout_s, stream_total_s)
         self._clock = clock
         self._unrouted_since: dict[str, float] = {}
         self.is_over = False
@@ -62,8 +66,11 @@ class StandbyDrain:
         """Never at once: the balancer's threads take a changed route over one by one."""
         now = self._clock()
         waited_s = now - self._unrouted_since.setdefault(instance_id, now)
-        is_idle = active == 0 and self._engine.inspect(instance_id).copies_busy == 0
-        return waited_s >= self._drain_timeout_s or (is_idle and waited_s >= SETTLE_S)
+        status = self._engine.inspect(instance_id)
+        if active == 0 and status.copies_busy == 0:
+            return waited_s >= SETTLE_S
+        limit_s = self._stream_total_s if status.is_streaming else self._drain_timeout_s
+        return waited_s >= limit_s
 
 
 def not_yet_served_by_holder(session: Session) -> set[str]:

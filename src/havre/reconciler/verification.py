@@ -96,7 +96,7 @@ class Verifier:
                     reason = self._replay(snapshot, channel, serving, replay)
             outcome = Outcome(Stage.FAILED if reason else Stage.DONE, reason)
         except EngineFault as error:
-            if not self._is_wanted(snapshot):
+            if not self._should_continue(snapshot):
                 return  # it was canceled, and has ended for that
             logger.warning("checking %s: %s", instance_id, error.message)
             outcome, faults = Outcome(), self._background.task(_key(snapshot)).faults + 1
@@ -113,7 +113,7 @@ class Verifier:
         if self._background.finish(_key(snapshot), outcome, faults=faults):
             self._wake(snapshot.deployment_id)
 
-    def _is_wanted(self, snapshot: Snapshot) -> bool:
+    def _should_continue(self, snapshot: Snapshot) -> bool:
         """Whether a check that runs is to go on: its change has not ended."""
         return self._background.is_running(_key(snapshot))
 
@@ -123,7 +123,9 @@ class Verifier:
         if sample is None:
             self._note_unchecked(snapshot, "the artifact has no sample request (test_input.json)")
             return ""
-        [response] = channel.check([sample], is_wanted=partial(self._is_wanted, snapshot))
+        [response] = channel.check(
+            [sample], should_continue=partial(self._should_continue, snapshot)
+        )
         if response.status != OK:
             return f"the check failed: {_failed_check(response)}"
         self._recorder.note(
@@ -160,9 +162,11 @@ class Verifier:
         # All in one call: where each copy loads its own model, so does the child that answers each
         # call. Responses are compared as they come: together they may be larger than our memory.
         requests = [CheckRequest(request.body, request.content_type) for request in recorded]
-        responses = channel.check(requests, is_wanted=partial(self._is_wanted, snapshot))
+        responses = channel.check(
+            requests, should_continue=partial(self._should_continue, snapshot)
+        )
         comparison = compare(
-            (Response(live.status, live.answer, live.took_s) for live in recorded),
+            (Response(live.status, live.response, live.took_s) for live in recorded),
             (Response(new.status, new.body, new.took_s) for new in responses),
             tolerance=replay.tolerance,
         )
@@ -173,7 +177,7 @@ class Verifier:
         self, snapshot: Snapshot, serving: Sequence[str], count: int
     ) -> list[RecordedRequest]:
         """The last ones, equally many of each instance."""
-        is_wanted = partial(self._is_wanted, snapshot)
+        should_continue = partial(self._should_continue, snapshot)
         share = -(-count // len(serving))
         recorded: list[RecordedRequest] = []
         for instance_id in serving:
@@ -181,7 +185,7 @@ class Verifier:
             if channel is None:
                 continue
             try:
-                recorded += channel.recorded(share, is_wanted=is_wanted)
+                recorded += channel.recorded(share, should_continue=should_continue)
             except EngineFault as error:
                 logger.info("no requests of %s to replay: %s", instance_id, error.message)
         return recorded[-count:]

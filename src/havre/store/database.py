@@ -130,7 +130,7 @@ class Database:
         if not self.is_there:
             return True
         with self._read_only() as connection:
-            if self._owner(connection) is Owner.NOBODY:
+            if self._owner(connection) is Owner.NONE:
                 return True
             # Both have a row from the first start on.
             inspector = inspect(connection)
@@ -251,7 +251,7 @@ class Database:
 
     def _cause(self, error: DBAPIError) -> str:
         if self.file is not None and _IS_FULL in str(error.orig):
-            return full_disk.told(self.file)
+            return full_disk.message(self.file)
         return str(error.orig)
 
     def _commit(self, session: Session) -> None:

@@ -37,7 +37,7 @@ def listed() -> Select[Deployment]:
 
 def find(session: Session, deployment_id: str) -> Deployment:
     """Raises NotFound. A deleted deployment is found: it stays readable."""
-    return _found(
+    return _existing(
         session.get(Deployment, deployment_id) if _may_be(deployment_id) else None, deployment_id
     )
 
@@ -49,7 +49,7 @@ def find_for_change(session: Session, deployment_id: str) -> Deployment:
         if _may_be(deployment_id)
         else None
     )
-    return _found(row, deployment_id)
+    return _existing(row, deployment_id)
 
 
 def claim_name(session: Session, *, compartment_id: str, display_name: str) -> None:
@@ -145,7 +145,7 @@ def _may_be(deployment_id: str) -> bool:
     return is_ocid(deployment_id, Kind.DEPLOYMENT)
 
 
-def _found(row: Deployment | None, deployment_id: str) -> Deployment:
+def _existing(row: Deployment | None, deployment_id: str) -> Deployment:
     if row is None:
         raise NotFound(
             f"model deployment {deployment_id[:255]} does not exist, or you may not see it"

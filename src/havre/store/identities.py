@@ -13,7 +13,7 @@ from havre.store import logs
 from havre.store.locks import hold
 from havre.store.schema import IdentityRow, Project
 
-_ONE = 1
+_ROW_ID = 1
 
 
 def claim_identity(session: Session, own: OciIdentity | None, *, now: datetime) -> OciIdentity:
@@ -23,12 +23,12 @@ def claim_identity(session: Session, own: OciIdentity | None, *, now: datetime) 
     another identity.
     """
     hold(session, "identity")
-    row = session.get(IdentityRow, _ONE)
+    row = session.get(IdentityRow, _ROW_ID)
     if row is None:
         identity = _first(session, own)
         session.add(
             IdentityRow(
-                id=_ONE,
+                id=_ROW_ID,
                 tenancy_ocid=identity.tenancy_ocid,
                 user_ocid=identity.user_ocid,
                 project_ocid=identity.project_ocid,

@@ -15,12 +15,12 @@ from havre.domain.lease import Candidate, Lease
 from havre.domain.states import WorkRequestState
 from havre.store.schema import Deployment, InstanceRecord, LeaseRow, Revision, WorkRequest
 
-_ONE = 1
+_ROW_ID = 1
 
 
 def current(session: Session) -> tuple[Lease, datetime]:
     """The lease as it stands, and the moment by the database's clock."""
-    return _lease(session.get_one(LeaseRow, _ONE)), database_now(session)
+    return _lease(session.get_one(LeaseRow, _ROW_ID)), database_now(session)
 
 
 def acquire(session: Session, candidate: Candidate) -> Lease | None:
@@ -29,7 +29,7 @@ def acquire(session: Session, candidate: Candidate) -> Lease | None:
     Another home's records of its instances are deleted in the same transaction: they run where this
     one cannot reach them, and it starts its own.
     """
-    row = session.get_one(LeaseRow, _ONE, with_for_update=True)
+    row = session.get_one(LeaseRow, _ROW_ID, with_for_update=True)
     before = _lease(row)
     acquired = rules.acquire(before, candidate, database_now(session))
     if acquired is None:
@@ -44,7 +44,7 @@ def acquire(session: Session, candidate: Candidate) -> Lease | None:
 
 def renew(session: Session, candidate: Candidate, token: int) -> Lease | None:
     """Extend the lease; None if another has acquired it since."""
-    row = session.get_one(LeaseRow, _ONE, with_for_update={"key_share": True})
+    row = session.get_one(LeaseRow, _ROW_ID, with_for_update={"key_share": True})
     renewed = rules.renew(_lease(row), candidate, token, database_now(session))
     if renewed is not None:
         _write(row, renewed)

@@ -81,12 +81,12 @@ def _decode(token: str, order: Order) -> tuple[Any, Any]:
         name, direction, value, last = json.loads(text)
         if (name, direction) != (order.name, "DESC" if order.descending else "ASC"):
             raise refusal
-        return _place(value, order.column), _place(last, order.tie)
+        return _column_value(value, order.column), _column_value(last, order.tie)
     except (ValueError, TypeError, OverflowError, RecursionError, binascii.Error) as error:
         raise refusal from error
 
 
-def _place(value: object, column: InstrumentedAttribute[Any]) -> Any:
+def _column_value(value: object, column: InstrumentedAttribute[Any]) -> Any:
     kind = column.type.python_type
     if kind is datetime:
         moment = datetime.fromisoformat(value)  # type: ignore[arg-type]

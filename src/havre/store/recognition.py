@@ -24,7 +24,7 @@ _OF_EXTENSIONS = text(
 
 
 class Owner(Enum):
-    NOBODY = auto()
+    NONE = auto()
     HAVRE = auto()
     NEWER_HAVRE = auto()
     ANOTHER_PROGRAM = auto()
@@ -39,7 +39,7 @@ def owner_of(tables: Collection[str], heads: Collection[str], known: Collection[
     if not heads:
         begun = VERSIONS in tables
         others = set(tables) - {VERSIONS} - (OUR_TABLES if begun else set())
-        return Owner.ANOTHER_PROGRAM if others else Owner.NOBODY
+        return Owner.ANOTHER_PROGRAM if others else Owner.NONE
     if not set(tables) >= CORE:
         return Owner.ANOTHER_PROGRAM
     return Owner.HAVRE if set(heads) <= set(known) else Owner.NEWER_HAVRE

@@ -26,7 +26,7 @@ from havre.supervisor.protocol import BALANCER
 from havre.supervisor.supervisor import Supervisor
 from havre.supervisor.system_calls import PR_SET_CHILD_SUBREAPER, prctl
 
-WANTED_DESCRIPTORS = 65536
+DESCRIPTOR_LIMIT = 65536
 WILDCARD = "0.0.0.0"
 
 
@@ -56,7 +56,7 @@ def _parse_options() -> argparse.Namespace:
 
 
 def _supervise(home: Home, options: argparse.Namespace) -> int:
-    _become_subreaper()
+    _set_child_subreaper()
     _raise_descriptor_limit()
     os.chdir(home.root)
     supervisor = Supervisor(home, log=_Log(home, is_aloud=options.foreground))
@@ -134,7 +134,7 @@ def _describe(options: argparse.Namespace, number: int) -> dict[str, Any]:
     }
 
 
-def _become_subreaper() -> None:
+def _set_child_subreaper() -> None:
     """Processes whose parent died become our children, not those of the machine's first one."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
 
@@ -142,9 +142,9 @@ def _become_subreaper() -> None:
 def _raise_descriptor_limit() -> None:
     """For ourselves and, inherited, for the load balancer: it needs two per connection."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(WANTED_DESCRIPTORS, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    limit = DESCRIPTOR_LIMIT if hard == resource.RLIM_INFINITY else min(DESCRIPTOR_LIMIT, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 class _Log:

@@ -28,16 +28,16 @@ def name_of(uid: int, accounts: Path = ACCOUNTS) -> str:
 def lists(uid: int, gid: int, home: str) -> dict[Path, str]:
     """The lists that lack the user or its group, each with one line more."""
     name = name_of(uid)
-    wanted = {
+    entries = {
         ACCOUNTS: (uid, f"{name}:x:{uid}:{gid}:a model of havre:{home}:/bin/sh"),
         GROUPS: (gid, f"{name}:x:{gid}:"),
     }
-    found = {}
-    for path, (number, line) in wanted.items():
+    extended = {}
+    for path, (number, line) in entries.items():
         rows = _rows(path)
         if rows and not any(row[2:3] == [str(number)] for row in rows):
-            found[path] = "".join(f"{':'.join(row)}\n" for row in rows) + f"{line}\n"
-    return found
+            extended[path] = "".join(f"{':'.join(row)}\n" for row in rows) + f"{line}\n"
+    return extended
 
 
 def show(uid: int, gid: int, *, home: str, scratch: str) -> None:

@@ -81,12 +81,12 @@ class Cgroups:
 
     def members(self, name: str) -> set[int]:
         """The pids in a process's group; none where it has no group."""
-        found: set[int] = set()
+        pids: set[int] = set()
         for tree in self._trees:
             with suppress(OSError):
                 text = (self._folder(tree, name) / "cgroup.procs").read_text()
-                found |= {int(word) for word in text.split()}
-        return found
+                pids |= {int(word) for word in text.split()}
+        return pids
 
     def kill(self, name: str) -> None:
         """SIGKILL for every member, and for what it starts meanwhile."""
@@ -212,15 +212,15 @@ def find_trees(
     taken: set[str] = set()
     own = _own_groups(proc)
     mounts = list(_mounts(proc))
-    for place, _, kind, options in mounts:
+    for mount_point, _, kind, options in mounts:
         controllers = frozenset(options.split(",")) & set(CONTROLLERS) - taken
-        if kind == "cgroup" and controllers and is_root and _is_writable(place):
-            trees.append(Tree(place, 1, controllers))
+        if kind == "cgroup" and controllers and is_root and _is_writable(mount_point):
+            trees.append(Tree(mount_point, 1, controllers))
             taken |= controllers
-    for place, root, kind, _ in mounts:
+    for mount_point, root, kind, _ in mounts:
         if kind != "cgroup2":
             continue
-        base = place if is_root else _below(place, root, own)
+        base = mount_point if is_root else _below(mount_point, root, own)
         controllers = frozenset(_words(base / "cgroup.controllers")) & set(CONTROLLERS) - taken
         if controllers and _is_writable(base) and (only_look or _ready(base, controllers)):
             trees.append(Tree(base, 2, controllers))
@@ -295,8 +295,8 @@ def _ready(base: Path, controllers: Iterable[str]) -> bool:
 def _enable(folder: Path, controllers: Iterable[str]) -> None:
     """Let the groups below have these controllers. Raises OSError."""
     control = folder / "cgroup.subtree_control"
-    if wanted := sorted(set(controllers) - _words(control)):
-        control.write_text(" ".join(f"+{controller}" for controller in wanted))
+    if missing := sorted(set(controllers) - _words(control)):
+        control.write_text(" ".join(f"+{controller}" for controller in missing))
 
 
 def _own_groups(proc: Path) -> str:
@@ -317,9 +317,9 @@ def _mounts(proc: Path) -> Iterable[tuple[Path, str, str, str]]:
             yield Path(fields[4]), fields[3], kind, options
 
 
-def _below(place: Path, root: str, own: str) -> Path:
+def _below(mount_point: Path, root: str, own: str) -> Path:
     inside = os.path.relpath(own, root) if own.startswith(root) else "."
-    return place / inside
+    return mount_point / inside
 
 
 def _is_writable(folder: Path) -> bool:

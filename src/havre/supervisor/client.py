@@ -16,7 +16,7 @@ TIMEOUT_S = 10.0
 QUEUE_POLL_S = 0.01
 
 
-class NoAnswer(EngineFault):
+class SupervisorUnresponsive(EngineFault):
     """A supervisor is there, and does not answer in time: it is stopped, or has no processor."""
 
 
@@ -95,9 +95,9 @@ class SupervisorClient:
         """
         with self._connect(timeout_s=None) as stream:
             _send(stream, {"op": "shutdown", "exit_code": exit_code})
-            while "progress" in (answer := _receive(stream)):
-                on_progress(answer["progress"])
-            _check(answer)
+            while "progress" in (response := _receive(stream)):
+                on_progress(response["progress"])
+            _check(response)
 
     def _call(
         self, request: dict[str, Any], *, timeout_s: float | None = TIMEOUT_S
@@ -114,7 +114,9 @@ class SupervisorClient:
                 _reach(connection, self._path, timeout_s)
             except (BlockingIOError, TimeoutError) as error:
                 # It has not even accepted those before us.
-                raise NoAnswer(f"the supervisor at {self._path} does not answer") from error
+                raise SupervisorUnresponsive(
+                    f"the supervisor at {self._path} does not answer"
+                ) from error
             except OSError as error:
                 raise EngineFault(
                     f"the supervisor at {self._path} cannot be reached ({error}); "
@@ -126,13 +128,13 @@ class SupervisorClient:
 
 def _reach(connection: socket.socket, path: Path, timeout_s: float | None) -> None:
     """Connect. With a limit the system does not wait for a place in the queue: we do."""
-    give_up = math.inf if timeout_s is None else time.monotonic() + timeout_s
+    deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
     while True:
         try:
             connection.connect(str(path))
             return
         except BlockingIOError:
-            if time.monotonic() > give_up:
+            if time.monotonic() > deadline:
                 raise
             time.sleep(QUEUE_POLL_S)
 
@@ -149,16 +151,18 @@ def _receive(stream: BinaryIO) -> dict[str, Any]:
     try:
         line = stream.readline()
     except TimeoutError as error:
-        raise NoAnswer(f"the supervisor did not answer within {TIMEOUT_S:g} s") from error
+        raise SupervisorUnresponsive(
+            f"the supervisor did not answer within {TIMEOUT_S:g} s"
+        ) from error
     except OSError as error:
         raise EngineFault(f"the supervisor did not answer: {error}") from error
     if not line.endswith(b"\n"):
         raise EngineFault("the supervisor ended")
-    answer: dict[str, Any] = json.loads(line)
-    return answer
+    response: dict[str, Any] = json.loads(line)
+    return response
 
 
-def _check(answer: dict[str, Any]) -> dict[str, Any]:
-    if not answer["ok"]:
-        raise EngineFault(answer["error"])
-    return answer
+def _check(response: dict[str, Any]) -> dict[str, Any]:
+    if not response["ok"]:
+        raise EngineFault(response["error"])
+    return response

@@ -1,4 +1,4 @@
-"""What a confined process does to itself between the fork and its program: it gives up its rights.
+"""What a confined process does to itself between the fork and its program: it drops its rights.
 
 The order matters: limits and the view of the file system need rights that are then let go of, and
 the rules about files are the last but one because nothing could be opened under them.
@@ -74,12 +74,12 @@ def confine(confinement: Confinement, *, limits_processes: bool, warn: Warn) -> 
 
 
 def _limit(confinement: Confinement, warn: Warn, *, limits_processes: bool) -> None:
-    wanted = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: confinement.open_files}
+    limits = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: confinement.open_files}
     if limits_processes:
-        wanted[resource.RLIMIT_NPROC] = confinement.processes + (
+        limits[resource.RLIMIT_NPROC] = confinement.processes + (
             0 if confinement.user is not None else _threads_of(os.geteuid())
         )
-    for kind, limit in wanted.items():
+    for kind, limit in limits.items():
         _, hard = resource.getrlimit(kind)
         lower = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         try:

@@ -83,8 +83,8 @@ def _may_descend_from(leader: Identity, stat: Stat) -> bool:
 def _carries(pid: int, environment: Mapping[str, str]) -> bool:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            found = set(file.read().split(b"\0"))
+            actual = set(file.read().split(b"\0"))
     except OSError:
         return False
-    wanted = {os.fsencode(f"{name}={value}") for name, value in environment.items()}
-    return bool(wanted) and wanted <= found
+    expected = {os.fsencode(f"{name}={value}") for name, value in environment.items()}
+    return bool(expected) and expected <= actual

@@ -84,10 +84,10 @@ def _watch(pid: int) -> int | None:
         for ended, code in ended_children():
             if ended == pid:
                 return code
-        seen = [descriptor for descriptor, _ in poller.poll(REAP_S * 1000)]
-        if reader in seen:
+        ready = [descriptor for descriptor, _ in poller.poll(REAP_S * 1000)]
+        if reader in ready:
             os.read(reader, 4096)
-        if INPUT in seen and not os.read(INPUT, 4096):
+        if INPUT in ready and not os.read(INPUT, 4096):
             return None
 
 
@@ -131,14 +131,14 @@ def _has_children() -> bool:
 
 def _descendants() -> list[Identity]:
     stats = {stat.pid: stat for stat in living_processes()}
-    found = []
+    descendants = []
     for stat in stats.values():
         parent, steps = stat.parent, 0
         while parent in stats and parent != os.getpid() and steps < len(stats):
             parent, steps = stats[parent].parent, steps + 1
         if parent == os.getpid():
-            found.append(Identity(stat.pid, stat.start_time, boot_id()))
-    return found
+            descendants.append(Identity(stat.pid, stat.start_time, boot_id()))
+    return descendants
 
 
 def _first_line() -> bytes:

@@ -15,7 +15,7 @@ from functools import cache
 from havre.supervisor.system_calls import call
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
-TELL_VERSION = 1
+CREATE_RULESET_VERSION = 1
 RULE_PATH, RULE_PORT = 1, 2
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1, 2, 4, 8
@@ -51,7 +51,7 @@ def obstacle() -> str:
 @cache
 def _version() -> tuple[int, str]:
     try:
-        return call(CREATE_RULESET, None, 0, TELL_VERSION), ""
+        return call(CREATE_RULESET, None, 0, CREATE_RULESET_VERSION), ""
     except OSError as error:
         return 0, WHY_NOT.get(error.errno or 0, f"Landlock is refused to havre ({error.strerror})")
 

@@ -29,38 +29,40 @@ class OwnLimits:
 
     def __init__(self, log: Callable[[str], None]) -> None:
         self._log = log
-        self._wanted = {kind: resource.getrlimit(kind) for kind in NAMES}
+        self._expected = {kind: resource.getrlimit(kind) for kind in NAMES}
         self._lost: set[int] = set()
 
     def restore(self) -> None:
         """Undo what somebody has lowered; what cannot be undone is logged, once."""
-        for kind, wanted in self._wanted.items():
-            found = resource.getrlimit(kind)
-            if not any(map(_is_lower, found, wanted)):
-                self._wanted[kind] = found  # raised limits are welcome
+        for kind, expected in self._expected.items():
+            current = resource.getrlimit(kind)
+            if not any(map(_is_lower, current, expected)):
+                self._expected[kind] = current  # raised limits are welcome
                 self._lost.discard(kind)
             elif kind not in self._lost:
-                self._undo(kind, found, wanted)
+                self._undo(kind, current, expected)
 
-    def _undo(self, kind: int, found: tuple[int, int], wanted: tuple[int, int]) -> None:
+    def _undo(self, kind: int, current: tuple[int, int], expected: tuple[int, int]) -> None:
         lowered = f"somebody lowered this process's limit of {NAMES[kind]}"
         try:
-            resource.setrlimit(kind, wanted)
+            resource.setrlimit(kind, expected)
         except (OSError, ValueError):
             self._lost.add(kind)
             self._log(
-                f"{lowered} from {_in_words(wanted)} to {_in_words(found)}, and only root can undo "
-                "it: what is started has it, too, until `havre down` and `havre up`"
+                f"{lowered} from {_in_words(expected)} to {_in_words(current)}, and only root can "
+                "undo it: what is started has it, too, until `havre down` and `havre up`"
             )
         else:
-            self._log(f"{lowered} to {_in_words(found)}; it is {_in_words(wanted)} again")
+            self._log(f"{lowered} to {_in_words(current)}; it is {_in_words(expected)} again")
 
 
-def _is_lower(found: int, wanted: int) -> bool:
+def _is_lower(current: int, expected: int) -> bool:
     without = resource.RLIM_INFINITY
-    return found != wanted and found != without and (wanted == without or found < wanted)
+    return (
+        current != expected and current != without and (expected == without or current < expected)
+    )
 
 
 def _in_words(limit: tuple[int, int]) -> str:
     """The soft and the hard one."""
-    return "/".join("none" if each == resource.RLIM_INFINITY else str(each) for each in limit)
+    return "/".join("none" if value == resource.RLIM_INFINITY else str(value) for value in limit)

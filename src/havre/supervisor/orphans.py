@@ -26,15 +26,15 @@ def find(home: Home, known: Collection[str]) -> list[tuple[str, Identity]]:
     """Those that run, and by which name they would be recorded; names that are ``known`` are left
     out, with the copies that a keeper has forked.
     """
-    found = []
+    orphans = []
     for stat in living_processes():
         name = name_of(home, _command(stat.pid))
         if not name or name in known:
             continue
         identity = Identity(stat.pid, stat.start_time, boot_id())
         if _sees(stat.pid, home) and is_running(identity):
-            found.append((name, identity))
-    return found
+            orphans.append((name, identity))
+    return orphans
 
 
 def clear(home: Home, known: Collection[str], log: Callable[[str], None]) -> None:
@@ -43,11 +43,11 @@ def clear(home: Home, known: Collection[str], log: Callable[[str], None]) -> Non
 
     Those that another version of havre has recorded are its to end.
     """
-    found = find(home, {*known, *records.running_strangers(home.processes)})
-    for name, identity in found:
+    orphans = find(home, {*known, *records.running_strangers(home.processes)})
+    for name, identity in orphans:
         log(f"{name}: ended, no record names it (pid {identity.pid})")
     try:
-        end(found)
+        end(orphans)
         for path in records.remove_torn(home.processes):
             log(f"{path}: removed, it is damaged")
     except (OSError, TimeoutError) as error:
@@ -65,16 +65,16 @@ def supervisor_of(home: Home) -> Identity | None:
     return None
 
 
-def end(found: Collection[tuple[str, Identity]]) -> None:
+def end(orphans: Collection[tuple[str, Identity]]) -> None:
     """End them and all of their groups. Raises TimeoutError when even SIGKILL does not help."""
     members = {
-        member for _, identity in found for member in (identity, *group.living_members(identity))
+        member for _, identity in orphans for member in (identity, *group.living_members(identity))
     }
     group.signal_members(list(members), signal.SIGKILL)
     deadline = time.monotonic() + ENDS_WITHIN_S
-    while left := [each for each in members if is_running(each)]:
+    while left := [member for member in members if is_running(member)]:
         if time.monotonic() > deadline:
-            pids = ", ".join(str(each.pid) for each in left)
+            pids = ", ".join(str(member.pid) for member in left)
             raise TimeoutError(f"processes {pids} do not end, {ENDS_WITHIN_S:g} s after SIGKILL")
         time.sleep(POLL_S)
 

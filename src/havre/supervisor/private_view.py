@@ -92,21 +92,21 @@ def _arrange(
         if not os.path.ismount(path):
             mount(path, path, "", BIND)
     shared = shared_temporary((*needed, temporary))
-    for place in TEMPORARY:
-        if os.path.isdir(place) and place not in shared:
-            mount(temporary, place, "", BIND)
-            own.append(place)
+    for folder in TEMPORARY:
+        if os.path.isdir(folder) and folder not in shared:
+            mount(temporary, folder, "", BIND)
+            own.append(folder)
     return own
 
 
 def shared_temporary(needed: Iterable[str]) -> dict[str, str]:
     """Temporary folders that stay the machine's, each with what is needed and lies there."""
     real = [os.path.realpath(path) for path in needed]
-    found = {
-        place: next((path for path in real if Path(path).is_relative_to(place)), "")
-        for place in TEMPORARY
+    needed_in = {
+        folder: next((path for path in real if Path(path).is_relative_to(folder)), "")
+        for folder in TEMPORARY
     }
-    return {place: path for place, path in found.items() if path}
+    return {folder: path for folder, path in needed_in.items() if path}
 
 
 def _open(folder: str, needed: Iterable[str]) -> None:

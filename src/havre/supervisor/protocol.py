@@ -164,7 +164,7 @@ class ProcessStatus:
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "ProcessStatus":
         """Fields of a newer supervisor that are not known here are left out."""
-        known = {each.name: stored[each.name] for each in fields(cls) if each.name in stored}
+        known = {entry.name: stored[entry.name] for entry in fields(cls) if entry.name in stored}
         warnings = tuple(stored["warnings"])
         return cls(**{**known, "phase": Phase(stored["phase"]), "warnings": warnings})
 

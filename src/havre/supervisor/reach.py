@@ -69,8 +69,8 @@ def _libraries(prefix: Path) -> Iterable[Path]:
 
 
 def obstacle(passed: Sequence[Path], read: Sequence[Path]) -> str:
-    wanted = [(path, False) for path in passed] + [(path, True) for path in read]
-    for path, is_read in wanted:
+    needed = [(path, False) for path in passed] + [(path, True) for path in read]
+    for path, is_read in needed:
         if part := unreachable_part(path, is_read=is_read):
             return f"{path} is needed, and {part} is closed to other users"
     return ""
@@ -81,7 +81,7 @@ def own_port(home: Home) -> tuple[int, ...]:
     return () if about is None else (about["port"],)
 
 
-def most_memory() -> int:
+def max_memory_bytes() -> int:
     """Bytes that one instance, or one build, gets at most."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return int(MEMORY_SHARE * machine)
@@ -115,9 +115,9 @@ def _open_parts(path: str, depth: int) -> tuple[bool, list[str]]:
         is_whole = bool(mode & stat.S_IROTH)
         parts = []
         for name in os.listdir(path) if depth else ():
-            is_open, found = _open_parts(os.path.join(path, name), depth - 1)
+            is_open, open_parts = _open_parts(os.path.join(path, name), depth - 1)
             is_whole = is_whole and is_open
-            parts += found
+            parts += open_parts
     except OSError:
         return False, []  # it has gone
     return is_whole, [path] if is_whole else sorted(parts)

@@ -15,7 +15,7 @@ from havre.supervisor import server_file
 from havre.supervisor.clients import Clients
 from havre.supervisor.protocol import BALANCER, CONTROL_PLANE, Phase
 from havre.supervisor.sockets import Sockets
-from havre.supervisor.supervised import Supervised
+from havre.supervisor.supervised_process import SupervisedProcess
 
 LOOK_S = 2.0
 LISTENS_WITHIN_S = 60.0
@@ -36,7 +36,7 @@ class Reachability:
         self._sockets = Sockets(home.run, home.instance_sockets)
         self._own = {CONTROL_PLANE: home.api_socket, BALANCER: home.balancer_socket}
         self._next_look = math.inf
-        self._told = ""
+        self._reported = ""
 
     def listen(self, about: Mapping[str, Any]) -> None:
         """Open the control socket, and keep everything in its place from now on. Raises OSError."""
@@ -45,11 +45,11 @@ class Reachability:
         self._clients.listen(self._home.supervisor_socket)
         self._next_look = 0.0
 
-    def starting(self, process: Supervised) -> None:
+    def starting(self, process: SupervisedProcess) -> None:
         """It is about to bind its sockets, or to get them bound. Raises OSError."""
         self._sockets.expect(path for path, _ in self._sockets_of(process))
 
-    def stopped(self, process: Supervised) -> None:
+    def stopped(self, process: SupervisedProcess) -> None:
         """Nothing of it runs: nobody is reached by its sockets. Raises OSError."""
         self._sockets.expect(path for path, _ in self._sockets_of(process))
 
@@ -57,19 +57,19 @@ class Reachability:
         """Seconds until the next look."""
         return max(0.0, self._next_look - now)
 
-    def look(self, processes: Iterable[Supervised], now: float) -> None:
+    def look(self, processes: Iterable[SupervisedProcess], now: float) -> None:
         """If it is time to: put back what is missing, and end what cannot be reached any more."""
         if now < self._next_look:
             return
         self._next_look = now + LOOK_S
         try:
-            self._look([each for each in processes if _is_to_be_reached(each)], now)
+            self._look([process for process in processes if _is_to_be_reached(process)], now)
         except (OSError, SystemFault) as error:
-            if str(error) != self._told:
+            if str(error) != self._reported:
                 self._log(f"what the home is reached by is not looked after: {error}")
-            self._told = str(error)
+            self._reported = str(error)
         else:
-            self._told = ""
+            self._reported = ""
 
     def close(self) -> None:
         """Leave no name. Raises OSError."""
@@ -78,14 +78,14 @@ class Reachability:
         self._home.supervisor_socket.unlink(missing_ok=True)
         self._sockets.close()
 
-    def _look(self, processes: Iterable[Supervised], now: float) -> None:
+    def _look(self, processes: Iterable[SupervisedProcess], now: float) -> None:
         owners = {
             path: (process, is_bound or _should_listen(process, now))
             for process in processes
             for path, is_bound in self._sockets_of(process)
         }
-        wanted = {path: is_due for path, (_, is_due) in owners.items()}
-        back, lost = self._sockets.restore({**wanted, self._home.supervisor_socket: True})
+        required = {path: is_due for path, (_, is_due) in owners.items()}
+        back, lost = self._sockets.restore({**required, self._home.supervisor_socket: True})
         for path in back:
             self._log(f"{path}: the socket had lost its name, and has it back")
         for path in lost:
@@ -101,17 +101,17 @@ class Reachability:
             self._log(f"{self._home.server_file}: written again")
             server_file.write(self._home, self._about)
 
-    def _sockets_of(self, process: Supervised) -> list[tuple[Path, bool]]:
+    def _sockets_of(self, process: SupervisedProcess) -> list[tuple[Path, bool]]:
         """Each with whether it is bound before the process begins."""
-        found = [(Path(path), True) for path in process.spec.listen]
+        sockets = [(Path(path), True) for path in process.spec.listen]
         if process.name in self._own:
-            found.append((self._own[process.name], False))
-        return found
+            sockets.append((self._own[process.name], False))
+        return sockets
 
 
-def _is_to_be_reached(process: Supervised) -> bool:
+def _is_to_be_reached(process: SupervisedProcess) -> bool:
     return process.phase is Phase.RUNNING and not process.is_stopping
 
 
-def _should_listen(process: Supervised, now: float) -> bool:
+def _should_listen(process: SupervisedProcess, now: float) -> bool:
     return process.adopted and now > process.started_at + LISTENS_WITHIN_S

@@ -94,8 +94,8 @@ def load_all(folder: Path) -> tuple[list[Record], list[str]]:
 
 def running_strangers(folder: Path) -> dict[str, Identity]:
     """Processes that run, by name, and whose records only another version of havre can read."""
-    found, _ = _left_out(folder)
-    return {name: identity for name, identity in found.items() if is_running(identity)}
+    named, _ = _left_out(folder)
+    return {name: identity for name, identity in named.items() if is_running(identity)}
 
 
 def remove_torn(folder: Path) -> list[Path]:

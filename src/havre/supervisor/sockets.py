@@ -30,7 +30,7 @@ class Sockets:
     def __init__(self, run: Path, instances: Path) -> None:
         self._folders = (run, instances, run / KEPT)
         self._kept = run / KEPT
-        self._seen: set[Path] = set()
+        self._bound: set[Path] = set()
         self._settled: _Look | None = None
 
     def expect(self, paths: Iterable[Path]) -> None:
@@ -41,39 +41,39 @@ class Sockets:
         for path in paths:
             remove_socket(path)
             remove_socket(self._second(path))
-            self._seen.discard(path)
+            self._bound.discard(path)
         self._settled = None
 
-    def restore(self, wanted: Mapping[Path, bool]) -> tuple[list[Path], list[Path]]:
+    def restore(self, required: Mapping[Path, bool]) -> tuple[list[Path], list[Path]]:
         """Those that were put back, and those that cannot be.
 
-        ``wanted`` has of each whether it must be there, or may not have been bound yet. Second
+        ``required`` has of each whether it must be there, or may not have been bound yet. Second
         names of others are removed. Raises OSError, and SystemFault when the folders are not ours.
         """
-        if self._settled is not None and self._settled == self._look(wanted):
+        if self._settled is not None and self._settled == self._look(required):
             return [], []
         for folder in self._folders:
             _make_private(folder)
         back, lost = [], []
-        for path, is_due in wanted.items():
+        for path, is_due in required.items():
             named, second = _socket(path), _socket(self._second(path))
             if named is None and second is None:
-                if is_due or path in self._seen:
+                if is_due or path in self._bound:
                     lost.append(path)
                 continue
-            self._seen.add(path)
+            self._bound.add(path)
             if second is None:
                 os.link(path, self._second(path), follow_symlinks=False)
             elif named != second:
                 self._put_back(path)
                 back.append(path)
-        names = {path.name for path in wanted}
+        names = {path.name for path in required}
         for other in self._kept.iterdir():
             if other.name not in names:
                 other.unlink()
-        looked = self._look(wanted)
-        is_old = all(changed + RACY_NS < time.time_ns() for changed in looked.changed_ns)
-        self._settled = looked if is_old and not lost else None
+        look = self._look(required)
+        is_old = all(changed + RACY_NS < time.time_ns() for changed in look.changed_ns)
+        self._settled = look if is_old and not lost else None
         return back, lost
 
     def close(self) -> None:
@@ -81,9 +81,9 @@ class Sockets:
         with suppress(OSError):
             remove_tree(self._kept)
 
-    def _look(self, wanted: Mapping[Path, bool]) -> "_Look":
-        found = [_folder(each) for each in self._folders]
-        return _Look(dict(wanted), [each[0] for each in found], [each[1] for each in found])
+    def _look(self, required: Mapping[Path, bool]) -> "_Look":
+        folders, changed_ns = zip(*map(_folder, self._folders), strict=True)
+        return _Look(dict(required), folders, changed_ns)
 
     def _second(self, path: Path) -> Path:
         return self._kept / path.name
@@ -99,36 +99,36 @@ class Sockets:
 class _Look:
     """What a look saw; the same again means that no name has come or gone."""
 
-    wanted: dict[Path, bool]
-    folders: list[Inode]
-    changed_ns: list[int]
+    required: dict[Path, bool]
+    folders: tuple[Inode, ...]
+    changed_ns: tuple[int, ...]
 
 
 def _socket(path: Path) -> Inode | None:
     """None where no socket has this name."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return (found.st_dev, found.st_ino) if stat.S_ISSOCK(found.st_mode) else None
+    return (status.st_dev, status.st_ino) if stat.S_ISSOCK(status.st_mode) else None
 
 
 def _folder(path: Path) -> tuple[Inode, int]:
     """Which it is, and when a name in it has last come or gone."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return (0, 0), 0
-    return (found.st_dev, found.st_ino), found.st_mtime_ns
+    return (status.st_dev, status.st_ino), status.st_mtime_ns
 
 
 def _make_private(folder: Path) -> None:
     """It may lie in a folder that others write to: it must be ours alone."""
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-    if not is_ours or found.st_mode & 0o077:
+    status = folder.lstat()
+    is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    if not is_ours or status.st_mode & 0o077:
         raise SystemFault(
             f"{folder} is open to other users; remove it, or make it yours with mode 0700"
         )

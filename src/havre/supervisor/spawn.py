@@ -229,13 +229,13 @@ def _forget_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _arrange_descriptors(wanted: list[int]) -> None:
+def _arrange_descriptors(descriptors: list[int]) -> None:
     """From 0 on, in this order; the last one, the fault pipe, is not for the program."""
     # First out of the way of every target number, then into place.
-    moved = [_duplicate_beyond(descriptor, len(wanted)) for descriptor in wanted]
+    moved = [_duplicate_beyond(descriptor, len(descriptors)) for descriptor in descriptors]
     for target, descriptor in enumerate(moved):
-        os.dup2(descriptor, target, inheritable=target < len(wanted) - 1)
-    os.closerange(len(wanted), os.sysconf("SC_OPEN_MAX"))
+        os.dup2(descriptor, target, inheritable=target < len(descriptors) - 1)
+    os.closerange(len(descriptors), os.sysconf("SC_OPEN_MAX"))
 
 
 def _duplicate_beyond(descriptor: int, lowest: int) -> int:

@@ -18,7 +18,7 @@ from havre.supervisor.limits import OwnLimits
 from havre.supervisor.protocol import STOP_ORDER, Phase, ProcessSpec, Restart
 from havre.supervisor.reachability import Reachability
 from havre.supervisor.spawn import SpawnFault, check, ended_children
-from havre.supervisor.supervised import Supervised
+from havre.supervisor.supervised_process import SupervisedProcess
 
 STOP_TICK_S = 0.02
 GROUP_TICK_S = 1.0
@@ -38,7 +38,7 @@ class Supervisor:
         self._log = log
         self._limits = OwnLimits(log)
         self._cgroups = Cgroups(find_trees(is_root=os.geteuid() == 0), home.root)
-        self._processes: dict[str, Supervised] = {}
+        self._processes: dict[str, SupervisedProcess] = {}
         self._stop_waiters: dict[str, list[Connection]] = {}
         self._shutdown_waiters: list[Connection] | None = None
         self._selector = selectors.DefaultSelector()
@@ -50,10 +50,10 @@ class Supervisor:
     def adopt(self) -> None:
         """Take over what the records name, in whatever state it is, and end what they lost."""
         now = time.monotonic()
-        found, problems = records.load_all(self._home.processes)
+        recorded, problems = records.load_all(self._home.processes)
         for problem in problems:
             self._log(problem)
-        for record in found:
+        for record in recorded:
             process = self._new_process(record.spec)
             process.adopt(record, now)
             self._processes[process.name] = process
@@ -117,7 +117,7 @@ class Supervisor:
             self._handle_signals()
         elif isinstance(key.data, Clients):
             key.data.accept()
-        elif isinstance(key.data, Supervised):
+        elif isinstance(key.data, SupervisedProcess):
             self._reap()  # with its exit code, if it is a child of ours
             if key.data.pidfd is not None:
                 self._on_death(key.data, None)
@@ -135,7 +135,7 @@ class Supervisor:
         # Those that an earlier program in our place started are our children, and adopted too.
         by_pid = {
             process.identity.pid: process
-            for process in sorted(self._processes.values(), key=lambda each: not each.adopted)
+            for process in sorted(self._processes.values(), key=lambda process: not process.adopted)
             if process.phase is Phase.RUNNING
         }
         for pid, exit_code in ended_children():
@@ -145,7 +145,7 @@ class Supervisor:
             if process.phase is Phase.EXITED and process.group_has_emptied():
                 self._announce(process)
 
-    def _on_death(self, process: Supervised, exit_code: int | None) -> None:
+    def _on_death(self, process: SupervisedProcess, exit_code: int | None) -> None:
         if process.pidfd is not None:
             self._selector.unregister(process.pidfd)
         process.died(exit_code, time.monotonic())
@@ -169,20 +169,20 @@ class Supervisor:
             elif process.phase is Phase.EXITED and process.adopted and process.group_has_emptied():
                 self._announce(process)
 
-    def _retry(self, process: Supervised, now: float) -> None:
+    def _retry(self, process: SupervisedProcess, now: float) -> None:
         try:
             self._reachability.starting(process)
         except OSError as error:
             self._log(f"{process.name}: what its sockets left is in the way: {error}")
         process.retry(now)
 
-    def _advance_stop(self, process: Supervised, now: float) -> None:
+    def _advance_stop(self, process: SupervisedProcess, now: float) -> None:
         try:
             if not process.has_stopped(now):
                 return
         except TimeoutError as error:
             process.kill_at = None
-            self._answer_stop(process.name, {"ok": False, "error": str(error)})
+            self._respond_to_stop(process.name, {"ok": False, "error": str(error)})
             self._log(str(error))
             self._send_progress(str(error))
             return
@@ -194,12 +194,12 @@ class Supervisor:
             self._log(f"{process.name}: its sockets' names are left behind: {error}")
         self._log(f"{process.name}: stopped")
         self._announce(process)
-        self._answer_stop(process.name, {"ok": True})
+        self._respond_to_stop(process.name, {"ok": True})
         self._send_progress(f"{process.name} stopped")
 
-    def _answer_stop(self, name: str, answer: Mapping[str, Any]) -> None:
+    def _respond_to_stop(self, name: str, response: Mapping[str, Any]) -> None:
         for connection in self._stop_waiters.pop(name, ()):
-            self._clients.send(connection, answer)
+            self._clients.send(connection, response)
 
     def _send_progress(self, sentence: str) -> None:
         for connection in self._shutdown_waiters or ():
@@ -247,7 +247,10 @@ class Supervisor:
             for process in self._processes.values()
             if process.retry_at is not None
         ]
-        if any(each.group_may_empty or each.ends_unnoticed for each in self._processes.values()):
+        if any(
+            process.group_may_empty or process.ends_unnoticed
+            for process in self._processes.values()
+        ):
             pauses.append(GROUP_TICK_S)
         return min(pauses)
 
@@ -267,15 +270,15 @@ class Supervisor:
     def _serve(self, connection: Connection) -> None:
         for request in self._clients.receive(connection):
             try:
-                answer = self._answer(connection, request)
+                response = self._dispatch(connection, request)
             except (RequestRefused, SpawnFault, OSError) as error:
-                answer = {"ok": False, "error": str(error)}
+                response = {"ok": False, "error": str(error)}
             except (AttributeError, KeyError, TypeError, ValueError) as error:
-                answer = {"ok": False, "error": f"the request cannot be understood: {error!r}"}
-            if answer is not None:
-                self._clients.send(connection, answer)
+                response = {"ok": False, "error": f"the request cannot be understood: {error!r}"}
+            if response is not None:
+                self._clients.send(connection, response)
 
-    def _answer(self, connection: Connection, request: dict[str, Any]) -> dict[str, Any] | None:
+    def _dispatch(self, connection: Connection, request: dict[str, Any]) -> dict[str, Any] | None:
         """The answer, or None when it comes later."""
         op = request.get("op")
         if op == "ping":
@@ -367,8 +370,8 @@ class Supervisor:
         process.begin_stop(grace_s, time.monotonic())
         return None
 
-    def _announce(self, process: Supervised) -> None:
+    def _announce(self, process: SupervisedProcess) -> None:
         self._clients.send_to_watchers({"event": process.status().to_json()})
 
-    def _new_process(self, spec: ProcessSpec) -> Supervised:
-        return Supervised(spec, self._home.processes, self._cgroups, self._log)
+    def _new_process(self, spec: ProcessSpec) -> SupervisedProcess:
+        return SupervisedProcess(spec, self._home.processes, self._cgroups, self._log)

@@ -21,7 +21,7 @@ from havre.telemetry.counters import Counters
 from havre.telemetry.files.compaction import Compaction
 from havre.telemetry.files.converter import Converter
 from havre.telemetry.logs.access_log import AccessLog
-from havre.telemetry.logs.instance_files import InstanceFiles
+from havre.telemetry.logs.instance_collector import InstanceCollector
 from havre.telemetry.logs.rotation import LogRotation
 from havre.telemetry.loop import Collector, run
 from havre.telemetry.metrics.collector import MetricsCollector
@@ -42,7 +42,7 @@ def collectors(home: Home, settings: Settings, counters: Counters) -> list[Colle
     return [
         AccessLog(home, balancer_process(home), converter, counters, max_bytes=max_bytes),
         metrics,
-        InstanceFiles(
+        InstanceCollector(
             home,
             converter,
             counters,

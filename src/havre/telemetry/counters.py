@@ -43,8 +43,8 @@ class Counters:
 
     def to_json(self) -> dict[str, dict[str, int]]:
         """By counter, then by label."""
-        found: dict[str, dict[str, int]] = {}
+        counts: dict[str, dict[str, int]] = {}
         with self._lock:
             for (counter, label), number in self._counts.items():
-                found.setdefault(counter, {})[label] = number
-        return found
+                counts.setdefault(counter, {})[label] = number
+        return counts

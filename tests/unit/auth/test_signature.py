@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -23,14 +24,19 @@ NOW = datetime.now(UTC)
 """For signers and verifiers alike: a run of all tests may take longer than a signature lives."""
 
 
-def signed(method: str = "POST", body: bytes | None = b'{"a": 1}', key=KEY) -> Request:
+@cache
+def signer(key) -> Signer:
+    """Made once: it checks the key, which takes longer than a hundred signatures."""
     pem = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     ).decode()
     fingerprint = keys.fingerprint(KEY.public_key())
-    signer = Signer(TENANCY, USER, fingerprint, None, private_key_content=pem)
+    return Signer(TENANCY, USER, fingerprint, None, private_key_content=pem)
+
+
+def signed(method: str = "POST", body: bytes | None = b'{"a": 1}', key=KEY) -> Request:
     asked = requests.Request(
         method,
         "http://127.0.0.1:8080//20190101/models?compartmentId=x&limit=3",
@@ -38,7 +44,7 @@ def signed(method: str = "POST", body: bytes | None = b'{"a": 1}', key=KEY) -> R
         | ({"content-type": "application/json"} if body is not None else {}),
         data=body,
     ).prepare()
-    asked = signer(asked)
+    asked = signer(key)(asked)
     headers = {name.lower(): str(value) for name, value in asked.headers.items()}
     return Request(method, asked.path_url, headers)
 

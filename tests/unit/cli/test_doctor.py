@@ -41,7 +41,7 @@ def test_a_view_that_cannot_be_made_has_a_remedy(
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     found = isolation._private_view(why)
     assert found.verdict is Verdict.WARN
-    assert why in found.found
+    assert why in found.detail
     assert remedy in found.remedy
 
 
@@ -59,7 +59,7 @@ def test_landlock_that_is_not_there_has_a_remedy(
     monkeypatch.setattr(landlock, "abi", lambda: 0)
     monkeypatch.setattr(landlock, "obstacle", lambda: why)
     found = isolation._file_access()
-    assert (found.verdict, found.found) == (Verdict.WARN, why)
+    assert (found.verdict, found.detail) == (Verdict.WARN, why)
     assert remedy in found.remedy
     assert "files" in found.remedy
 
@@ -67,7 +67,7 @@ def test_landlock_that_is_not_there_has_a_remedy(
 def test_calls_that_are_not_filtered_are_told_with_the_reason() -> None:
     found = isolation._system_calls("Invalid argument")
     assert found.verdict is Verdict.WARN
-    assert "Invalid argument" in found.found
+    assert "Invalid argument" in found.detail
     assert isolation._system_calls("").verdict is Verdict.OK
 
 
@@ -99,7 +99,7 @@ def test_where_names_are_asked(
     if text is not None:
         (tmp_path / "resolv.conf").write_text(text)
     row = resources._names()
-    assert found in row.found
+    assert found in row.detail
     assert bool(row.remedy) == (row.verdict is not Verdict.OK)
 
 
@@ -128,14 +128,14 @@ def test_a_home_where_nothing_can_be_run_is_told(
     assert resources._programs(Home(tmp_path)).verdict is Verdict.OK
     monkeypatch.setattr(os, "statvfs", lambda _: Mounted)
     row: Finding = resources._programs(Home(tmp_path / "not" / "there"))
-    assert (row.verdict, str(tmp_path) in row.found) == (Verdict.WARN, True)
+    assert (row.verdict, str(tmp_path) in row.detail) == (Verdict.WARN, True)
 
 
 def test_memory_is_told_by_kernels_that_do_not_say_what_is_available(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Path, "read_text", lambda _: "MemTotal: 8388608 kB\nMemFree: 4194304 kB\n")
-    assert resources._memory().found.startswith("4.0 GiB available")
+    assert resources._memory().detail.startswith("4.0 GiB available")
 
 
 def test_what_is_stuck_in_the_trash_is_named(
@@ -149,5 +149,5 @@ def test_what_is_stuck_in_the_trash_is_named(
     monkeypatch.setattr(resources, "TRASH_S", -1.0)
     found = resources._trash(home)
     assert found.verdict is Verdict.WARN
-    assert "aaaaaaaaaaaa.01234567" in found.found
+    assert "aaaaaaaaaaaa.01234567" in found.detail
     assert found.remedy

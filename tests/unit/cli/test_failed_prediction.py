@@ -9,7 +9,7 @@ from havre.cli.failed_prediction import explained
 from havre.client import ApiError, Client
 
 DEPLOYMENT = {"id": "ocid1.d", "compartmentId": "ocid1.c"}
-SILENT = "The model did not answer: it failed or took longer than 60 seconds."
+SILENT = "The model did not answer: its copy (worker process) died or took too long."
 
 
 class Log:
@@ -56,7 +56,7 @@ def test_a_copy_that_died_says_how_once_its_keeper_has() -> None:
     log = Log("heard", line, after=2)
     told = say(ApiError(500, "InternalServerError", SILENT, "7E9E"), log)
     assert told == (
-        "survive answered 500: The model did not answer: it failed or took longer than 60 seconds: "
+        f"survive answered 500: {SILENT[:-1]}: "
         "copy 1 (pid 71) died: killed by SIGSEGV: Segmentation fault at score.py line 3 in predict "
         "(more: havre logs survive --request 7E9E)"
     )

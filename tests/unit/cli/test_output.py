@@ -44,7 +44,7 @@ def test_a_name_stays_in_its_line(printed: io.StringIO) -> None:
 
 def test_what_has_lines_keeps_them(printed: io.StringIO) -> None:
     output.print_table(("check", ""), [("a", "one\ntwo \x1b[1m [x]")])
-    output.say("three\n\x1b[2J [/y]")
+    output.print_text("three\n\x1b[2J [/y]")
     output.print_fault(f"no {HOSTILE}")
     text = printed.getvalue()
     assert "\x1b" not in text

@@ -33,7 +33,7 @@ def spec(tmp_path: Path) -> InstanceSpec:
         copies=1,
         cpus=1.0,
         memory_bytes=1 << 29,
-        environment={"OMP_PROC_BIND": "true", "OMP_NUM_THREADS": "2"},
+        variables={"OMP_PROC_BIND": "true", "OMP_NUM_THREADS": "2"},
     )
 
 

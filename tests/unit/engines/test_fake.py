@@ -22,7 +22,7 @@ def instance(instance_id: str = "aaaaaaaaaaaa", revision: str = "r1") -> Instanc
         copies=2,
         cpus=2.0,
         memory_bytes=1,
-        environment={},
+        variables={},
         start_timeout_s=30.0,
     )
 

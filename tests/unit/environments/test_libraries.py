@@ -10,7 +10,7 @@ from tests.support.elf_file import HERE, write_shared_object
 from havre.domain.workload import PythonWorkload
 from havre.engines.variables import model_variables
 from havre.environments.confinement import Enclosure
-from havre.environments.definition import InPlaceEnvironment
+from havre.environments.definition import ExternalEnvironment
 from havre.environments.elf import read_shared_object
 from havre.environments.libraries import (
     Lack,
@@ -20,7 +20,7 @@ from havre.environments.libraries import (
     system_libraries,
     warnings,
 )
-from havre.environments.prefix import MARKER
+from havre.environments.prefix_contents import MARKER
 from havre.environments.published import Published, PublishedEnvironments
 from havre.environments.survey import survey
 from havre.home import Home
@@ -195,7 +195,7 @@ def test_the_doctor_is_told_of_what_is_built_and_of_what_is_used_where_it_lies(
     for prefix in (built, half, lying):
         write_shared_object(prefix / "lib/python3.11/site-packages/cv2.so", needed=["libGL.so.1"])
     (built / MARKER).write_text('{"slug": "one"}')
-    record = Published(InPlaceEnvironment("two", "3.11", lying), (), 0.0)
+    record = Published(ExternalEnvironment("two", "3.11", lying), (), 0.0)
     PublishedEnvironments(home, Enclosure(home)).put(record)
     remedy = "install libgl1 (Debian, Ubuntu) or mesa-libGL (Fedora)"
     assert survey(home) == [

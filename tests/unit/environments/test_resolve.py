@@ -10,7 +10,7 @@ from havre.domain.errors import ArtifactInvalid, EnvironmentFault
 from havre.domain.manifest import RuntimeManifest
 from havre.environments.definition import (
     EnvironmentDefinition,
-    InPlaceEnvironment,
+    ExternalEnvironment,
     PackEnvironment,
     builtin_definitions,
 )
@@ -19,7 +19,7 @@ from havre.environments.stand_ins import Hardware
 
 PUBLISHED = {
     "mine": EnvironmentDefinition("mine", "3.12", ("six==1.17.0",)),
-    "lab": InPlaceEnvironment("lab", "3.11", Path("/opt/lab")),
+    "lab": ExternalEnvironment("lab", "3.11", Path("/opt/lab")),
 }
 ALL = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 ONNX = (

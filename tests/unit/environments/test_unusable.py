@@ -80,7 +80,7 @@ class _Says:
     def __init__(self, code: int | None, said: str) -> None:
         self.answer = (code, said)
 
-    def hear(self, *_: Any) -> tuple[int | None, str]:
+    def run_python(self, *_: Any) -> tuple[int | None, str]:
         return self.answer
 
 

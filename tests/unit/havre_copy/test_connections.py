@@ -9,7 +9,7 @@ import pytest
 
 from havre_copy import connections as connections_module
 from havre_copy.connections import Connections
-from havre_copy.fair_queue import CLAIMED, DRAINED, OPENED, Connection, FairQueue, _is_free
+from havre_copy.request_queue import CLAIMED, DRAINED, OPENED, Connection, RequestQueue, _is_free
 
 REQUEST = b"POST /predict HTTP/1.1\r\ncontent-length: 0\r\n\r\n"
 
@@ -19,7 +19,7 @@ class Silent:
         raise AssertionError(text)
 
 
-class InProcessQueue(FairQueue):
+class InProcessQueue(RequestQueue):
     """A copy in the keeper's own process, where each file is at its number already."""
 
     def _install(self, number: int, file: int) -> None:
@@ -49,7 +49,7 @@ class Harness:
         self.copies = [self.fork(number) for number in range(2)]
         self.clients: list[socket.socket] = []
 
-    def fork(self, number: int) -> FairQueue:
+    def fork(self, number: int) -> RequestQueue:
         channel = self.keeper.before_fork(number)
         copy = self.keeper.queue_in_child(number, channel, Silent())
         copy.__class__ = InProcessQueue
@@ -152,7 +152,7 @@ def test_connections_that_hang_up_are_not_among_those_taken_more(harness):
     assert silent.recv(1) == b""
 
 
-def wait_at(copy: FairQueue) -> int:
+def wait_at(copy: RequestQueue) -> int:
     """Take a connection's number from the kernel, as a copy does, and go no further."""
     return copy._wait(5, 1)[0][0]
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from havre_copy import misplaced, scoring, versions
+from havre_copy import misplaced, score_file, versions
 
 
 @pytest.mark.parametrize(
@@ -52,4 +52,4 @@ def test_a_path_that_leads_out_is_not_sought(tmp_path):
 def test_a_long_sum_in_score_py_is_read(tmp_path, calls):
     score = tmp_path / "score.py"
     score.write_text("X = " + " + ".join(f"'{n}'" for n in range(1200)) + calls + "\n")
-    assert scoring._is_called_at_import(str(score)) is bool(calls)
+    assert score_file._is_called_at_import(str(score)) is bool(calls)

@@ -5,8 +5,8 @@ import socket
 import pytest
 
 from havre_copy import wire
-from havre_copy.fair_queue import DRAINING, OPEN
 from havre_copy.faults import HttpError
+from havre_copy.request_queue import DRAINING, OPEN
 
 CLAIMS = [0, 0, OPEN]
 

@@ -1,17 +1,17 @@
 """What is said of a failure in an environment that nobody chose."""
 
 import pickle
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from sklearn import __version__ as sklearn_here
-from sklearn.linear_model import LogisticRegression
 
 from havre.domain.workload import PythonWorkload
 from havre.reconciler.default_environment import fitting, with_default_environment_note
 from havre.reconciler.snapshot import PreparedRevision
 
 DEFAULT = "generalml_p38_cpu_x86_64_v1"
+SKLEARN_HERE = version("scikit-learn")
 TRAINED = """MODEL_PROVENANCE:
   TRAINING_CONDA_ENV:
     TRAINING_PYTHON_VERSION: '{}'
@@ -31,12 +31,12 @@ def prepared(tmp_path: Path) -> PreparedRevision:
 
 
 def test_a_version_that_differs_is_named_with_what_to_type(prepared: PreparedRevision) -> None:
-    model = pickle.dumps(LogisticRegression())
+    model = _pickled()
     (prepared.workload.artifact / "model.pkl").write_bytes(model + b"\x8c\x11numpy._core.multi")
     told = with_default_environment_note("load_model() failed: KeyError: 0", prepared)
     assert told.startswith("load_model() failed: KeyError: 0. ")
     assert f"this was the default, {DEFAULT} with Python 3.8.18" in told
-    assert f"scikit-learn {sklearn_here}, not 1.3.2" in told
+    assert f"scikit-learn {SKLEARN_HERE}, not 1.3.2" in told
     assert "NumPy 2 or newer, not 1.24.4" in told
     assert "havre deploy FOLDER --environment generalml_p3" in told
     assert "INFERENCE_ENV_SLUG" in told
@@ -87,6 +87,13 @@ def test_the_python_that_trained_it_is_told_where_the_artifact_says_it(
 
 
 def test_the_environment_named_has_the_scikit_learn_that_saved_the_model(tmp_path: Path) -> None:
-    content = pickle.dumps(LogisticRegression()).replace(sklearn_here.encode(), b"1.3.2")
+    content = _pickled().replace(SKLEARN_HERE.encode(), b"1.3.2")
     (tmp_path / "m.pkl").write_bytes(content)
     assert fitting(tmp_path, "x") == DEFAULT
+
+
+def _pickled() -> bytes:
+    """A model. Only who runs these tests waits for scikit-learn."""
+    from sklearn.linear_model import LogisticRegression
+
+    return pickle.dumps(LogisticRegression())

@@ -81,7 +81,7 @@ def test_what_slept_through_the_end_of_its_lease_writes_nothing(world, acts):
     asleep_at = world.fuse.burnt + acts + 1
     then = []
 
-    def fall_asleep() -> None:
+    def fall_asleep(*, is_after: bool) -> None:
         world.fuse.burnt += 1
         if world.fuse.burnt == asleep_at:
             acquired_by_another(world)
@@ -147,9 +147,7 @@ def test_a_standby_serves_on_until_the_holder_does_and_then_clears_away(world):
     for each in (kept, gone):
         world.settle(each)
     acquired_by_another(world)
-    standby_drain = StandbyDrain(
-        world.engine, world.balancer, drain_timeout_s=60.0, clock=lambda: world.engine.now
-    )
+    standby_drain = standby_drain_of(world)
 
     def step() -> None:
         with world.database.read() as session:
@@ -178,3 +176,28 @@ def test_a_standby_serves_on_until_the_holder_does_and_then_clears_away(world):
     step()
     assert world.running() == set()
     assert standby_drain.is_over
+
+
+@pytest.mark.parametrize(("streaming", "limit_s"), [(0, 60.0), (1, 60.0), (2, 300.0)])
+def test_a_standby_lets_streams_take_what_they_may(world, streaming, limit_s):
+    world.settle(world.create())
+    [instance_id] = world.running()
+    world.engine.occupy(instance_id, 2, streaming=streaming)
+    standby_drain = standby_drain_of(world)
+    standby_drain.step(set())
+    world.engine.advance(limit_s - 1.0)
+    standby_drain.step(set())
+    assert world.running() == {instance_id}
+    world.engine.advance(1.0)
+    standby_drain.step(set())
+    assert world.running() == set()
+
+
+def standby_drain_of(world) -> StandbyDrain:
+    return StandbyDrain(
+        world.engine,
+        world.balancer,
+        drain_timeout_s=60.0,
+        stream_total_s=300.0,
+        clock=lambda: world.engine.now,
+    )

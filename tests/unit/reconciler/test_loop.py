@@ -315,7 +315,7 @@ def test_a_crash_at_any_act_converges_to_the_same_end(tmp_path, crasher):
         (D.DELETED, W.SUCCEEDED),
     ]
     undisturbed.database.close()
-    for place in range(crasher, undisturbed.fuse.burnt, CRASHERS):
+    for place in undisturbed.fuse.places[crasher::CRASHERS]:
         world = fresh(f"crash-{place}")
         world.fuse.left = place
         assert _live(world) == expected, f"crashed at act {place}"

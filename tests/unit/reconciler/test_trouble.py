@@ -220,7 +220,7 @@ def until_released(world: World, deployment: str, most_s: float) -> float:
     began = world.engine.now
     while world.engine.now - began < most_s:
         delay_s = world.reconciler.reconcile(deployment)
-        if any(verb == "release" for verb, _ in world.engine.calls):
+        if any(verb == "end_keeper" for verb, _ in world.engine.calls):
             break
         world.engine.advance(delay_s + (delay_s != STEADY_S))
     return world.engine.now - began
@@ -235,7 +235,7 @@ def test_a_keeper_that_stands_still_is_ended_in_ten_seconds_and_its_instance_rep
     silent(world, hangs, is_held_up=False)
     world.engine.advance(STEADY_S + 1)
     assert STEADY_S + 1 + until_released(world, active, 30) < 10
-    assert ("release", hangs) in world.engine.calls
+    assert ("end_keeper", hangs) in world.engine.calls
     assert hangs in world.routed(active)  # its copies answer until another is ready
     world.settle(active)
     after = world.routed(active)
@@ -249,7 +249,7 @@ def test_a_keeper_that_the_machine_does_not_let_run_gets_longer(world, active):
     hangs = min(world.routed(active))
     silent(world, hangs, is_held_up=True)
     until_released(world, active, PATIENCE_S / 2)
-    assert ("release", hangs) not in world.engine.calls
+    assert ("end_keeper", hangs) not in world.engine.calls
     del world.engine.inspect
     assert world.reconciler.reconcile(active) == STEADY_S  # it has answered: from the beginning
     silent(world, hangs, is_held_up=True)
@@ -413,14 +413,14 @@ def test_a_pass_that_hangs_leaves_its_place_to_another_worker(world, active, mon
         hung.set()
         assert over.wait(10)
 
-    monkeypatch.setattr("havre.reconciler.passes.STUCK_S", 0.0)
+    monkeypatch.setattr("havre.reconciler.pass_monitor.STUCK_S", 0.0)
     monkeypatch.setattr(world.engine, "inspect", hang)
     reconciler = world.reconciler
     reconciler._add_worker(reconciler._work, "reconcile-test")
     reconciler.wake(active)
     assert hung.wait(10)
-    assert reconciler._passes.report_stuck() == 1
-    assert reconciler._passes.report_stuck() == 1
+    assert reconciler._pass_monitor.report_stuck() == 1
+    assert reconciler._pass_monitor.report_stuck() == 1
     names = [thread.name for thread in reconciler._workers]
     assert names == ["reconcile-test", "reconcile-more"]
     over.set()

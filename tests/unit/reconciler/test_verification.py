@@ -26,10 +26,10 @@ def test_a_check_under_way_is_told_that_it_is_called_off(world: World, hangs, en
     verifier = Verifier(world.engine, world.recorder, woken.append, Inline())
     seen = []
 
-    def hang(*_, is_wanted):
-        seen.append(is_wanted())
+    def hang(*_, should_continue):
+        seen.append(should_continue())
         verifier.forget(deployment) if ends == "forget" else verifier.close()
-        seen.append(is_wanted())
+        seen.append(should_continue())
         raise EngineFault("the answer is not wanted any more")
 
     monkeypatch.setattr(FakeChannel, hangs, hang)

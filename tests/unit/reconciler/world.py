@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -92,9 +92,9 @@ class Crashing:
             return self._channel
 
         def call(*arguments: Any, **named: Any) -> Any:
-            self._fuse.burn()
+            self._fuse.burn(is_after=False)
             result = method(*arguments, **named)
-            self._fuse.burn()
+            self._fuse.burn(is_after=True)
             return result
 
         return call
@@ -106,16 +106,30 @@ class Crashing:
 
 @dataclass
 class Fuse:
+    """``places`` are those to crash at that differ: who dies after an act leaves the same world
+    behind as who dies before the next act of the same pass.
+    """
+
     left: int | None = None
     burnt: int = 0
+    places: list[int] = field(default_factory=list)
+    _is_after: bool = False
 
-    def burn(self) -> None:
+    def burn(self, *, is_after: bool) -> None:
+        if self._is_after and not is_after:
+            self.places.pop()
+        self.places.append(self.burnt)
+        self._is_after = is_after
         self.burnt += 1
         if self.left is not None:
             if self.left == 0:
                 self.left = None
                 raise Crash
             self.left -= 1
+
+    def end_pass(self) -> None:
+        """What comes next is another time, or another wish."""
+        self._is_after = False
 
 
 class Inline(Executor):
@@ -217,6 +231,7 @@ class World:
         """Passes, with time going on between them, until nothing moves any more."""
         for _ in range(passes):
             delay_s = self.reconciler.reconcile(deployment_id)
+            self.fuse.end_pass()
             if delay_s is None or delay_s == STEADY_S:
                 return
             self.engine.advance(max(delay_s, 0.3))

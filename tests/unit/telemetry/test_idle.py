@@ -19,7 +19,7 @@ from havre.telemetry.files.converter import Converter
 from havre.telemetry.files.layout import CAPTURE, KINDS, Segment
 from havre.telemetry.files.listing import Listing
 from havre.telemetry.logs.access_log import AccessLog
-from havre.telemetry.logs.instance_files import InstanceFiles
+from havre.telemetry.logs.instance_collector import InstanceCollector
 from havre.telemetry.loop import Collector
 
 NOW_MS = 1_800_000_000_000
@@ -68,7 +68,7 @@ def collectors(home: Home) -> list[Collector]:
     converter = Converter(home, counters)
     return [
         AccessLog(home, Balancer(), converter, counters, max_bytes=10**9),
-        InstanceFiles(
+        InstanceCollector(
             home,
             converter,
             counters,

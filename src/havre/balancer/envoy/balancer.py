@@ -180,19 +180,20 @@ class EnvoyBalancer:
                 retire, self._retire = self._retire, {}
                 outcome, self._outcome = self._outcome, Future()
                 self._is_requested = False
+            failure: Unavailable | None = None
             try:
                 self._publish(changes, retire)
             except Exception as error:
-                self._unfinished = True
                 _log.warning("publishing routes failed: %s", error, exc_info=_is_bug(error))
-                outcome.set_exception(
-                    error if isinstance(error, Unavailable) else Unavailable(str(error))
-                )
-            else:
-                self._unfinished = False
-                outcome.set_result(None)
+                failure = error if isinstance(error, Unavailable) else Unavailable(str(error))
+            self._unfinished = failure is not None
+            # Before anybody hears of it, who may ask at once whether it is settled.
             with self._wake:
                 self._publishing = frozenset()
+            if failure is None:
+                outcome.set_result(None)
+            else:
+                outcome.set_exception(failure)
 
     def _publish(self, changes: dict[str, Route | None], retire: dict[str, frozenset[str]]) -> None:
         """New endpoints, then routes, then the removal of the old: each confirmed before the next.
@@ -206,7 +207,7 @@ class EnvoyBalancer:
         self._write_table(desired)
         keys = self._keys() if self._keys is not None else None
         routes = route_configuration(desired.routes, self._timeouts, keys, open_to=self._open_to)
-        self._publish_file(self._files.routes, routes, deadline)
+        self._publish_file(self._files.route_configuration, routes, deadline)
         self._published_keys = keys
         # Not what this very publication replaced: its draining has not been observed.
         drained = {key: alive for key, alive in retire.items() if key not in changes}
@@ -228,7 +229,7 @@ class EnvoyBalancer:
 
     def _write_table(self, table: RoutingTable) -> None:
         if table != self._table:
-            self._files.write(self._files.table, table.to_json())
+            self._files.write(self._files.routing_table, table.to_json())
             with self._wake:
                 self._table = table
 

@@ -80,7 +80,7 @@ def write_bootstrap(
     listener = listeners(
         host=host,
         port=port,
-        routes=source(files.routes, watches=watches),
+        routes=source(files.route_configuration, watches=watches),
         requests_file=home.access_log,
         timeouts=timeouts,
     )
@@ -88,8 +88,9 @@ def write_bootstrap(
     if not files.clusters.exists():
         files.publish(files.clusters, clusters([], api_socket=home.api_socket))
     keys: dict[str, str] | None = {} if is_signed else None
-    if not files.routes.exists() or (is_signed and SIGNATURE not in files.routes.read_text()):
-        files.publish(files.routes, route_configuration({}, timeouts, keys, open_to=open_to))
+    routes = files.route_configuration
+    if not routes.exists() or (is_signed and SIGNATURE not in routes.read_text()):
+        files.publish(routes, route_configuration({}, timeouts, keys, open_to=open_to))
 
 
 def polls_feed(home: Home) -> bool:

@@ -111,7 +111,11 @@ def _static(
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [
-                {"lb_endpoints": [{"endpoint": {"address": _address(each)}} for each in addresses]}
+                {
+                    "lb_endpoints": [
+                        {"endpoint": {"address": _address(address)}} for address in addresses
+                    ]
+                }
             ],
         },
         "circuit_breakers": {

@@ -40,7 +40,7 @@ def resources(home: Home) -> dict[str, Path]:
     return {
         "/v3/discovery:listeners": files.listeners,
         "/v3/discovery:clusters": files.clusters,
-        "/v3/discovery:routes": files.routes,
+        "/v3/discovery:routes": files.route_configuration,
     }
 
 

@@ -18,14 +18,18 @@ _VERSION = re.compile(r'\{"version_info":"([0-9a-f]+)"')
 
 
 class Files:
-    """Paths below ``home.balancer``, and the one way to write them."""
+    """Paths below ``home.balancer``, and the one way to write them.
+
+    ``routing_table`` is our own; the others are for Envoy, ``route_configuration`` among them,
+    which is derived from it.
+    """
 
     def __init__(self, home: Home) -> None:
         self.bootstrap = home.balancer / "bootstrap.json"
         self.listeners = home.balancer / "listeners.json"
         self.clusters = home.balancer / "clusters.json"
-        self.routes = home.balancer / "route_table.json"
-        self.table = home.balancer / "routes.json"
+        self.route_configuration = home.balancer / "route_table.json"
+        self.routing_table = home.balancer / "routes.json"
 
     def publish(self, path: Path, published: Resources) -> None:
         """Move the resources into place. Raises OSError, with the old file in place."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from havre.balancer.base import Timeouts
 from havre.balancer.envoy import bandwidth
-from havre.balancer.envoy.access_log import access_log, note_copy
+from havre.balancer.envoy.access_log import FORMATS, access_log, note_copy
 from havre.balancer.envoy.matching import regex_match
 from havre.balancer.envoy.resources import (
     API_AT_ROOT,
@@ -175,7 +175,7 @@ def _http_filters() -> list[Json]:
 def _local_replies() -> Json:
     """Envoy's own responses in OCI's form. The first mapper that fits decides."""
     unreachable = "The deployment's instances cannot be reached; try again."
-    failed = "The model did not answer: it failed or took longer than 60 seconds."
+    failed = "The model did not answer: its copy (worker process) died or took too long."
     broken = "The API ended before it responded; check whether it was done before you try again."
     too_large = REFUSALS[TOO_LARGE]
     return {
@@ -188,17 +188,22 @@ def _local_replies() -> Json:
             _reply(_all(_of_the_api(), _flags(*_BROKEN)), 503, "ServiceUnavailable", broken),
             _reply(_flags("UO"), 429, "TooManyRequests", "The deployment is busy; try again."),
             _reply(_flags(*_UNREACHABLE), 503, "ServiceUnavailable", unreachable),
-            _reply(_flags(*_BROKEN), 500, "InternalServerError", failed),
+            _reply(_flags(*_BROKEN), 500, "InternalServerError", failed, **_WHERE_TO_LOOK),
             _reply(_all(_status(403), _has("upgrade")), 403, "InvalidParameter", _UPGRADE),
             _reply(_status(403), 403, "NotAuthorized", "%LOCAL_REPLY_BODY%"),
             _reply(_status(413), too_large.status, too_large.code, too_large.message),
             *(_reply(_status(row[0]), *row) for row in _PLAIN_REPLIES),
-            _reply(_at_least(500), 503, "ServiceUnavailable", "The server is busy; try again."),
-            _reply(_at_least(400), None, "InvalidParameter", "The request is not valid HTTP."),
+            _reply(_min_status(500), 503, "ServiceUnavailable", "The server is busy; try again."),
+            _reply(_min_status(400), None, "InvalidParameter", "The request is not valid HTTP."),
         ]
     }
 
 
+_WHERE_TO_LOOK = {
+    "opcRequestId": FORMATS["request"],
+    "logs": f"havre logs {FORMATS['deployment']} --request {FORMATS['request']}",
+}
+"""How the copy ended is known to its keeper alone. An exception's response says this, too."""
 _UNREACHABLE = ("UF", "UH", "NC")
 _UPGRADE = "The connection cannot be made another protocol's, such as WebSocket's."
 _BROKEN = ("UT", "UC", "UR", "SI", "DT", "UMSDR", "UPE", "LR")
@@ -219,11 +224,11 @@ _PLAIN_REPLIES = (
 )
 
 
-def _reply(condition: Json, status: int | None, code: str, message: str) -> Json:
+def _reply(condition: Json, status: int | None, code: str, message: str, **details: str) -> Json:
     return {
         "filter": condition,
         **({"status_code": status} if status else {}),
-        "body_format_override": {"json_format": {"code": code, "message": message}},
+        "body_format_override": {"json_format": {"code": code, "message": message, **details}},
         "headers_to_add": [echo_request_id()],
     }
 
@@ -255,7 +260,7 @@ def _status(status: int) -> Json:
     return _compare("EQ", status)
 
 
-def _at_least(status: int) -> Json:
+def _min_status(status: int) -> Json:
     return _compare("GE", status)
 
 

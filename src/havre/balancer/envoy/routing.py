@@ -85,7 +85,7 @@ def route_configuration(
                         "domains": ["*"],
                         # Never a request that a copy may have begun, but where its owner says
                         # that predictions may be repeated.
-                        "retry_policy": _retry_policy(_NOT_BEGUN, retries=2),
+                        "retry_policy": _retry_policy(_NOT_BEGUN, retries=RETRIES),
                         "typed_per_filter_config": {BUFFER: whole_requests()},
                         "matcher": _matcher(
                             routes, timeouts, turned_away, is_signed=keys is not None
@@ -196,7 +196,7 @@ def _stream(route: Route, timeouts: Timeouts, is_signed: bool) -> Json:
     timing = {
         "timeout": "0s",
         "idle_timeout": f"{timeouts.stream_idle_s}s",
-        "max_stream_duration": _at_most(UPLOAD_S + timeouts.stream_total_s),
+        "max_stream_duration": _max_duration(UPLOAD_S + timeouts.stream_total_s),
     }
     return _served(route, timing, is_signed=is_signed)
 
@@ -234,7 +234,7 @@ def _clusters(route: Route) -> Json:
     }
 
 
-def _at_most(seconds: float) -> Json:
+def _max_duration(seconds: float) -> Json:
     """Time for a whole exchange; 0: unlimited."""
     return {"max_stream_duration": f"{seconds}s"}
 
@@ -260,7 +260,7 @@ def _api() -> Json:
             "cluster": API_CLUSTER,
             "timeout": "0s",
             "idle_timeout": f"{API_IDLE_S}s",
-            "max_stream_duration": _at_most(0),
+            "max_stream_duration": _max_duration(0),
         },
         "typed_per_filter_config": _unbuffered(),
     }
@@ -272,7 +272,7 @@ def _drain(refusal: str) -> Json:
         "route": {
             "cluster": REFUSALS_CLUSTER,
             "timeout": "0s",
-            "max_stream_duration": _at_most(UPLOAD_S),
+            "max_stream_duration": _max_duration(UPLOAD_S),
         },
         "request_headers_to_add": [{"header": {"key": REFUSAL_HEADER, "value": refusal}}],
         "typed_per_filter_config": _unbuffered(),
@@ -289,6 +289,11 @@ def _unbuffered() -> Json:
 
 
 _NOT_BEGUN = "connect-failure,refused-stream,reset-before-request"
+RETRIES = 5
+"""Of what no copy has begun. Two attempts set an instance that died aside
+(``clusters.FAILURES_IN_A_ROW``), but Envoy's main thread has to pass that on: where it is kept from
+running, further ones meet the same instance.
+"""
 
 
 def _retry_policy(conditions: str, *, retries: int) -> Json:

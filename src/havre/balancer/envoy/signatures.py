@@ -17,7 +17,7 @@ BODY_HEADER = "x-havre-body-sha256"
 CLOCK_SKEW_S = 300
 LONGEST_AUTHORIZATION = 8192
 """Bytes, in both implementations. Ours have about 700."""
-MOST_SIGNED = 32
+MAX_SIGNED_HEADERS = 32
 """Names of headers that a signature may cover, each once."""
 LONGEST_DATE = 64
 UNSIGNED = "Sign the request, its body included, with a key known here."
@@ -86,7 +86,7 @@ local function check(handle)
   assert(fields.algorithm:lower() == "rsa-sha256" and (fields.version or "1") == "1")
   local covered, lines = {{}}, {{}}
   for name in fields.headers:lower():gmatch("%S+") do
-    assert(covered[name] == nil and #lines < {MOST_SIGNED})
+    assert(covered[name] == nil and #lines < {MAX_SIGNED_HEADERS})
     local value
     if name == "(request-target)" then
       value = headers:get(":method"):lower() .. " "

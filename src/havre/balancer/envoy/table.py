@@ -130,8 +130,8 @@ class RoutingTable:
 
 def read_table(files: Files) -> RoutingTable:
     """What was last published; empty before that. Raises Unavailable for a damaged file."""
-    stored = files.read(files.table)
+    stored = files.read(files.routing_table)
     try:
         return RoutingTable() if stored is None else RoutingTable.from_json(stored)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise damaged(files.table, error) from error
+        raise damaged(files.routing_table, error) from error

@@ -1,7 +1,6 @@
 """The command itself: everything is checked, nothing is changed."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 
 import typer
 
@@ -21,14 +20,14 @@ def register(app: typer.Typer) -> None:
 
 def doctor(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Check what this machine offers. Exit code 1 if something that havre needs is missing."""
-    where = home_of(home)
-    settings = load_settings(where.root, environ=bringup.environment(where))
+    resolved_home = home_of(home)
+    settings = load_settings(resolved_home.root, environ=bringup.environment(resolved_home))
     with output.progress("checking this machine"):
-        findings = list(examine(where, settings))
+        findings = list(examine(resolved_home, settings))
     if as_json:
-        output.print_json([asdict(finding) for finding in findings])
+        output.print_json([finding.to_json() for finding in findings])
     else:
-        rows = [(row.check, row.verdict, row.found, row.remedy) for row in findings]
+        rows = [(row.check, row.verdict, row.detail, row.remedy) for row in findings]
         output.print_table(("check", "verdict", "found", "remedy"), rows)
     if any(finding.verdict is Verdict.MISSING for finding in findings):
         raise typer.Exit(1)

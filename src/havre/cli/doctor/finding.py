@@ -13,14 +13,23 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One row: what was checked, what was found, and what to do about it."""
+    """One row: what was checked, in what state it is, and what to do about it."""
 
     check: str
     verdict: Verdict
-    found: str
+    detail: str
     remedy: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """The row as `havre doctor --json` prints it."""
+        return {
+            "check": self.check,
+            "verdict": self.verdict,
+            "found": self.detail,
+            "remedy": self.remedy,
+        }
 
 
 def existing(path: Path) -> Path:
     """The path, or the nearest folder above it that is there."""
-    return next(place for place in (path, *path.parents) if place.exists())
+    return next(folder for folder in (path, *path.parents) if folder.exists())

@@ -76,18 +76,18 @@ def _user(home: Home) -> Finding:
         return Finding(check, Verdict.WARN, f"root: {why}", remedy)
     closed = unreachable_part(existing(home.instances), is_read=False)
     if closed and not may_change_mounts():  # else each model's view leads through it
-        found = f"root: {closed} is closed to other users"
+        detail = f"root: {closed} is closed to other users"
         remedy = f"choose a --home that others can pass through, or chmod o+x {closed}"
-        return Finding(check, Verdict.WARN, found, remedy)
+        return Finding(check, Verdict.WARN, detail, remedy)
     return Finding(check, Verdict.OK, "each deployment is a user of its own")
 
 
 def _file_access() -> Finding:
     abi, check = landlock.abi(), "files, ports, signals"
     why = landlock.obstacle()
-    found = why or f"Landlock {abi}"
+    detail = why or f"Landlock {abi}"
     if abi >= landlock.ABI_SIGNALS:
-        return Finding(check, Verdict.OK, found)
+        return Finding(check, Verdict.OK, detail)
     missing = ["signals to other processes of their user"]
     if abi < landlock.ABI_PORTS:
         missing.insert(0, "this server's own port")
@@ -100,7 +100,7 @@ def _file_access() -> Finding:
     else:
         remedy = "use Linux 6.12 or newer, outside of sandboxes that have none"
     return Finding(
-        check, Verdict.WARN, found, f"models are not kept from {', '.join(missing)}; {remedy}"
+        check, Verdict.WARN, detail, f"models are not kept from {', '.join(missing)}; {remedy}"
     )
 
 
@@ -145,24 +145,24 @@ def _cgroups(home: Home) -> Finding:
         remedy = "mount them writable (in a container: --cgroupns private and a writable mount)"
     else:
         remedy = "run as root, or in a delegated scope (systemd-run --user --scope -p Delegate=yes)"
-    found = f"not ours: {', '.join(missing)}"
-    return Finding("cgroups", Verdict.WARN, found, f"shapes are not enforced; {remedy}")
+    detail = f"not ours: {', '.join(missing)}"
+    return Finding("cgroups", Verdict.WARN, detail, f"shapes are not enforced; {remedy}")
 
 
 def _shared_memory(*, has_view: bool) -> Finding:
     """An instance with a view of its own has its own; half of the memory at most."""
-    check, place = "shared memory", "/dev/shm"
+    check, folder = "shared memory", "/dev/shm"
     if has_view:
         return Finding(check, Verdict.OK, "each instance has its own")
     remedy = "models that share memory between processes fail; in a container: --shm-size 1g"
     try:
-        total = shutil.disk_usage(place).total
+        total = shutil.disk_usage(folder).total
     except OSError as error:
-        return Finding(check, Verdict.WARN, f"{place}: {error.strerror}", remedy)
-    found = f"{total / 1024**2:,.0f} MiB at {place}, for all"
+        return Finding(check, Verdict.WARN, f"{folder}: {error.strerror}", remedy)
+    detail = f"{total / 1024**2:,.0f} MiB at {folder}, for all"
     if total < MIN_SHARED_MEMORY_BYTES:
-        return Finding(check, Verdict.WARN, found, remedy)
-    return Finding(check, Verdict.OK, found)
+        return Finding(check, Verdict.WARN, detail, remedy)
+    return Finding(check, Verdict.OK, detail)
 
 
 def _reads(file: Path) -> str:

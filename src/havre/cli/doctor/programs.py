@@ -40,10 +40,10 @@ def _pythons(settings: Settings) -> Finding:
             match = re.fullmatch(r"python3\.(\d+)", path.name)
             if match and os.access(path, os.X_OK) and "shims" not in path.parts:
                 versions.add(int(match[1]))
-    found = ", ".join(f"3.{minor}" for minor in sorted(versions))
-    if not found:
+    detail = ", ".join(f"3.{minor}" for minor in sorted(versions))
+    if not detail:
         return Finding("Python for models", Verdict.MISSING, "none", remedy)
-    return Finding("Python for models", Verdict.OK, found, remedy)
+    return Finding("Python for models", Verdict.OK, detail, remedy)
 
 
 def _uv() -> Finding:
@@ -72,16 +72,16 @@ def _version(home: Home) -> Finding:
         sentences = []
     if not sentences:
         return Finding("version", Verdict.OK, ours)
-    found, remedies = zip(*(sentence.split("; ", 1) for sentence in sentences), strict=True)
-    return Finding("version", Verdict.WARN, "; ".join(found), "; ".join(remedies))
+    details, remedies = zip(*(sentence.split("; ", 1) for sentence in sentences), strict=True)
+    return Finding("version", Verdict.WARN, "; ".join(details), "; ".join(remedies))
 
 
 def _libraries(home: Home) -> Finding:
     check, pairs = "system libraries", survey(home)
     if not pairs:
         return Finding(check, Verdict.OK, "no environment lacks one")
-    found, remedies = zip(*pairs, strict=True)
-    return Finding(check, Verdict.WARN, "; ".join(found), "; ".join(dict.fromkeys(remedies)))
+    details, remedies = zip(*pairs, strict=True)
+    return Finding(check, Verdict.WARN, "; ".join(details), "; ".join(dict.fromkeys(remedies)))
 
 
 def _output_of(*command: str) -> str:

@@ -21,7 +21,7 @@ LOW_DISK_BYTES = 5 * GIB
 LOW_MEMORY_BYTES = 2 * GIB
 TRASH_S = 300.0
 INOTIFY_INSTANCES = 16
-WANTED_DESCRIPTORS = 4096
+RECOMMENDED_DESCRIPTORS = 4096
 NAMES = Path("/etc/resolv.conf")
 
 
@@ -55,10 +55,10 @@ def _port(home: Home, settings: Settings) -> Finding:
 def _disk(home: Home) -> Finding:
     folder = existing(home.root)
     free = shutil.disk_usage(folder).free
-    found = f"{free / GIB:.1f} GiB free at {folder}"
+    detail = f"{free / GIB:.1f} GiB free at {folder}"
     if free < LOW_DISK_BYTES:
-        return Finding("disk", Verdict.WARN, found, "environments take about 1 GiB each")
-    return Finding("disk", Verdict.OK, found)
+        return Finding("disk", Verdict.WARN, detail, "environments take about 1 GiB each")
+    return Finding("disk", Verdict.OK, detail)
 
 
 def _programs(home: Home) -> Finding:
@@ -77,10 +77,10 @@ def _memory() -> Finding:
         line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines() if ":" in line
     )
     available = int(fields.get("MemAvailable", fields["MemFree"]).split()[0]) * 1024
-    found = f"{available / GIB:.1f} GiB available, {len(os.sched_getaffinity(0))} threads"
+    detail = f"{available / GIB:.1f} GiB available, {len(os.sched_getaffinity(0))} threads"
     if available < LOW_MEMORY_BYTES:
-        return Finding("memory", Verdict.WARN, found, "choose small shapes")
-    return Finding("memory", Verdict.OK, found)
+        return Finding("memory", Verdict.WARN, detail, "choose small shapes")
+    return Finding("memory", Verdict.OK, detail)
 
 
 def _inotify() -> Finding:
@@ -119,18 +119,18 @@ def _pidfd() -> Finding:
 
 def _descriptors() -> Finding:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < WANTED_DESCRIPTORS:
-        remedy = f"raise the hard limit (ulimit -Hn) to {WANTED_DESCRIPTORS} or more"
+    if hard != resource.RLIM_INFINITY and hard < RECOMMENDED_DESCRIPTORS:
+        remedy = f"raise the hard limit (ulimit -Hn) to {RECOMMENDED_DESCRIPTORS} or more"
         return Finding("open files", Verdict.WARN, str(hard), remedy)
     return Finding("open files", Verdict.OK, "unlimited" if hard < 0 else str(hard))
 
 
 def _socket_paths(home: Home) -> Finding:
     longest = len(str(home.instance_sockets / ("x" * 12 + ".sock")))
-    found = f"{longest} of {SOCKET_PATH_LIMIT} bytes, in {home.run}"
+    detail = f"{longest} of {SOCKET_PATH_LIMIT} bytes, in {home.run}"
     if longest > SOCKET_PATH_LIMIT:
-        return Finding("socket paths", Verdict.MISSING, found, "choose a shorter --home or TMPDIR")
-    return Finding("socket paths", Verdict.OK, found)
+        return Finding("socket paths", Verdict.MISSING, detail, "choose a shorter --home or TMPDIR")
+    return Finding("socket paths", Verdict.OK, detail)
 
 
 def _names() -> Finding:
@@ -138,14 +138,14 @@ def _names() -> Finding:
     try:
         lines = NAMES.read_text(errors="replace").splitlines()
     except OSError as error:
-        lines, found = [], f"{NAMES}: {error.strerror}"
+        lines, detail = [], f"{NAMES}: {error.strerror}"
     else:
-        found = f"{NAMES} names no server"
+        detail = f"{NAMES} names no server"
     named = (line.split() for line in lines)
     servers = [words[1] for words in named if len(words) > 1 and words[0] == "nameserver"]
     if not servers:
         remedy = "environments can be built only from an index by address or proxy; write the file"
-        return Finding(check, Verdict.WARN, found, remedy)
+        return Finding(check, Verdict.WARN, detail, remedy)
     return Finding(check, Verdict.OK, f"resolved by {', '.join(servers)}")
 
 

@@ -60,8 +60,8 @@ def _server(home: Home) -> Finding:
         return Finding(check, Verdict.OK, "not running")
     trouble = diagnosis.trouble(home, about["url"])
     if trouble is None:
-        found = f"healthy at {about['url']}"
+        detail = f"healthy at {about['url']}"
         if holder := holder_elsewhere(connect(home)):
-            found += f", a standby: deployments are served by {holder}"
-        return Finding(check, Verdict.OK, found)
+            detail += f", a standby: deployments are served by {holder}"
+        return Finding(check, Verdict.OK, detail)
     return Finding(check, Verdict.WARN, str(trouble), "see `havre status` and logs/ in the home")

@@ -99,7 +99,7 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class EndHungKeeper:
     """End the keeper of an instance, which hangs: without it the copies go on serving."""
 
     instance_id: str
@@ -127,7 +127,7 @@ Action = (
     | Cancel
     | MarkNeedsAttention
     | MarkRecovered
-    | Release
+    | EndHungKeeper
 )
 
 

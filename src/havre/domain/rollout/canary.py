@@ -94,7 +94,7 @@ class StepResult:
         return not both.answered and not both.in_hand_s
 
     def slow_s(self, slowdown: float) -> float:
-        """What takes longer is slow; 0 where the old revision has answered too few to tell."""
+        """What takes longer is slow; 0 where the old revision has answered too few to judge."""
         latency = self.old.latency
         if latency.count < MIN_REQUESTS:
             return 0.0

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from havre.domain.rollout.actions import (
     Action,
     Cancel,
+    EndHungKeeper,
     Fail,
     MarkNeedsAttention,
     MarkRecovered,
     Prepare,
     Publish,
-    Release,
     Share,
     Start,
     Stop,
@@ -50,7 +50,7 @@ SETTLE_S = 0.5
 """How long an instance out of the route is left alone: the balancer's threads take a changed route
 over one by one, a few milliseconds after it is confirmed."""
 
-ANSWERS = frozenset({InstancePhase.READY, InstancePhase.DEGRADED})
+SERVING = frozenset({InstancePhase.READY, InstancePhase.DEGRADED})
 COMING_UP = frozenset({InstancePhase.READY, InstancePhase.STARTING})
 DEAD = frozenset({InstancePhase.FAILED, InstancePhase.GONE})
 MAX_LOSSES = 2
@@ -78,7 +78,7 @@ def plan(desired: Desired, observed: Observed) -> list[Action]:
     is_switched = observed.route is not None and observed.route.revision == desired.target.revision
     if desired.changing and (ending := _abort_action(desired, observed, is_switched)) is not None:
         return [*_withdraw_canary(desired, observed), ending]
-    result.add(*(Release(instance.id) for instance in observed.instances if instance.is_hung))
+    result.add(*(EndHungKeeper(instance.id) for instance in observed.instances if instance.is_hung))
     if observed.preparation.stage is Stage.NONE:
         result.add(Prepare())
     if observed.preparation.stage is Stage.DONE:
@@ -248,12 +248,12 @@ def _finish(desired: Desired, observed: Observed, result: _Plan) -> None:
     """Nothing is left to do, or only to wait for: has the change succeeded?"""
     if observed.route is None or observed.route.revision != desired.target.revision:
         if not desired.changing and not desired.needs_attention:
-            result.add(MarkNeedsAttention(_why_nothing_answers(observed)))
+            result.add(MarkNeedsAttention(_why_not_serving(observed)))
         return
     answering = [
         instance
         for instance in observed.instances
-        if _is_routed(instance, observed) and instance.phase in ANSWERS
+        if _is_routed(instance, observed) and instance.phase in SERVING
     ]
     is_well = any(not instance.is_troubled for instance in answering)
     if desired.changing:
@@ -263,7 +263,7 @@ def _finish(desired: Desired, observed: Observed, result: _Plan) -> None:
         ):
             result.add(Succeed())
     elif not is_well and not desired.needs_attention:
-        result.add(MarkNeedsAttention(_why_nothing_answers(observed)))
+        result.add(MarkNeedsAttention(_why_not_serving(observed)))
     elif is_well and desired.needs_attention:
         result.add(MarkRecovered())
 
@@ -272,7 +272,7 @@ def _route_members(revision: DesiredRevision, observed: Observed) -> tuple[str, 
     """The instances that should be in the route: ready ones first, of those the ones already in it;
     ones that only answer fill the gaps until their replacements are ready.
     """
-    answering = [instance for instance in _of(revision, observed) if instance.phase in ANSWERS]
+    answering = [instance for instance in _of(revision, observed) if instance.phase in SERVING]
     answering.sort(
         key=lambda instance: (
             instance.phase is not InstancePhase.READY,
@@ -320,7 +320,7 @@ def _drain_limit_s(instance: ObservedInstance, observed: Observed) -> float:
     return observed.drain_timeout_s
 
 
-def _why_nothing_answers(observed: Observed) -> str:
+def _why_not_serving(observed: Observed) -> str:
     if observed.preparation.stage is Stage.FAILED:
         return observed.preparation.reason
     reasons = [instance.reason for instance in observed.instances if instance.reason]

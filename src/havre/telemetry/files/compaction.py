@@ -44,13 +44,13 @@ class Sized:
 
 
 def expired(
-    found: Sequence[Sized], *, now_ms: int, retention_days: int, max_bytes: int
+    segments: Sequence[Sized], *, now_ms: int, retention_days: int, max_bytes: int
 ) -> list[Segment]:
     """Those with nothing younger than ``retention_days``, and the oldest beyond ``max_bytes``."""
     kept: list[Sized] = []
     gone: list[Segment] = []
     room = max_bytes
-    for sized in sorted(found, key=lambda sized: sized.segment.to_ms, reverse=True):
+    for sized in sorted(segments, key=lambda sized: sized.segment.to_ms, reverse=True):
         room -= sized.size
         too_old = sized.segment.to_ms < now_ms - retention_days * DAY_MS
         if too_old or room < 0:
@@ -60,14 +60,14 @@ def expired(
     return gone
 
 
-def next_merge(found: Sequence[Sized], *, now_ms: int, max_bytes: int) -> list[Segment]:
+def next_merge(segments: Sequence[Sized], *, now_ms: int, max_bytes: int) -> list[Segment]:
     """The next segments to merge, neighbours by number; empty if there are none.
 
     They are of one day, so that retention by age is never a day late. While the day lasts, runs of
     ``MERGE_COUNT`` are merged, after it everything that is small. ``max_bytes`` is the limit of a
     merged segment.
     """
-    ordered = sorted(found, key=lambda sized: sized.segment.first)
+    ordered = sorted(segments, key=lambda sized: sized.segment.first)
     for level in range(len(LEVELS) + 1):
         for run in _runs(ordered, level, max_bytes):
             is_over = (run[0].day + 1) * DAY_MS + SETTLED_MS < now_ms

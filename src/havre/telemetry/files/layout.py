@@ -108,7 +108,7 @@ def closed_files(folder: Path, names: Iterable[str] | None = None) -> dict[int, 
 
 def segments(folder: Path) -> list[Segment]:
     """Every segment in a folder, by time, superseded ones included (see ``current_segments``)."""
-    return sorted(found for path in _files(folder) if (found := Segment.of(path)) is not None)
+    return sorted(segment for path in _files(folder) if (segment := Segment.of(path)) is not None)
 
 
 def last_number(home: Home, category: Category) -> int:

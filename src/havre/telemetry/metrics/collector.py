@@ -132,10 +132,10 @@ class MetricsCollector:
             figures.reset_gauges()
         for deployment, bandwidth in bandwidths.items():
             figures = deployments.setdefault(deployment, DeploymentFigures())
-            figures.seen_ms, figures.bandwidth_mbps = now_ms, bandwidth
+            figures.observed_ms, figures.bandwidth_mbps = now_ms, bandwidth
         for sample in samples:
             figures = deployments.setdefault(sample.deployment, DeploymentFigures())
-            figures.seen_ms = now_ms
+            figures.observed_ms = now_ms
             figures.instances += 1
             figures.copies += sample.copies
             figures.ready += sample.state.ready
@@ -147,7 +147,7 @@ class MetricsCollector:
         for deployment in [
             key
             for key, figures in deployments.items()
-            if figures.seen_ms < now_ms - REMEMBERED_MS and figures.seen_ms
+            if figures.observed_ms < now_ms - REMEMBERED_MS and figures.observed_ms
         ]:
             del deployments[deployment]
 

@@ -18,12 +18,12 @@ FAMILIES = ("2xx", "3xx", "4xx", "5xx", "none")
 
 @dataclass(slots=True)
 class DeploymentFigures:
-    """Counts only grow, those of instances that are gone included. ``seen_ms`` is when it last had
-    a route or an instance; ``bandwidth_mbps`` is 0 without a route. Gauges are 0 without an
+    """Counts only grow, those of instances that are gone included. ``observed_ms`` is when it last
+    had a route or an instance; ``bandwidth_mbps`` is 0 without a route. Gauges are 0 without an
     instance.
     """
 
-    seen_ms: int = 0
+    observed_ms: int = 0
     bandwidth_mbps: int = 0
     requests: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FAMILIES, 0))
     latency: Latency = field(default_factory=Latency)
@@ -50,16 +50,23 @@ class DeploymentFigures:
         self.cpus = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        values = {_key(entry.name): getattr(self, entry.name) for entry in fields(self)}
         return values | {name: _latency_json(values[name]) for name in _LATENCIES}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "DeploymentFigures":
-        known = {entry.name: stored[entry.name] for entry in fields(cls) if entry.name in stored}
+        keys = {entry.name: _key(entry.name) for entry in fields(cls)}
+        known = {name: stored[key] for name, key in keys.items() if key in stored}
         return cls(**known | {name: _latency(stored[name]) for name in _LATENCIES})
 
 
 _LATENCIES = ("latency", "model_latency")
+_KEYS = {"observed_ms": "seen_ms"}
+"""Of fields that are stored under other names than their own."""
+
+
+def _key(name: str) -> str:
+    return _KEYS.get(name, name)
 
 
 @dataclass(slots=True)

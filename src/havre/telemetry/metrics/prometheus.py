@@ -253,13 +253,13 @@ def _buckets(
     bounds_s: Sequence[float], counts: Sequence[int], *, every: int = 1
 ) -> list[tuple[str, float]]:
     """Cumulative, as Prometheus has them."""
-    found: list[tuple[str, float]] = []
+    buckets: list[tuple[str, float]] = []
     passed = 0
     for number, bound in enumerate(bounds_s):
         passed += counts[number]
         if number % every == 0:
-            found.append((repr(bound), passed))
-    return [*found, ("+Inf", passed + counts[-1])]
+            buckets.append((repr(bound), passed))
+    return [*buckets, ("+Inf", passed + counts[-1])]
 
 
 def _valued(

@@ -8,7 +8,7 @@ from typing import Any
 
 from havre.domain.logs import Category, LogStream
 from havre.queries.log_ast import LogQuery
-from havre.telemetry.files.log_store import LogStore
+from havre.telemetry.files.log_reader import LogReader
 from havre.telemetry.search.expressions import FIELDS, SPEC_VERSION, TYPE_PREFIX, ValueKind
 from havre.telemetry.search.sql import RECORD_COLUMNS, Column, compile_query
 
@@ -47,8 +47,8 @@ class SearchResult:
 class LogSearch:
     """Searches the entries of a home."""
 
-    def __init__(self, store: LogStore, *, tenancy: str) -> None:
-        self._store = store
+    def __init__(self, reader: LogReader, *, tenancy: str) -> None:
+        self._reader = reader
         self._tenancy = tenancy
 
     def search(
@@ -63,14 +63,14 @@ class LogSearch:
     ) -> SearchResult:
         """Entries of these log streams, from ``from_ms`` on and before ``to_ms``.
 
-        Raises InvalidParameter, and what LogStore.query raises.
+        Raises InvalidParameter, and what LogReader.query raises.
         """
         relevant = _relevant(query, streams)
         compiled = compile_query(
             query, relevant, from_ms=from_ms, to_ms=to_ms, limit=limit, offset=offset
         )
         categories = {stream.category for stream in relevant}
-        result = self._store.query(
+        result = self._reader.query(
             compiled.sql,
             compiled.parameters,
             category=categories.pop() if len(categories) == 1 else None,

@@ -1,4 +1,4 @@
-"""A log query as SQL over the view ``entries`` (``log_store.py``). Nothing that a user wrote
+"""A log query as SQL over the view ``entries`` (``log_reader.py``). Nothing that a user wrote
 becomes SQL: literals are parameters, fields and functions are looked up, columns are named by us.
 """
 

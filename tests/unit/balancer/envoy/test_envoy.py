@@ -19,7 +19,7 @@ def test_what_an_earlier_control_plane_did_not_see_confirmed_is_not_settled(tmp_
     home.make()
     left = RoutingTable().change({CONFIRMED.deployment_id: CONFIRMED}).confirm()
     left = left.change({LATE.deployment_id: LATE})
-    Files(home).table.write_text(json.dumps(left.to_json()))
+    Files(home).routing_table.write_text(json.dumps(left.to_json()))
     balancer = EnvoyBalancer(home)
     assert balancer.is_settled(CONFIRMED.deployment_id)
     assert not balancer.is_settled(LATE.deployment_id)

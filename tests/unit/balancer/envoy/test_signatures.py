@@ -93,7 +93,7 @@ class Envoy:
 
 # For both the time stands still.
 SIGNED = signed()
-ENVOY = Envoy(f"os.time = function() return {NOW.timestamp():.0f} end {VERIFY}")
+ENVOY = Envoy(f"os.time = function() return {int(NOW.timestamp())} end {VERIFY}")
 
 
 def the_api_lets_in(request: Request) -> bool:
@@ -189,13 +189,13 @@ def test_a_wrong_clock_is_named_as_the_api_names_it(name: str) -> None:
     with pytest.raises(NotAuthenticated) as refused:
         verify(request, {KEY_ID: KEY.public_key()}.get, now=NOW, signs_body=True)
     assert "from this server's clock (20" in told
-    assert told[:-5] == refused.value.message[:-5], "but for the seconds, they are the same"
+    assert told == refused.value.message
     unsigned = ENVOY.headers_after(changed(SIGNED, authorization=None))
     assert unsigned[b"told"].decode() == signatures.UNSIGNED
 
 
 def test_the_bounds_are_the_same() -> None:
-    for name in ("LONGEST_AUTHORIZATION", "MOST_SIGNED", "LONGEST_DATE"):
+    for name in ("LONGEST_AUTHORIZATION", "MAX_SIGNED_HEADERS", "LONGEST_DATE"):
         assert getattr(signatures, name) == getattr(signature, name)
 
 

@@ -9,12 +9,12 @@ from tests.support.planner_input import DEGRADED, FAILED, GONE, READY, STARTING,
 from havre.domain.latency import BOUNDS_S, BUCKETS, Latency
 from havre.domain.rollout.actions import (
     Cancel,
+    EndHungKeeper,
     Fail,
     MarkNeedsAttention,
     MarkRecovered,
     Prepare,
     Publish,
-    Release,
     Share,
     Start,
     Stop,
@@ -165,7 +165,7 @@ OLD_ROUTE = route(OLD, "old-1", "old-2")
         (
             STEADY,
             observe(OLD_PAIR[0], instance("old-2", DEGRADED, is_hung=True), route=OLD_ROUTE),
-            [Release("old-2"), Start("old", 1)],
+            [EndHungKeeper("old-2"), Start("old", 1)],
         ),
         # Repair while serving: out of the route first, then away, and a new one up.
         (

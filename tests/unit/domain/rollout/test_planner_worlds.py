@@ -9,12 +9,12 @@ from tests.support.planner_input import DEGRADED, FAILED, GONE, READY, STARTING,
 from havre.domain.latency import BUCKETS, Latency
 from havre.domain.rollout.actions import (
     Cancel,
+    EndHungKeeper,
     Fail,
     MarkNeedsAttention,
     MarkRecovered,
     Prepare,
     Publish,
-    Release,
     Start,
     Stop,
     Succeed,
@@ -22,7 +22,7 @@ from havre.domain.rollout.actions import (
     Withdraw,
 )
 from havre.domain.rollout.canary import RequestStats, StepResult
-from havre.domain.rollout.planner import ANSWERS, SETTLE_S, plan
+from havre.domain.rollout.planner import SERVING, SETTLE_S, plan
 from havre.domain.rollout.planner_input import (
     Desired,
     DesiredRevision,
@@ -133,7 +133,7 @@ class World:
 
     def in_rotation(self) -> int:
         return sum(
-            self.instances[each].phase in ANSWERS
+            self.instances[each].phase in SERVING
             for each in self.routed()
             if each in self.instances
         )
@@ -181,7 +181,7 @@ class World:
             case Publish():
                 desired = action.as_observed
                 names = names_in(desired)
-                assert all(self.instances[each].phase in ANSWERS for each in names)
+                assert all(self.instances[each].phase in SERVING for each in names)
                 self._assert_may_have_traffic(action)
                 self.ask_balancer(desired)
                 for name in names:
@@ -209,7 +209,7 @@ class World:
                     assert not self.instances
                     self.desired = replace(self.desired, changing=False)
                 self.outcomes.append("succeeded")
-            case Release(name):
+            case EndHungKeeper(name):
                 self.instances[name] = replace(self.instances[name], is_hung=False)
             case Fail() | Cancel():
                 self.reasons.append(getattr(action, "reason", ""))

@@ -22,7 +22,7 @@ from havre.telemetry.files.compaction import (
 )
 from havre.telemetry.files.converter import Converter
 from havre.telemetry.files.layout import Segment
-from havre.telemetry.files.log_store import LogStore
+from havre.telemetry.files.log_reader import LogReader
 
 DEPLOYMENT = new_ocid(Kind.DEPLOYMENT)
 KB, MB = 1000, 1_000_000
@@ -134,7 +134,7 @@ def test_merging_changes_no_entry_and_leaves_one_file(tmp_path: Path) -> None:
 
 
 def everything(home: Home) -> list[tuple[Any, ...]]:
-    answer = LogStore(home).query(
+    answer = LogReader(home).query(
         "SELECT * FROM entries ORDER BY id",
         category=Category.ACCESS,
         deployments=None,

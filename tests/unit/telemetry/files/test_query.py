@@ -15,7 +15,7 @@ from havre.home import Home
 from havre.telemetry.files import layout, query
 from havre.telemetry.files.duck import connect
 from havre.telemetry.files.layout import Segment
-from havre.telemetry.files.log_store import LogStore
+from havre.telemetry.files.log_reader import LogReader
 from havre.telemetry.files.query import Queries, QueryTooLarge, QueryTooLong, Rows
 from havre.telemetry.files.schema import columns_of
 from havre.telemetry.files.turns import Turns
@@ -216,7 +216,7 @@ def test_a_damaged_segment_is_a_sentence_with_its_name(tmp_path: Path, how: str)
         )
     damage(path, how)
     with pytest.raises(Unavailable) as refused:
-        LogStore(home).query(
+        LogReader(home).query(
             "SELECT max(md5(message)) FROM entries",
             category=Category.ACCESS,
             deployments=None,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.telemetry.files.test_log_store import DEPLOYMENT, line
+from tests.unit.telemetry.files.test_log_reader import DEPLOYMENT, line
 
 from havre import durable
 from havre.balancer.envoy.files import Files
@@ -22,7 +22,12 @@ from havre.telemetry.counters import Counter, Counters
 from havre.telemetry.files.duck import connect
 from havre.telemetry.files.schema import select_json
 from havre.telemetry.metrics.collector import MetricsCollector
-from havre.telemetry.metrics.figures import read_figures, state_file
+from havre.telemetry.metrics.figures import (
+    DeploymentFigures,
+    Figures,
+    read_figures,
+    state_file,
+)
 from havre.telemetry.metrics.instances import Instances, InstanceSample
 from havre.telemetry.metrics.points import MetricPoint, PointFiles, live_file, points_folder
 from havre.telemetry.metrics.store import MetricStore
@@ -37,7 +42,7 @@ def home(tmp_path: Path) -> Home:
     home.make()
     route = Route(DEPLOYMENT, "r1", (), 128, bandwidth_mbps=8)
     files = Files(home)
-    files.write(files.table, RoutingTable({DEPLOYMENT: route}).to_json())
+    files.write(files.routing_table, RoutingTable({DEPLOYMENT: route}).to_json())
     return home
 
 
@@ -188,6 +193,13 @@ def test_points_of_a_step_that_did_not_end_are_taken_back(
     assert values(store, "PredictRequestCount[1m].sum()") == {(): [1.0]}
 
 
+def test_figures_are_stored_under_the_keys_of_earlier_versions() -> None:
+    figures = Figures(BEGAN, deployments={DEPLOYMENT: DeploymentFigures(observed_ms=BEGAN)})
+    stored = json.loads(json.dumps(figures.to_json()))
+    assert stored["looked_ms"] == stored["deployments"][DEPLOYMENT]["seen_ms"] == BEGAN
+    assert Figures.from_json(stored) == figures
+
+
 def test_what_another_version_wrote_is_begun_anew(
     home: Home, instances: type[FewInstances]
 ) -> None:
@@ -264,7 +276,7 @@ def test_a_deployment_that_is_gone_is_forgotten_after_a_day(
     collector = MetricsCollector(home, Counters())
     collector.collect(BEGAN)
     files = Files(home)
-    files.write(files.table, RoutingTable().to_json())
+    files.write(files.routing_table, RoutingTable().to_json())
     collector.collect(BEGAN + DAY)
     assert DEPLOYMENT in read_figures(home).deployments
     collector.collect(BEGAN + DAY + 10_000)

@@ -18,7 +18,7 @@ from havre.domain.ocid import Kind, new_ocid
 from havre.home import Home
 from havre.queries.log_parser import parse_query, quote_text
 from havre.telemetry.files import layout
-from havre.telemetry.files.log_store import LogStore
+from havre.telemetry.files.log_reader import LogReader
 from havre.telemetry.search.expressions import FIELDS
 from havre.telemetry.search.log_search import LogSearch
 
@@ -72,7 +72,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> LogSearch:
         for number, line in enumerate(LINES)
     ]
     live.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return LogSearch(LogStore(home), tenancy=TENANCY)
+    return LogSearch(LogReader(home), tenancy=TENANCY)
 
 
 PLACES = [
@@ -346,13 +346,13 @@ def test_what_makes_no_sense_is_refused_with_what_would(search, stages, word):
 
 def test_files_of_what_a_condition_rules_out_are_not_opened(search, monkeypatch):
     asked = []
-    query = LogStore.query
+    query = LogReader.query
 
     def note(self, *arguments, **named):
         asked.append((named["category"], named["deployments"]))
         return query(self, *arguments, **named)
 
-    monkeypatch.setattr(LogStore, "query", note)
+    monkeypatch.setattr(LogReader, "query", note)
     ask(search, f"WHERE source = '*{ONE}' AND type = '*.access' | sort by datetime")
     ask(search, f"WHERE source = '*{ONE}' or type = '*.access'")
     ask(search, "summarize count() by source | where source = 'x'")
@@ -437,7 +437,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> LogSearch:
     ]
     random.Random(3).shuffle(lines)
     live.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return LogSearch(LogStore(home), tenancy=TENANCY)
+    return LogSearch(LogReader(home), tenancy=TENANCY)
 
 
 @pytest.mark.parametrize(

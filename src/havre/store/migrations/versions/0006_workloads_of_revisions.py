@@ -49,8 +49,8 @@ def downgrade() -> None:
 
 def _rows() -> list[dict[str, Any]]:
     table = sa.Table(TABLE, sa.MetaData(), autoload_with=op.get_bind())
-    found = op.get_bind().execute(sa.select(table).order_by(table.c.id))
-    return [dict(row) for row in found.mappings()]
+    rows = op.get_bind().execute(sa.select(table).order_by(table.c.id))
+    return [dict(row) for row in rows.mappings()]
 
 
 def _create(*columns: sa.Column[Any]) -> sa.Table:

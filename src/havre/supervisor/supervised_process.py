@@ -18,7 +18,7 @@ STOP_FAULT_S = 20.0
 """Seconds after SIGKILL from which a stop reports that it does not succeed."""
 
 
-class Supervised:
+class SupervisedProcess:
     """The supervisor's side of one process. All times are monotonic seconds, given by the caller.
 
     ``pidfd`` is open while an adopted process runs: the supervisor is not its parent, so it learns
@@ -170,14 +170,14 @@ class Supervised:
         if self.phase is Phase.RUNNING:
             return list({*group.living_members(self.identity), *self._strays()})
         if group.is_empty(self.identity.pid):
-            found = []
+            members = []
         else:
             # The leader of an adopted group may have died while nobody looked.
             environment = self.spec.environment if self.adopted else None
-            found = group.living_members(self.identity, environment=environment)
-        found = list({*found, *self._strays()})
-        self._group_is_gone = not found
-        return found
+            members = group.living_members(self.identity, environment=environment)
+        members = list({*members, *self._strays()})
+        self._group_is_gone = not members
+        return members
 
     def group_has_emptied(self) -> bool:
         """Whether the last orphan ended since this was asked last."""
@@ -232,10 +232,10 @@ class Supervised:
         if self.spec.confinement is None:
             return []
         grouped = self._cgroups.members(self.name)
-        found = [identity for pid in grouped if (identity := identify(pid)) is not None]
+        strays = [identity for pid in grouped if (identity := identify(pid)) is not None]
         if not self._cgroups.can_hold:
-            found += group.adopted_by_us(self.spec.environment)
-        return found
+            strays += group.adopted_by_us(self.spec.environment)
+        return strays
 
     def _receive_child(self, pid: int) -> None:
         """The child waits: write down that it is ours, and put it under its limits."""

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from havre.domain.latency import BUCKETS, Latency
-from havre.engines.keeper import KeeperState
+from havre.engines.keeper_protocol import KeeperState
 from havre_copy.status import Status
 
 EARLIER: dict[str, Any] = {

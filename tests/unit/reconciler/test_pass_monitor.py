@@ -3,7 +3,7 @@
 import logging
 import threading
 
-from havre.reconciler.passes import LOG_AGAIN_S, STUCK_S, Passes
+from havre.reconciler.pass_monitor import LOG_AGAIN_S, STUCK_S, PassMonitor
 
 
 class Clock:
@@ -15,41 +15,41 @@ class Clock:
 
 def test_a_pass_that_hangs_is_named_with_what_it_is_at(caplog):
     clock, replaced = Clock(), []
-    passes = Passes(lambda: replaced.append(1) is None, clock)
-    with passes.watching("ocid1.a") as watched:
-        passes.at("stopping an instance")
-        assert passes.report_stuck() == 0
+    monitor = PassMonitor(lambda: replaced.append(1) is None, clock)
+    with monitor.watching("ocid1.a") as watched:
+        monitor.at("stopping an instance")
+        assert monitor.report_stuck() == 0
         clock.now += STUCK_S
-        assert passes.report_stuck() == 1
-        assert passes.report_stuck() == 1
+        assert monitor.report_stuck() == 1
+        assert monitor.report_stuck() == 1
         assert (watched.is_replaced, len(replaced)) == (True, 1)
         [told] = [each.getMessage() for each in caplog.records if each.levelno == logging.ERROR]
         assert "ocid1.a" in told
         assert "stopping an instance" in told
         clock.now += LOG_AGAIN_S
-        passes.report_stuck()
+        monitor.report_stuck()
         assert len([each for each in caplog.records if each.levelno == logging.ERROR]) == 2
-    assert passes.report_stuck() == 0
+    assert monitor.report_stuck() == 0
     assert "ended after" in caplog.records[-1].getMessage()
 
 
 def test_where_nobody_takes_its_place_it_goes_on_as_it_was():
     clock = Clock()
-    passes = Passes(lambda: False, clock)
-    with passes.watching("ocid1.a") as watched:
+    monitor = PassMonitor(lambda: False, clock)
+    with monitor.watching("ocid1.a") as watched:
         clock.now += STUCK_S
-        passes.report_stuck()
+        monitor.report_stuck()
     assert not watched.is_replaced
 
 
 def test_there_is_an_end_to_the_workers_that_are_begun(monkeypatch):
-    monkeypatch.setattr("havre.reconciler.passes.MAX_REPLACED", 1)
+    monkeypatch.setattr("havre.reconciler.pass_monitor.MAX_REPLACED", 1)
     clock, replaced, over = Clock(), [], threading.Event()
-    passes = Passes(lambda: replaced.append(1) is None, clock)
+    monitor = PassMonitor(lambda: replaced.append(1) is None, clock)
     begun = threading.Barrier(3)
 
     def work(name: str) -> None:
-        with passes.watching(name):
+        with monitor.watching(name):
             begun.wait(10)
             over.wait(10)
 
@@ -58,22 +58,22 @@ def test_there_is_an_end_to_the_workers_that_are_begun(monkeypatch):
         thread.start()
     begun.wait(10)
     clock.now += STUCK_S
-    assert (passes.report_stuck(), passes.report_stuck(), len(replaced)) == (2, 2, 1)
+    assert (monitor.report_stuck(), monitor.report_stuck(), len(replaced)) == (2, 2, 1)
     over.set()
     for thread in threads:
         thread.join()
 
 
 def test_a_thread_without_a_pass_is_at_nothing():
-    Passes(lambda: True).at("nothing")
+    PassMonitor(lambda: True).at("nothing")
 
 
 def test_each_thread_has_a_pass_of_its_own():
     clock, begun, over = Clock(), threading.Event(), threading.Event()
-    passes = Passes(lambda: True, clock)
+    monitor = PassMonitor(lambda: True, clock)
 
     def work() -> None:
-        with passes.watching("ocid1.other"):
+        with monitor.watching("ocid1.other"):
             begun.set()
             over.wait(10)
 
@@ -81,8 +81,8 @@ def test_each_thread_has_a_pass_of_its_own():
     other.start()
     begun.wait(10)
     clock.now += STUCK_S
-    with passes.watching("ocid1.mine"):
-        assert passes.report_stuck() == 1
+    with monitor.watching("ocid1.mine"):
+        assert monitor.report_stuck() == 1
     over.set()
     other.join()
-    assert passes.report_stuck() == 0
+    assert monitor.report_stuck() == 0

@@ -2,21 +2,25 @@
 
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import orjson
 import pytest
 
-from havre.engines import launcher
+from havre.engines import copy_code
 from havre.home import Home
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Path:
-    home = Home(tmp_path)
-    home.lib.mkdir()
-    return launcher.install(home, Path(sys.executable))
+def program() -> Iterator[Path]:
+    # On the disk: who compiles it is confined, and has a shared memory of its own.
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="hv") as folder:
+        home = Home(Path(folder))
+        home.lib.mkdir()
+        yield copy_code.install(home, Path(sys.executable))
 
 
 def test_it_brings_orjson_for_this_python_alone(program: Path) -> None:
@@ -29,8 +33,8 @@ def test_it_brings_orjson_for_this_python_alone(program: Path) -> None:
 def test_its_byte_code_is_there_and_no_other_python_writes_there(program: Path) -> None:
     assert list((program.parent / "__pycache__").glob("launch.*.pyc"))
     home = Home(program.parents[3])
-    assert launcher.install(home, Path(sys.executable)) == program
-    other = launcher.install(home, Path("/bin/false"))
+    assert copy_code.install(home, Path(sys.executable)) == program
+    other = copy_code.install(home, Path("/bin/false"))
     assert other.parents[1] != program.parents[1]
     assert other.read_bytes() == program.read_bytes()
 

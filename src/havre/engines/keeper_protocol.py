@@ -21,8 +21,8 @@ from havre.domain.limits import MAX_PREDICTION_BYTES
 from havre.domain.rollout.policy import MAX_REDACTED, MAX_REPLAYED, NO_CAPTURE, Capture
 
 PROTOCOL = 1
-ANSWER_WITHIN_S = 1.0
-ANSWER_LIMIT = 1024 * 1024
+RESPONSE_TIMEOUT_S = 1.0
+MAX_STATE_BYTES = 1024 * 1024
 _READ = 65536
 _LOOK_S = 0.5
 """So often it is asked whether an answer is still wanted."""
@@ -120,13 +120,13 @@ def spec_json(spec: InstanceSpec, state_file: Path, output: Path | None = None) 
     }
 
 
-def ask(control: Path, op: str, *, within_s: float = ANSWER_WITHIN_S) -> KeeperState | None:
+def ask(control: Path, op: str, *, within_s: float = RESPONSE_TIMEOUT_S) -> KeeperState | None:
     """Ask the keeper; None when it does not answer in time, or not as a keeper does.
 
     User code may have taken its place: nothing it says can hold us up for longer.
     """
     try:
-        answers = talk(control, {"op": op}, most=ANSWER_LIMIT, within_s=within_s)
+        answers = talk(control, {"op": op}, max_bytes=MAX_STATE_BYTES, within_s=within_s)
         with closing(answers):
             return KeeperState.from_json(next(answers))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -137,13 +137,13 @@ def talk(
     control: Path,
     request: Mapping[str, Any],
     *,
-    most: int,
-    within_s: float = ANSWER_WITHIN_S,
-    is_wanted: Callable[[], bool] | None = None,
+    max_bytes: int,
+    within_s: float = RESPONSE_TIMEOUT_S,
+    should_continue: Callable[[], bool] | None = None,
 ) -> Generator[dict[str, Any], None, None]:
     """The answers to a request, one after the other, for as long as they are asked for.
 
-    Each of at most ``most`` bytes, and ``within_s`` after the one before, or after the request.
+    Each of at most ``max_bytes``, and ``within_s`` after the one before, or after the request.
     Raises OSError when it does not come, or is not wanted any more; ValueError when it is none.
     """
     with socket.socket(socket.AF_UNIX) as connection:
@@ -157,29 +157,29 @@ def talk(
             searched = 0
             while (end := received.find(b"\n", searched)) < 0:
                 searched = len(received)
-                if searched > most:
-                    raise ValueError(f"an answer of over {most} bytes")
-                received += _receive(connection, deadline, is_wanted)
+                if searched > max_bytes:
+                    raise ValueError(f"an answer of over {max_bytes} bytes")
+                received += _receive(connection, deadline, should_continue)
             line = bytes(received[:end])
             del received[: end + 1]
-            yield _answer(line)
+            yield _parse(line)
             deadline = time.monotonic() + within_s
 
 
 def _receive(
-    connection: socket.socket, deadline: float, is_wanted: Callable[[], bool] | None
+    connection: socket.socket, deadline: float, should_continue: Callable[[], bool] | None
 ) -> bytes:
     """The next part, not empty. Raises OSError."""
     while True:
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             raise TimeoutError("it did not answer in time")
-        connection.settimeout(left_s if is_wanted is None else min(left_s, _LOOK_S))
+        connection.settimeout(left_s if should_continue is None else min(left_s, _LOOK_S))
         try:
             part = connection.recv(_READ)
         except TimeoutError:
             part = None
-        if is_wanted is not None and not is_wanted():
+        if should_continue is not None and not should_continue():
             raise ConnectionAbortedError("the answer is not wanted any more")
         if part:
             return part
@@ -187,17 +187,17 @@ def _receive(
             raise ConnectionError("it ended without an answer")
 
 
-def _answer(line: bytes) -> dict[str, Any]:
+def _parse(line: bytes) -> dict[str, Any]:
     """Raises ValueError."""
     if sum(map(line.count, (b",", b"[", b"{"))) > MAX_PARTS:
         raise ValueError(f"an answer of over {MAX_PARTS} parts")
     try:
-        answer = json.loads(line, parse_constant=_refuse)
+        parsed = json.loads(line, parse_constant=_refuse)
     except RecursionError as error:
         raise ValueError("an answer that nests too deeply") from error
-    if not isinstance(answer, dict):
+    if not isinstance(parsed, dict):
         raise ValueError("an answer that is no object")
-    return answer
+    return parsed
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -227,8 +227,8 @@ def has_served(state_file: Path, *, below: Path) -> bool:
 
 
 def _read(state_file: Path, below: Path | None) -> dict[str, Any]:
-    content = foreign.read(state_file, below=below or state_file.parent, most=ANSWER_LIMIT)
-    return _answer(content)
+    content = foreign.read(state_file, below=below or state_file.parent, max_bytes=MAX_STATE_BYTES)
+    return _parse(content)
 
 
 def _notes(report: object) -> tuple[str, ...]:

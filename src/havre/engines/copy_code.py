@@ -1,4 +1,4 @@
-"""Where the code lies that runs beside a model's: copies of ``havre_copy`` in the home.
+"""The code that runs beside a model's, ``havre_copy``: installed into the home for each Python.
 
 The installed package may be out of a model's reach, and an upgrade replaces it while keepers run
 that may still restart. A copy per content, never changed, has neither trouble. Each Python has
@@ -15,12 +15,12 @@ import os
 import re
 import secrets
 import stat
-import tempfile
 from contextlib import suppress
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
 from pathlib import Path
 
+from havre import temporary
 from havre.durable import remove_tree, sync_tree
 from havre.home import Home
 from havre.supervisor.confined import started
@@ -28,13 +28,13 @@ from havre.supervisor.protocol import Confinement, ProcessSpec, User
 from havre.supervisor.reach import (
     DEVICES,
     interpreter_files,
-    most_memory,
+    max_memory_bytes,
     obstacle,
     system_files,
     unique,
 )
 from havre.supervisor.spawn import SpawnFault
-from havre.unprivileged import build_user_of, passable_temporary, why_not_separate_users
+from havre.unprivileged import build_user_of, why_not_separate_users
 
 NAME = "havre_copy"
 JSON = "orjson"
@@ -69,10 +69,10 @@ def install(home: Home, interpreter: Path) -> Path:
     # Not the environment's name for it: environments of one Python share the copy.
     python = Path(os.path.realpath(interpreter))
     digest.update(os.fsencode(python))
-    place = home.lib / digest.hexdigest()[:16]
-    if not place.is_dir():
-        _write(sources, place, home, python)
-    return place / NAME / "launch.py"
+    target = home.lib / digest.hexdigest()[:16]
+    if not target.is_dir():
+        _write(sources, target, home, python)
+    return target / NAME / "launch.py"
 
 
 def _json_library() -> list[Path]:
@@ -81,26 +81,26 @@ def _json_library() -> list[Path]:
 
 
 def _package(name: str) -> Path | None:
-    found = find_spec(name)
-    return None if found is None or found.origin is None else Path(found.origin).parent
+    spec = find_spec(name)
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent
 
 
-def _write(sources: dict[str, bytes], place: Path, home: Home, python: Path) -> None:
-    aside = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
+def _write(sources: dict[str, bytes], target: Path, home: Home, python: Path) -> None:
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         folder = aside / NAME
         folder.mkdir(parents=True)
         for name, content in sources.items():
             (folder / name).write_bytes(content)
             (folder / name).chmod(0o444)
-        for each in (folder, aside):
-            each.chmod(0o755)
+        for path in (folder, aside):
+            path.chmod(0o755)
         _compile(folder, home, python)
         sync_tree(aside)
-        aside.rename(place)
+        aside.rename(target)
     except OSError:
         remove_tree(aside)
-        if not place.is_dir():  # another control plane was quicker
+        if not target.is_dir():  # another control plane was quicker
             raise
 
 
@@ -110,10 +110,10 @@ def _compile(folder: Path, home: Home, python: Path) -> None:
     Without it every start takes a tenth of a second longer: a failure is no more than that. The
     Python may be a pack's, so it is run confined; with -I and -S no packages' code runs here.
     """
-    with tempfile.TemporaryDirectory(prefix="havre-compile-", dir=passable_temporary()) as kept:
-        scratch, log = Path(kept, "scratch"), Path(kept, "log")
+    with temporary.folder("compile", is_passable=True) as kept:
+        scratch, log = kept / "scratch", kept / "log"
         scratch.mkdir()
-        Path(kept).chmod(0o711)
+        kept.chmod(0o711)
         read = [folder, *interpreter_files(python)]
         user = None
         if not why_not_separate_users() and not obstacle([scratch], [*read, python]):
@@ -130,7 +130,7 @@ def _compile(folder: Path, home: Home, python: Path) -> None:
             stop_grace_s=0.0,
             confinement=Confinement(
                 user=user,
-                memory_bytes=most_memory(),
+                memory_bytes=max_memory_bytes(),
                 readable=unique([*system_files(as_root=as_root), *read]),
                 writable=(str(scratch),),
                 devices=DEVICES,
@@ -148,17 +148,17 @@ def _compile(folder: Path, home: Home, python: Path) -> None:
 
 def _take(scratch: Path, folder: Path) -> None:
     """Copies of what was compiled: regular files by the names that were wanted. Raises OSError."""
-    place = folder / BYTE_CODE
-    place.mkdir(mode=0o755)
-    place.chmod(0o755)
-    wanted = {path.stem for path in folder.glob("*.py")}
+    byte_code = folder / BYTE_CODE
+    byte_code.mkdir(mode=0o755)
+    byte_code.chmod(0o755)
+    modules = {path.stem for path in folder.glob("*.py")}
     for name in os.listdir(scratch):
         stem, _, rest = name.partition(".")
-        if stem not in wanted or not _TAG.fullmatch(rest):
+        if stem not in modules or not _TAG.fullmatch(rest):
             continue
         descriptor = os.open(scratch / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with open(descriptor, "rb") as file:
-            found = os.fstat(descriptor)
-            if stat.S_ISREG(found.st_mode) and found.st_size <= MAX_COMPILED:
-                (place / name).write_bytes(file.read(MAX_COMPILED))
-                (place / name).chmod(0o444)
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode) and status.st_size <= MAX_COMPILED:
+                (byte_code / name).write_bytes(file.read(MAX_COMPILED))
+                (byte_code / name).chmod(0o444)

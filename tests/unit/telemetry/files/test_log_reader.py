@@ -15,7 +15,7 @@ from havre.telemetry.files import layout
 from havre.telemetry.files.converter import Converter
 from havre.telemetry.files.duck import connect
 from havre.telemetry.files.layout import Segment
-from havre.telemetry.files.log_store import LogStore
+from havre.telemetry.files.log_reader import LogReader
 from havre.telemetry.files.query import QueryTooLong, Rows
 from havre.telemetry.files.schema import select_json
 
@@ -53,7 +53,7 @@ def line(number: int, **more: Any) -> dict[str, Any]:
 
 def test_an_entry_says_what_the_load_balancer_wrote(home: Home) -> None:
     home.access_log.write_text(json.dumps(line(1)) + '\n{"id":"torn","ti')
-    answer = LogStore(home).query(
+    answer = LogReader(home).query(
         "SELECT * FROM entries",
         category=Category.ACCESS,
         deployments=[DEPLOYMENT],
@@ -109,7 +109,7 @@ def test_segments_of_an_earlier_version_are_read_beside_new_ones(home: Home) -> 
 
 
 def ask(home: Home, sql: str, *, deployments: list[str] | None, **more: Any) -> list[Any]:
-    answer = LogStore(home).query(
+    answer = LogReader(home).query(
         sql,
         category=more.pop("category", Category.ACCESS),
         deployments=deployments,
@@ -185,7 +185,7 @@ def test_lines_that_are_not_whole_are_no_entries(home: Home) -> None:
 
 def test_rows_and_time_are_bounded(home: Home) -> None:
     write(home.access_log, *(line(each) for each in range(10)))
-    store = LogStore(home)
+    store = LogReader(home)
 
     def query(sql: str, **bounds: Any) -> Rows:
         return store.query(
@@ -244,7 +244,7 @@ def test_segments_of_an_earlier_version_are_read_beside_newer_ones(home: Home) -
             f"AS id, 7::BIGINT AS time, 7::BIGINT AS ingested, 'm' AS message, NULL::VARCHAR AS "
             f"request{position}) TO '{folder / name}' (FORMAT parquet)"
         )
-        found = LogStore(home).query(
+        found = LogReader(home).query(
             "SELECT id, position, message, status FROM entries ORDER BY id",
             category=Category.PREDICT,
             deployments=[DEPLOYMENT],

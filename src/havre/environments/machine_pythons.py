@@ -55,38 +55,38 @@ class Interpreters:
         self._python_paths = python_paths
         self._environ = os.environ if environ is None else environ
         self._lock = Lock()
-        self._found: list[Interpreter] | None = None
+        self._interpreters: list[Interpreter] | None = None
 
-    def found(self) -> list[Interpreter]:
+    def all(self) -> list[Interpreter]:
         """All usable interpreters, the preferred ones first."""
         with self._lock:
-            if self._found is None:
-                self._found = self._scan()
-            return list(self._found)
+            if self._interpreters is None:
+                self._interpreters = self._scan()
+            return list(self._interpreters)
 
     def rescan(self) -> list[Interpreter]:
         """Look again: the machine may have got another Python since."""
         with self._lock:
-            self._found = None
-        return self.found()
+            self._interpreters = None
+        return self.all()
 
     def has(self, python: str) -> bool:
-        return any(interpreter.python == python for interpreter in self.found())
+        return any(interpreter.python == python for interpreter in self.all())
 
     def find(self, python: str) -> Interpreter:
         """The preferred interpreter of a version (``3.8``).
 
         Raises EnvironmentFault listing what there is and how to provide the version.
         """
-        for found in (self.found, self.rescan):
-            for interpreter in found():
+        for search in (self.all, self.rescan):
+            for interpreter in search():
                 if interpreter.python == python and interpreter.path.exists():
                     return interpreter
         raise EnvironmentFault(self.missing(python))
 
     def missing(self, python: str) -> str:
         """The sentence for a version that is not there."""
-        versions = sorted({interpreter.version for interpreter in self.found()}, key=python_order)
+        versions = sorted({interpreter.version for interpreter in self.all()}, key=python_order)
         there = f"found here: {', '.join(versions)}" if versions else "no Python was found here"
         return (
             f"Python {python} is needed and not on this machine ({there}). Install it, for example "
@@ -106,15 +106,17 @@ class Interpreters:
         paths = list(ranks)
         with ThreadPoolExecutor(max_workers=4, thread_name_prefix="ask-python") as pool:
             versions = list(pool.map(python_of, paths))
-        found = [
+        interpreters = [
             Interpreter(version, path)
             for path, version in zip(paths, versions, strict=True)
             if version and python_order(version) >= OLDEST
         ]
         # Within one source the newest patch of a version comes first.
-        found.sort(key=lambda interpreter: [-part for part in python_order(interpreter.version)])
-        found.sort(key=lambda interpreter: ranks[interpreter.path])
-        return found
+        interpreters.sort(
+            key=lambda interpreter: [-part for part in python_order(interpreter.version)]
+        )
+        interpreters.sort(key=lambda interpreter: ranks[interpreter.path])
+        return interpreters
 
     def _configured(self) -> Iterator[Path]:
         for folder in self._python_paths:
@@ -154,7 +156,7 @@ def python_of(executable: Path) -> str:
     """The exact version of a Python of this machine, or empty if it does not run or is none."""
     # -I -S: neither the caller's variables nor anything in site-packages takes part.
     try:
-        answer = subprocess.run(
+        completed = subprocess.run(
             [str(executable), "-I", "-S", "-c", _ASK],
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -165,7 +167,7 @@ def python_of(executable: Path) -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return answer.stdout.strip() if answer.returncode == 0 else ""
+    return completed.stdout.strip() if completed.returncode == 0 else ""
 
 
 def _versions(folder: Path, begin: str) -> list[Path]:

@@ -109,7 +109,7 @@ def limit_stalls(connection):
     connection.setsockopt(SOL_SOCKET, SO_SNDTIMEO, _WRITE_STALL)
 
 
-class FairQueue:
+class RequestQueue:
     """One copy's end of the queue.
 
     ``epoll``, ``listener`` and ``life`` (whose other end only the keeper has) are descriptors, the

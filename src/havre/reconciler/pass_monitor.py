@@ -31,7 +31,7 @@ class Watched:
     is_replaced: bool = False
 
 
-class Passes:
+class PassMonitor:
     """Thread-safe. ``replace`` starts another worker, and returns whether it did; the worker of a
     pass that was replaced ends with it.
     """

@@ -18,9 +18,9 @@ from havre.environments import unusable
 from havre.environments.audit import Made, check_files, check_records
 from havre.environments.confinement import Enclosure, Stranger, log_warnings
 from havre.environments.definition import EnvironmentDefinition, PackEnvironment
-from havre.environments.interpreters import Interpreter, version_of
+from havre.environments.machine_pythons import Interpreter, version_of
 from havre.environments.packs import UNPACK_PROGRAM
-from havre.environments.prefix import MARKER, compile_packages
+from havre.environments.prefix_contents import MARKER, compile_packages
 from havre.environments.unpacking import unpack_confined, unpacker_files
 from havre.environments.uv import ONLY_WHEELS, Uv, UvFailed, lacks_wheels
 from havre.supervisor.reach import interpreter_files
@@ -34,7 +34,7 @@ OpenPack = Callable[[], AbstractContextManager[BinaryIO]]
 _MIN_REPORTED_BYTES = 64 * 1024**2  # bytes; smaller packs are unpacked before one has read the line
 
 
-class Maker:
+class Installer:
     """``folder`` is where uv is run: it has no project of anybody's."""
 
     def __init__(self, enclosure: Enclosure, folder: Path) -> None:
@@ -246,11 +246,11 @@ def _refuse_marker(prefix: Path) -> None:
 def _report_tenths(pack: PackEnvironment, progress: Progress) -> Callable[[int], None]:
     reported = 0
 
-    def tell(done: int) -> None:
+    def report(done: int) -> None:
         nonlocal reported
         tenth = done * 10 // max(pack.size, 1)
         if pack.size > _MIN_REPORTED_BYTES and reported < tenth < 10:
             reported = tenth
             progress(f"unpacking {pack.slug}: {tenth}0 %")
 
-    return tell
+    return report

@@ -47,7 +47,7 @@ _IDS = uuid.UUID("0b1f6c0e-5a57-4b0c-8f0e-5d3f0f1f7a44")
 _log = logging.getLogger(__name__)
 
 
-class InstanceFiles:
+class InstanceCollector:
     """The collector. Beyond the files it remembers only when to act.
 
     ``max_bytes`` bounds what waits for a conversion that fails.
@@ -77,7 +77,7 @@ class InstanceFiles:
         self._close_after_s = close_after_s
         self._listing = Listing(home.instance_logs)
         # Those with something left to collect; of the others there are segments at most.
-        self._streams: dict[tuple[EntryKind, str], _Stream] = {}
+        self._streams: dict[tuple[EntryKind, str], _CollectedStream] = {}
         self._has_resumed = False
         self._gone_since: dict[str, float] = {}
         self._next_collection = self._next_sweep = 0.0
@@ -120,7 +120,7 @@ class InstanceFiles:
                     self._stream(kind, deployment)
         self._has_resumed = True
 
-    def _stream(self, kind: EntryKind, deployment: str) -> "_Stream":
+    def _stream(self, kind: EntryKind, deployment: str) -> "_CollectedStream":
         if (kind, deployment) not in self._streams:
             folder = layout.segments_folder(self._home, kind, deployment)
             live = LiveFile(
@@ -131,7 +131,7 @@ class InstanceFiles:
                 max_bytes=self._max_bytes,
                 close_after_s=self._close_after_s,
             )
-            self._streams[kind, deployment] = _Stream(
+            self._streams[kind, deployment] = _CollectedStream(
                 kind,
                 deployment,
                 folder,
@@ -170,7 +170,7 @@ class InstanceFiles:
                 path.unlink(missing_ok=True)
 
 
-class _Stream:
+class _CollectedStream:
     """What is collected of one kind and one deployment, and how far."""
 
     def __init__(

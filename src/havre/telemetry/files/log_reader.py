@@ -14,7 +14,7 @@ from havre.telemetry.files.schema import quote, select_json, select_nothing, sel
 ROWS = 10_000
 
 
-class LogStore:
+class LogReader:
     """Thread-safe; several queries run at once."""
 
     def __init__(self, home: Home) -> None:

@@ -31,11 +31,11 @@ def read_marker(prefix: Path) -> dict[str, Any] | None:
 
 def installed_packages(prefix: Path) -> list[str]:
     """Names and versions of what is installed, as ``name==version``."""
-    found = []
+    packages = []
     for record in prefix.glob("lib/python*/site-packages/*.dist-info"):
         name, _, version = record.name.removesuffix(".dist-info").partition("-")
-        found.append(f"{name.lower().replace('_', '-')}=={version}")
-    return sorted(found)
+        packages.append(f"{name.lower().replace('_', '-')}=={version}")
+    return sorted(packages)
 
 
 def compile_packages(
