@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tests.support.api_server import api  # noqa: F401
 from tests.support.budget import (  # noqa: F401
     pytest_runtest_logreport,
@@ -23,6 +24,13 @@ from havre.store.database import Database, sqlite_url
 # an `oci` command or an oracle-ads session is the compiling of what it imports.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# Hypothesis would fail an example that takes over 200 ms, which any may on a busy machine. The same
+# examples each time: whoever looks for new ones runs `pytest --hypothesis-profile=explore`.
+UNHURRIED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("explore", **UNHURRIED)
+settings.register_profile("havre", derandomize=True, **UNHURRIED)
+settings.load_profile("havre")
 
 
 @pytest.fixture(scope="session")

@@ -166,8 +166,6 @@ def new_life() -> Iterator[Life]:
 def test_every_sequence_of_api_calls_ends_consistently() -> None:
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
-        derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),
     )

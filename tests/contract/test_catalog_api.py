@@ -538,9 +538,7 @@ def test_a_version_set_goes_with_its_models_only_when_told_so(api):
     assert refusal(refused) == (400, "RelatedResourceNotAuthorizedOrNotFound")
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_value_in_any_field_is_too_much(api, data):
     """Whatever is sent is taken or refused, and what is taken can be read and listed."""

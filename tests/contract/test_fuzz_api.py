@@ -26,8 +26,6 @@ from havre.store.schema import Deployment
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "20"))
 bounded = settings(
     max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
     database=None,
     suppress_health_check=list(HealthCheck),
 )

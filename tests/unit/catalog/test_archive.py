@@ -218,7 +218,7 @@ def test_an_upload_cut_short_is_refused(make: Callable[[Make], Path], keep: floa
         inspect_archive(path)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(flips=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1))
 def test_any_damage_is_refused_in_our_words_or_harmless(
     tmp_path_factory: pytest.TempPathFactory, flips: list[tuple[int, int]]

@@ -3,7 +3,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -410,7 +410,6 @@ def requests(draw: st.DrawFn) -> dict[str, Any]:
     return request_with(*changes)
 
 
-@settings(deadline=None)
 @given(requests())
 def test_sending_back_what_was_echoed_changes_nothing(request):
     stored = stored_of(CreateModelDeploymentDetails.model_validate(request))
@@ -420,7 +419,6 @@ def test_sending_back_what_was_echoed_changes_nothing(request):
     assert updated(stored, {}) == stored
 
 
-@settings(deadline=None)
 @given(before=requests(), after=requests())
 def test_a_whole_request_replaces_all_that_it_names(before, after):
     stored = stored_of(CreateModelDeploymentDetails.model_validate(before))

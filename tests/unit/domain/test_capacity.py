@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from havre.domain.capacity import Demand, Machine, admit, demand_of, gpus_of, total
@@ -92,7 +92,6 @@ DEMANDS = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(asked=DEMANDS, more=DEMANDS, used=DEMANDS, strict=st.booleans())
 def test_who_asks_for_less_is_not_refused_where_more_was_admitted(asked, more, used, strict):
     machine = Machine(threads=64, memory_bytes=10**12, gpus=4)
@@ -104,7 +103,6 @@ def test_who_asks_for_less_is_not_refused_where_more_was_admitted(asked, more, u
     admit(asked, **options)
 
 
-@settings(deadline=None)
 @given(one=DEMANDS, other=DEMANDS)
 def test_exceeding_is_about_any_figure(one, other):
     assert not one.exceeds(one)

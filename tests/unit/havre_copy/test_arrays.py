@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_strategies
 
@@ -34,10 +34,6 @@ def header(text: str, data: bytes = b"") -> bytes:
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode("latin-1") + data
 
 
-UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-@UNHURRIED
 @given(array=numpy_strategies.arrays(PLAIN, SHAPES), fortran=st.booleans())
 def test_what_numpy_writes_is_read_and_what_is_written_numpy_reads(array, fortran):
     array = np.array(array, order="F" if fortran else "C")
@@ -116,7 +112,6 @@ def test_anything_else_is_refused_with_a_reason(body, reason):
     assert caught.value.status == 400
 
 
-@UNHURRIED
 @given(st.data())
 def test_no_damage_to_a_body_is_more_than_a_refusal(data):
     damaged = bytearray(WHOLE)

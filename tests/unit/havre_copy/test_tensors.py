@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_strategies
 from tests.zoo import outputs as zoo
@@ -51,7 +51,6 @@ def test_an_inference_request_is_known_by_its_path(target, model):
     assert tensors.model_named(target) == model
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), as_bytes=st.booleans())
 def test_arrays_of_every_datatype_come_and_go_unchanged(data, as_bytes):
     datatype = data.draw(st.sampled_from(sorted(DATATYPES)))

@@ -319,7 +319,7 @@ def disturb(world: World, fault) -> None:
             pass
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(st.lists(st.tuples(FAULTS, st.integers(0, 3)), max_size=40), st.integers(1, 3))
 def test_never_below_the_promise_and_always_converging(script, first):
     target = DesiredRevision("a", first, 16, 10)
@@ -346,7 +346,7 @@ def test_never_below_the_promise_and_always_converging(script, first):
 WORSE = {"bad", "mute", "erring", "slow"}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(["b", *sorted(WORSE)]),
     st.integers(1, 3),
@@ -397,7 +397,7 @@ def test_a_canary_ends_with_all_traffic_on_one_revision(
 DEATH = "copies keep dying: the last was killed by SIGSEGV"
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(
     st.booleans(),
     st.integers(1, 3),
@@ -440,7 +440,7 @@ def test_whenever_copies_die_after_they_were_ready_the_change_ends(
     event("failed" if world.reasons else "succeeded")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.booleans(), st.integers(1, 3), st.booleans(), st.booleans())
 def test_instances_that_are_never_well_end_the_change_in_time(is_update, count, is_ready, all_are):
     """They start for ever, or are ready without a copy that stays up."""

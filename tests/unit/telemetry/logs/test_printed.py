@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from havre.telemetry.logs.printed import MAX_LINE_BYTES, MAX_TRACEBACK_BYTES, Printed, read
@@ -151,7 +151,6 @@ FAKES = [
 ]
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.one_of(

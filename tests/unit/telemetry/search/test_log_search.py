@@ -402,7 +402,7 @@ STAGES = st.builds(
 )
 
 
-@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None)
+@settings(max_examples=EXAMPLES)
 @given(stages=st.lists(STAGES, min_size=1, max_size=4))
 def test_whatever_is_asked_is_answered_or_refused(search, stages):
     try:
