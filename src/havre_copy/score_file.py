@@ -1,4 +1,4 @@
-"""score.py: imported, checked against its contract, loaded, called.
+"""score.py: imported, checked against its contract, loaded.
 
 The contract is Oracle's: ``load_model()`` without required arguments, and ``predict(data, …)``
 whose other parameters have defaults, usually ``model=load_model()``, which loads at import.

@@ -11,12 +11,12 @@ from rich.console import Console
 
 from havre.cli import output, saved, served
 from havre.cli.configuration import STANDARD_SHAPE, DeployOptions, read_pairs
-from havre.cli.deploying import model_of, save_and_deploy
 from havre.cli.failed_prediction import explained
 from havre.cli.following import follow, follow_to_its_end
 from havre.cli.home_option import HomeOption, home_of
 from havre.cli.output import JsonOption
 from havre.cli.recording import record
+from havre.cli.save_and_deploy import model_of, save_and_deploy
 from havre.client import ApiError, Client
 from havre.domain.errors import Conflict, InvalidParameter, NotFound
 from havre.domain.namesakes import age

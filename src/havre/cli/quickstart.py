@@ -18,8 +18,8 @@ from rich.console import Console
 
 from havre.cli import output
 from havre.cli.configuration import DeployOptions
-from havre.cli.deploying import save_and_deploy
 from havre.cli.home_option import HomeOption, home_of
+from havre.cli.save_and_deploy import save_and_deploy
 from havre.client import Client
 from havre.domain.errors import ModelFault
 from havre.domain.manifest import RuntimeManifest

@@ -22,11 +22,11 @@ from havre.engines import (
     keeper_protocol,
 )
 from havre.engines.confinement import InstanceConfinement, Permissions, own_variables
+from havre.engines.instance_reader import InstanceReader
 from havre.engines.java import java_variables
 from havre.engines.keeper_channel import KeeperChannel
 from havre.engines.keeper_process import Standing
 from havre.engines.keeper_protocol import KeeperState
-from havre.engines.reader import InstanceReader
 from havre.home import Home
 from havre.supervisor.client import SupervisorClient
 from havre.supervisor.protocol import INSTANCE_PREFIX as PREFIX

@@ -17,7 +17,7 @@ from typing import Any
 from havre import foreign
 from havre.domain import instance_logs
 from havre.domain.logs import Category
-from havre.engines.reader import InstanceReader
+from havre.engines.instance_reader import InstanceReader
 from havre.home import Home
 from havre.telemetry.files.layout import CAPTURE, EntryKind
 from havre.telemetry.files.listing import Listing

@@ -8,7 +8,7 @@ from havre.balancer.registry import balancer_process
 from havre.domain.address import Address
 from havre.domain.errors import Unavailable
 from havre.domain.route import Route
-from havre.engines.reader import InstanceReader, InstanceReading, RunningInstance
+from havre.engines.instance_reader import InstanceReader, InstanceReading, RunningInstance
 from havre.home import Home
 from havre.telemetry.metrics.usage import Usage
 

@@ -14,7 +14,7 @@ from havre.balancer.envoy.files import Files
 from havre.balancer.envoy.table import RoutingTable
 from havre.domain.logs import Category
 from havre.domain.route import Route
-from havre.engines.reader import InstanceReading
+from havre.engines.instance_reader import InstanceReading
 from havre.home import Home
 from havre.queries.mql_eval import Windows, evaluate
 from havre.queries.mql_parser import Selection, parse

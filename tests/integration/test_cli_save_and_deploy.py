@@ -22,8 +22,8 @@ from typer.testing import CliRunner
 from havre.cli import deployments as commands
 from havre.cli import saved
 from havre.cli.configuration import DeployOptions
-from havre.cli.deploying import save_and_deploy
 from havre.cli.main import app
+from havre.cli.save_and_deploy import save_and_deploy
 from havre.cli.saved import SAVED_FOR
 from havre.client import ApiError, Client
 from havre.domain.errors import Conflict, IncorrectState, InvalidParameter, ModelFault
