@@ -45,9 +45,8 @@ docs: dev  ## write the pages that are derived from the code
 surface: dev  ## write down the names that users rely on: commands, settings, metrics, Python
 	@$(BIN)/python -m tests.support.public_surface
 
-# What a test leaves lies in memory (tests/support/temporary.py): only that of failed ones is kept.
 unit: dev
-	@HAVRE_TEST_BUDGET=1 $(BIN)/pytest -n auto -o tmp_path_retention_policy=failed tests/unit tests/contract
+	@HAVRE_TEST_BUDGET=1 $(BIN)/pytest -n auto tests/unit tests/contract
 
 coverage: dev  ## lines that unit and contract tests run; less than the committed figure fails
 	@$(BIN)/pytest -n auto --cov --cov-report term:skip-covered tests/unit tests/contract
@@ -77,6 +76,7 @@ chaos: dev  ## changes and faults under load (SEED=1 MINUTES=5), then every test
 		tests/integration/test_telemetry_crashes.py \
 		tests/unit/reconciler/test_crashes.py tests/contract/test_fuzz_api.py \
 		tests/contract/test_api_lives.py
+	@$(BIN)/pytest -n auto --hypothesis-profile=explore tests/unit
 
 soak: dev  ## half an hour of changes and faults under load (SEED=1)
 	@CHAOS_SEED=$(SEED) CHAOS_MINUTES=30 $(BIN)/pytest -s tests/chaos

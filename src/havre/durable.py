@@ -227,11 +227,13 @@ def try_lock(path: Path) -> int | None:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_current(descriptor, path):
+            return descriptor
     except BlockingIOError:
+        pass
+    except BaseException:
         os.close(descriptor)
-        return None
-    if _is_current(descriptor, path):
-        return descriptor
+        raise
     os.close(descriptor)
     return None
 

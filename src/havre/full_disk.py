@@ -1,4 +1,4 @@
-"""A full disk: how it differs from other troubles with files, and what is free and needed on it."""
+"""Recognises a full disk among troubles with files, and says what is free and needed."""
 
 import errno
 import os

@@ -45,7 +45,7 @@ def _modules(distribution):
             names.add(first)
         elif first.endswith((".py", ".so")):
             names.add(first.partition(".")[0])
-    return names - {"__pycache__"}
+    return names - {"__pycache__", "", "."}
 
 
 def _files(distribution):

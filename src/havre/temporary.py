@@ -1,21 +1,23 @@
 """Temporary folders that do not outlive their makers by much, even if these are killed.
 
-Each has a lock in it, which its maker holds and the kernel releases. Whoever sweeps removes those
-whose lock is free. It looks at nothing but folders of its own user with names of ours.
+Each is locked by its maker, and the kernel releases the lock. Whoever sweeps removes those whose
+lock is free. It looks at nothing but folders of its own user with names of ours.
 """
 
+import fcntl
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from havre.durable import remove_tree, try_lock
+from havre.durable import remove_tree
 from havre.unprivileged import passable_temporary
 
 PREFIX = "havre-held-"
-LOCK = ".lock"
+_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 logger = logging.getLogger(__name__)
 
@@ -39,40 +41,59 @@ def folder(what: str, *, is_passable: bool = False) -> Iterator[Path]:
 
 def sweep(*, within_s: float = float("inf")) -> None:
     """Remove what makers that were killed have left. What takes longer is left to the next time."""
-    for below in {tempfile.gettempdir(), passable_temporary()}:
-        with suppress(OSError), os.scandir(below) as entries:
-            for entry in entries:
-                if entry.name.startswith(PREFIX):
-                    _sweep(Path(entry.path), within_s)
+    deadline = time.monotonic() + within_s
+    with suppress(OSError):  # no folder for temporary files, or one that cannot be read
+        for below in {tempfile.gettempdir(), passable_temporary()}:
+            with os.scandir(below) as entries:
+                for entry in entries:
+                    if entry.name.startswith(PREFIX) and time.monotonic() < deadline:
+                        _sweep(Path(entry.path), deadline)
 
 
 def _made(prefix: str, below: str) -> tuple[Path, int]:
-    """The folder, and the descriptor of its lock."""
+    """The folder, and the descriptor that holds its lock."""
     while True:
         made = Path(tempfile.mkdtemp(prefix=prefix, dir=below))
         # A sweep may take the new folder in the instant before its lock: then make another.
-        with suppress(FileNotFoundError):
-            if (lock := try_lock(made / LOCK)) is not None:
+        try:
+            if (lock := _try_lock(made)) is not None:
                 return made, lock
+        except FileNotFoundError:
+            continue
+        except OSError:  # no locks here: then nobody takes it for abandoned, either
+            return made, os.open(made, _FLAGS)
 
 
-def _sweep(abandoned: Path, within_s: float) -> None:
+def _sweep(abandoned: Path, deadline: float) -> None:
     try:
-        held = os.open(abandoned, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:  # a link, another user's, or gone by now
-        return
-    try:
-        if os.fstat(held).st_uid != os.geteuid():
-            return
-        # By its descriptor, so that it is this folder's lock, whatever lies at its path by now.
-        lock = try_lock(Path(f"/proc/self/fd/{held}", LOCK))
+        lock = _try_lock(abandoned)
         if lock is None:
             return
         try:
-            remove_tree(abandoned, within_s=within_s)
+            if os.fstat(lock).st_uid == os.geteuid():
+                remove_tree(abandoned, within_s=deadline - time.monotonic())
         finally:
             os.close(lock)
-    except OSError as error:
+    except (
+        OSError
+    ) as error:  # a link, another user's, gone by now, or larger than there was time for
         logger.debug("the abandoned folder %s is not removed: %s", abandoned, error)
-    finally:
-        os.close(held)
+
+
+def _try_lock(path: Path) -> int | None:
+    """A descriptor that holds the folder's lock; None if somebody else holds it. Raises OSError.
+
+    The lock is on the folder itself, so it is held until the folder is gone.
+    """
+    descriptor = os.open(path, _FLAGS)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+            return descriptor
+    except BlockingIOError:
+        pass
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None

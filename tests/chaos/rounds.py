@@ -13,7 +13,7 @@ from tests.chaos.report import Row, row
 from tests.chaos.stage import Stage
 from tests.e2e.killing import is_alive
 from tests.e2e.load import OK, Load, Outcome
-from tests.support.slowness import STANDSTILL_S
+from tests.support.slowness import STANDSTILL_S, slowness
 
 LONGEST_WAIT_S = 1.5
 """A fault strikes at any moment of a change, and most changes take about this long."""
@@ -122,6 +122,8 @@ class Player:
                 failures = [each for each in failures if not struck <= each.ended <= well]
             elif fault.away is Away.UNTIL_ANSWERED:
                 back = min((each.ended for each in answered if each.began > over), default=well)
+                away_s = back - over
+                assert away_s < STANDSTILL_S * slowness(), f"{fault.name}: away for {away_s:.1f} s"
                 # What was sent before then may be noticed to have failed a little later.
                 late = back + STANDSTILL_S
                 failures = [

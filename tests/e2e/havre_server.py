@@ -19,6 +19,8 @@ from havre.home import Home
 
 HAVRE = Path(sys.executable).with_name("havre")
 COMMAND_LIMIT_S = 240
+START_LIMIT_S = 120
+"""Of `up` and of `down`: both are within the time limit of one test."""
 
 
 class HavreServer:
@@ -69,7 +71,7 @@ class HavreServer:
             capture_output=True,
             text=True,
             env=self.environment,
-            timeout=COMMAND_LIMIT_S,
+            timeout=START_LIMIT_S if words[0] in ("up", "down") else COMMAND_LIMIT_S,
             check=False,
         )
         if check and done.returncode != 0:

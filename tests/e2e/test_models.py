@@ -257,9 +257,14 @@ def test_a_deploy_that_is_interrupted_goes_on_and_the_next_one_waits_for_it(serv
         text=True,
     ) as waiting:
         assert waiting.stdout is not None
-        while "waiting for that to be over" not in (line := waiting.stdout.readline()):
-            assert line, "it has ended, or does not wait"
-        gate.open()
+        try:
+            while "waiting for that to be over" not in (line := waiting.stdout.readline()):
+                assert line, "it has ended, or does not wait"
+        except BaseException:
+            waiting.kill()
+            raise
+        finally:
+            gate.open()
         told = waiting.stdout.read()
     assert waiting.returncode == 0, told
     assert "instances 1 → 2" in told

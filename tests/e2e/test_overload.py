@@ -1,6 +1,7 @@
 """Three times as many requests as can be answered, from clients that do not wait for each other."""
 
 import json
+import statistics
 import time
 from collections.abc import Callable
 
@@ -64,10 +65,10 @@ def test_three_times_the_capacity_is_refused_at_once_and_the_rest_served(
         admitted_within_s = 2 * QUEUE / capacity + REFUSED_WITHIN_S
         assert quantile(admitted, 0.5) < admitted_within_s, measured
         assert quantile(refused, 0.5) < REFUSED_WITHIN_S, measured
+        assert grown < SLACK_BYTES, measured
         is_within_limits = (
             quantile(admitted, 0.99) < admitted_within_s
             and quantile(refused, 0.99) < REFUSED_WITHIN_S
-            and grown < SLACK_BYTES
             and goodput >= 0.9
         )
         if is_within_limits:
@@ -98,8 +99,8 @@ def storm(at: str, rate: float, watched: list[psutil.Process]) -> tuple[list[Out
 
 
 def answers_a_second(at: str) -> float:
-    """What a few clients that wait for their answers get: all copies are always busy. The best of
-    some moments: a standstill makes no copy slower.
+    """What a few clients that wait for their answers get: all copies are always busy. The median
+    of some moments: a standstill makes no copy slower.
     """
     with Load(at, keep_alive=8, short_lived=0, pause_s=0.0, sleep=WORK_S) as load:
         load.wait_for_more(50)
@@ -107,8 +108,8 @@ def answers_a_second(at: str) -> float:
         load.wait_for_more(round(2 * MOST_A_SECOND))
         ends = [outcome.ended for outcome in load.outcomes if outcome.ended > began]
     some = len(ends) // 4
-    fastest_s = min(last - first for first, last in zip(ends, ends[some:], strict=False))
-    return min(some / fastest_s, MOST_A_SECOND)
+    spans_s = [last - first for first, last in zip(ends, ends[some:], strict=False)]
+    return min(some / statistics.median(spans_s), MOST_A_SECOND)
 
 
 def instance_of(operated: OperatedServer, deployment: str) -> list[psutil.Process]:

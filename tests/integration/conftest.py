@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.copy_instance import launch  # noqa: F401
+from tests.support.small_environment import index  # noqa: F401
 from tests.support.supervisor_harness import harness  # noqa: F401
 
 from havre.home import Home

@@ -8,60 +8,35 @@ import errno
 import hashlib
 import json
 import os
-import random
-import re
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 import zipfile
 from collections.abc import Iterator
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.supervisor_harness import wait_until
+from tests.support.small_environment import HERE, SMALL, says
 from typer.testing import CliRunner
 from uv import find_uv_bin
 
-from havre import temporary
 from havre.catalog.manifest import read_manifest
 from havre.cli.environments import environments_app
 from havre.domain.errors import Conflict, EnvironmentFault, InvalidParameter, NotFound
 from havre.domain.manifest import RuntimeManifest
-from havre.durable import remove_tree, try_lock
-from havre.environments import Environments, build_lock
+from havre.durable import remove_tree
+from havre.environments import Environments
 from havre.environments.builder import EnvironmentBuilder
 from havre.environments.confinement import Enclosure
 from havre.environments.definition import EnvironmentDefinition
-from havre.environments.libraries import lent_variables
 from havre.environments.machine_pythons import Interpreters
 from havre.environments.reachable import ReachableInterpreters
 from havre.environments.resolve import Resolution
 from havre.home import Home
 from havre.quickstart import TRAIN
 from havre.settings import load_settings
-from havre.supervisor.identity import identify, is_running
-
-HERE = "{}.{}".format(*sys.version_info[:2])
-SMALL = EnvironmentDefinition("small", HERE, ("six==1.17.0", "attrs==25.3.0"))
-KILLS = 20
-MAX_KILLS = 200
-
-
-@pytest.fixture(scope="session")
-def index(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.mktemp("index")
-    (folder / "in.txt").write_text("six==1.17.0\n")
-    answer = subprocess.run(
-        [find_uv_bin(), "pip", "compile", "-q", "in.txt"], cwd=folder, capture_output=True
-    )
-    if answer.returncode != 0:
-        pytest.skip("no package index can be reached")
 
 
 @pytest.fixture
@@ -74,22 +49,6 @@ def home(tmp_path: Path) -> Home:
 @pytest.fixture
 def environments(home: Home) -> Environments:
     return Environments(home, load_settings(home.root, environ={}))
-
-
-@pytest.fixture
-def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where temporary files go meanwhile: other users get there."""
-    place = Path(tempfile.mkdtemp(prefix="hv", dir="/tmp"))
-    place.chmod(0o711)
-    monkeypatch.setattr(tempfile, "tempdir", str(place))
-    yield place
-    remove_tree(place)
-
-
-def says(interpreter: Path, code: str) -> str:
-    variables = {**os.environ, **lent_variables(interpreter)}
-    command = [interpreter, "-I", "-c", code]
-    return subprocess.check_output(command, text=True, env=variables).strip()
 
 
 class TestBuilding:
@@ -210,168 +169,7 @@ class TestBuilding:
         assert mark.exists()
 
 
-ENSURE = """
-import json, sys
-from pathlib import Path
-from havre.environments.builder import EnvironmentBuilder
-from havre.environments.confinement import Enclosure
-from havre.environments.definition import EnvironmentDefinition
-from havre.environments.machine_pythons import Interpreters
-from havre.home import Home
-home, definition = Home(Path(sys.argv[1])), EnvironmentDefinition.from_json(json.loads(sys.argv[2]))
-builder = EnvironmentBuilder(home, Enclosure(home), Interpreters([]))
-print("go", flush=True)
-print(builder.ensure(definition, lambda line: print(line, flush=True)).digest, flush=True)
-"""
-
-
-def start_ensure(
-    root: Path, definition: EnvironmentDefinition, **variables: str
-) -> subprocess.Popen[str]:
-    arguments = [sys.executable, "-c", ENSURE, str(root), json.dumps(definition.to_json())]
-    return subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, text=True, env={**os.environ, **variables}
-    )
-
-
-class TestTrouble:
-    def test_a_build_killed_at_any_moment_is_never_used_half_done(
-        self, index: None, tmp_path: Path
-    ) -> None:
-        chance = random.Random(3)
-        builder = EnvironmentBuilder(Home(tmp_path), Enclosure(Home(tmp_path)), Interpreters([]))
-        began = time.monotonic()
-        digest = builder.ensure(SMALL, print).digest
-        whole_s = time.monotonic() - began
-        builder.remove(digest)
-        halves = 0
-        for number in range(MAX_KILLS):
-            with start_ensure(tmp_path, SMALL) as process:
-                assert process.stdout is not None
-                assert process.stdout.readline() == "go\n"
-                time.sleep(chance.random() * whole_s)  # the moment of the kill
-                process.send_signal(signal.SIGKILL)
-            built = builder.get(digest)
-            halves += built is None and (tmp_path / "environments/built" / digest).exists()
-            if built is not None:
-                assert says(built.interpreter, "import six, attr; print('runs')") == "runs"
-                builder.remove(digest)
-            if number >= KILLS and halves > 0:
-                break
-        assert halves > 0
-        built = builder.ensure(SMALL, print)
-        assert says(built.interpreter, "import six, attr; print('runs')") == "runs"
-        assert [path.name for path in (tmp_path / "environments/built").iterdir()] == [digest]
-
-    def test_the_folders_of_a_build_are_removed_when_it_was_killed_and_not_before(
-        self, index: None, tmp_path: Path, place: Path
-    ) -> None:
-        def left() -> list[Path]:
-            return list(place.glob("havre-held-*"))
-
-        for remedy in ("a sweep", "the next build"):
-            with start_ensure(tmp_path, SMALL, TMPDIR=str(place)) as process:
-                wait_until(left, "a folder of the build")
-                process.send_signal(signal.SIGSTOP)
-                living = left()
-                temporary.sweep()
-                assert left() == living != []
-                process.send_signal(signal.SIGKILL)
-            assert left() == living
-            if remedy == "a sweep":
-                # What the build had started ends within moments, and may write until then.
-                wait_until(lambda: temporary.sweep() or not left(), "an empty place")
-        enclosure = Enclosure(Home(tmp_path))
-        EnvironmentBuilder(Home(tmp_path), enclosure, Interpreters([])).ensure(SMALL, print)
-        assert left() == []
-
-    def test_two_processes_build_the_same_environment_once(
-        self, index: None, tmp_path: Path
-    ) -> None:
-        said: list[list[str]] = [[], []]
-        processes = [start_ensure(tmp_path, SMALL) for _ in said]
-
-        def follow(number: int) -> None:
-            for line in processes[number].stdout or ():
-                said[number].append(line.strip())
-                if line.startswith("building"):  # until the other has come to see it
-                    processes[number].send_signal(signal.SIGSTOP)
-
-        def waiting() -> list[str]:
-            return [line for line in said[0] + said[1] if line.startswith("waiting")]
-
-        following = [threading.Thread(target=follow, args=(number,)) for number in range(2)]
-        for thread in following:
-            thread.start()
-        try:
-            wait_until(waiting, "one to wait for the other")
-        finally:
-            for process in processes:
-                process.send_signal(signal.SIGCONT)
-            for thread, process in zip(following, processes, strict=True):
-                thread.join()
-                process.wait()
-        assert said[0][-1] == said[1][-1]
-        starts = [line for lines in said for line in lines if line.startswith("building")]
-        assert len(starts) == 1
-        [told] = waiting()
-        assert re.fullmatch(
-            r"waiting: small is being built by process (\d+), for \d+ s; `kill \1` ends it", told
-        )
-        assert any(str(process.pid) in told for process in processes)
-
-    def test_an_interrupted_build_leaves_nothing_that_holds_its_lock(
-        self, index: None, tmp_path: Path
-    ) -> None:
-        """SIGINT to the command alone, as an editor's stop button sends it; any moment will do, but
-        nothing that is built with has the lock at any.
-        """
-        builder = EnvironmentBuilder(Home(tmp_path), Enclosure(Home(tmp_path)), Interpreters([]))
-        definition = replace(SMALL, requirements=("numpy",))
-        for step in ("building", "resolved", "installed"):
-            with start_ensure(tmp_path, definition) as process:
-                assert process.stdout is not None
-                while process.poll() is None:
-                    if process.stdout.readline().startswith(step):
-                        break
-                [lock] = (tmp_path / "environments/locks").glob("*.lock")
-                for owner in build_lock._who_has_open(lock):
-                    command = build_lock._command_of(owner.pid)
-                    is_ours = owner.pid == process.pid or "supervisor.guard" in command
-                    assert is_ours or not is_running(owner)
-                process.send_signal(signal.SIGINT)
-            descriptor = try_lock(lock)
-            assert descriptor is not None, "it was free when the command had ended"
-            os.close(descriptor)
-            assert build_lock._who_has_open(lock) == []
-        assert builder.ensure(definition, print).slug == "small"
-
-    def test_what_a_dead_build_has_left_is_ended_and_no_living_one_is(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(build_lock, "STALE_AFTER_S", 0.3)
-        path, said = tmp_path / "lock", list[str]()
-        code = "import sys, time; print('up', flush=True); time.sleep(600)"
-        with build_lock.held(path, "small", said.append) as lock:
-            record = path.read_text()
-            left = subprocess.Popen(
-                [sys.executable, "-c", code], pass_fds=[lock], stdout=subprocess.PIPE
-            )
-            assert left.stdout is not None
-            assert left.stdout.readline() == b"up\n"
-        died = subprocess.Popen([sys.executable, "-c", ""])
-        identity = identify(died.pid)
-        assert identity is not None
-        died.wait()
-        dead = json.loads(record)
-        dead["process"] = asdict(identity)
-        path.write_text(json.dumps(dead))
-        with left, build_lock.held(path, "small", said.append):
-            assert left.wait() == -signal.SIGKILL
-        assert "waiting: small is being built by process" in said[0]
-        assert said[1].startswith("ending what is left")
-        assert str(left.pid) in said[1]
-
+class TestInterpreters:
     def test_a_missing_python_says_what_there_is_and_how_to_get_it(self, home: Home) -> None:
         nowhere = Interpreters([], environ={"PATH": "", "HOME": str(home.root)})
         builder = EnvironmentBuilder(home, Enclosure(home), nowhere)
@@ -384,8 +182,6 @@ class TestTrouble:
                 EnvironmentDefinition("x", "3.5", ()), print
             )
 
-
-class TestInterpreters:
     def test_real_executables_count_and_shims_do_not(self, tmp_path: Path) -> None:
         real = Path(os.path.realpath(sys.executable))
         version = ".".join(map(str, sys.version_info[:3]))

@@ -307,7 +307,7 @@ def test_a_thousand_deployments(
     monkeypatch.setattr(EnvoyBalancer, "_publish", counted)
     copies = upstreams(new_socket(envoy), answer_with(b"{}"))
     routes = [new_route(copies.socket_path) for _ in range(1000)]
-    with running(envoy, deadline_s=600) as balancer:
+    with running(envoy, deadline_s=200) as balancer:
         threads = [threading.Thread(target=balancer.publish, args=(each,)) for each in routes]
         began = used_s()
         for thread in threads:

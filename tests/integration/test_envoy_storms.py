@@ -94,6 +94,7 @@ def test_a_storm_leaves_the_copies_free(
     target = publish(balancer, instance)
     head = f"POST {target} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
     request = f"{head}content-length: 4\r\n\r\n0.01".encode()
+    began = time.monotonic()
     clients = [socket.create_connection(("127.0.0.1", envoy.port)) for _ in range(64)]
     for client in clients:
         client.sendall(request)
@@ -106,8 +107,10 @@ def test_a_storm_leaves_the_copies_free(
     wait_until(lambda: balancer.active_requests(["instance"]) == {"instance": 0})
     for _ in range(5):
         assert post(envoy.port, target).read() == b"0"
-    # No copy waited at a connection that says nothing until that was closed.
-    assert connections(instance) > 1
+    # No copy waited at a connection that says nothing until that was closed. Looked at later, they
+    # may have been closed meanwhile.
+    if time.monotonic() - began < long_idle_s:
+        assert connections(instance) > 1
     wait_until(lambda: connections(instance) == 0)
 
 
@@ -130,6 +133,8 @@ def test_connections_are_kept_between_requests_and_closed_by_the_balancer(
         if time.monotonic() - began < long_idle_s:
             assert kept == 1
             break
+    else:
+        pytest.fail("no try was over before connections are closed")
     wait_until(lambda: connections(instance) == 0)
     assert post(envoy.port, target).status == 200
 

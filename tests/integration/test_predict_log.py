@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -343,11 +342,12 @@ def test_killed_at_any_moment_it_loses_and_doubles_no_line(place: Place) -> None
     try:
         for number in range(100):
             before = collected(place)
-            process = subprocess.Popen(command, env={**os.environ, **settings})
-            wait_until(lambda: collected(place) != before)  # noqa: B023
-            time.sleep(0.3 + dice.random() / 3)  # the moment is what is tried here
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            with subprocess.Popen(command, env={**os.environ, **settings}) as process:
+                try:
+                    wait_until(lambda: collected(place) != before)  # noqa: B023
+                    time.sleep(0.3 + dice.random() / 3)  # the moment is what is tried here
+                finally:
+                    process.kill()
             # On a slow machine more are needed until one of them has come so far.
             if number >= 7 and layout.segments(place.log):
                 break

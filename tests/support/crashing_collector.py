@@ -91,7 +91,7 @@ def check(home: Home, *, is_settled: bool) -> None:
         deployments=DEPLOYMENTS,
         time_from_ms=0,
         time_to_ms=2**53,
-        time_limit_s=600,
+        time_limit_s=200,
     )
     found = Counter(row[0] for row in answer.rows)
     wanted = {f"{batch}-{each}" for batch in range(Writer(home).batches()) for each in range(BATCH)}

@@ -61,7 +61,9 @@ class EnvoyServer:
         """Seconds of processor time that its threads have used: nobody else's are in it."""
         assert self.process is not None
         threads = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
-        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+        used_s = sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+        assert used_s > 0, "this kernel does not tell what threads have used"
+        return used_s
 
     def start(self) -> None:
         """Start it on the same port as before, if there was one; return when it listens."""

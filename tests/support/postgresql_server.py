@@ -40,7 +40,7 @@ class PostgresServer:
         self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         # Hundreds of databases are made and dropped in a run, of 300 files each, and a disk takes a
         # second for that.
-        self.folder = Path(tempfile.mkdtemp(dir=roomy_folder(), prefix="hvpg"))
+        self.folder = Path(tempfile.mkdtemp(dir=roomy_folder("/tmp"), prefix="hvpg"))
         self.folder.chmod(0o755)
         if self._user is not None and not reachable(programs / "postgres"):
             programs = _copied(programs, self.folder)

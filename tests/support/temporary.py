@@ -15,14 +15,14 @@ SMALL = {"unit", "contract"}
 for their folders, and seconds in the end to remove those of an earlier run."""
 
 
-def roomy_folder() -> Path:
+def roomy_folder(otherwise: str) -> Path:
     """In memory if there is room, and programs may be run from there."""
     try:
         is_fit = shutil.disk_usage(MEMORY).free > ROOM
         is_fit = is_fit and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC
     except OSError:
         is_fit = False
-    return MEMORY if is_fit else Path(tempfile.gettempdir())
+    return MEMORY if is_fit else Path(otherwise)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.basetemp is not None or hasattr(config, "workerinput"):
         return
     if {_ring_of(word, config) for word in config.args} <= SMALL:
-        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(roomy_folder()))
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(roomy_folder(tempfile.gettempdir())))
 
 
 def _ring_of(word: str, config: pytest.Config) -> str:

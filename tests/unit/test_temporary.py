@@ -3,11 +3,12 @@
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from havre import temporary
-from havre.durable import try_lock
+from havre.durable import remove_tree
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +37,7 @@ def test_a_folder_is_private_and_gone_at_the_end(place: Path) -> None:
 def test_a_sweep_leaves_what_is_held_and_removes_what_is_not(place: Path) -> None:
     with temporary.folder("build", is_passable=True) as made:
         (made / "file").touch()
-        dead = abandoned(place / "havre-held-build-x")
-        (dead / temporary.LOCK).touch()
-        abandoned(place / "havre-held-killed-before-its-lock")
+        abandoned(place / "havre-held-build-x")
         temporary.sweep()
         assert list(place.iterdir()) == [made]
         assert (made / "file").exists()
@@ -68,21 +67,39 @@ def test_a_sweep_touches_nothing_of_other_users(
 def test_a_folder_that_a_sweep_takes_before_its_lock_is_made_anew(
     monkeypatch: pytest.MonkeyPatch, is_gone: bool
 ) -> None:
-    taken: list[Path] = []
+    flock, taken = temporary.fcntl.flock, []
+    open_ = os.open
 
-    def lock(path: Path) -> int | None:
-        if taken:
-            return try_lock(path)
-        taken.append(path)
-        if is_gone:
-            path.parent.rmdir()
-            raise FileNotFoundError
-        return None
+    def opens(path: Path, flags: int, **rest: Any) -> int:
+        descriptor = open_(path, flags, **rest)
+        if not taken:
+            taken.append(Path(path))
+            if is_gone:
+                remove_tree(taken[0])
+            else:
+                flock(open_(path, flags), temporary.fcntl.LOCK_EX)
+        return descriptor
 
-    monkeypatch.setattr(temporary, "try_lock", lock)
+    monkeypatch.setattr(temporary.os, "open", opens)
     with temporary.folder("build") as made:
-        assert made != taken[0].parent
+        assert made != taken[0]
         assert made.is_dir()
+
+
+def test_a_maker_never_gets_a_folder_that_is_being_removed(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sweep that is first locks the folder until it is gone."""
+    attempts = []
+
+    def removes(path: Path, *, within_s: float) -> None:
+        attempts.append(temporary._try_lock(path))
+        remove_tree(path)
+
+    abandoned(place / "havre-held-new")
+    monkeypatch.setattr(temporary, "remove_tree", removes)
+    temporary.sweep()
+    assert attempts == [None]
 
 
 def test_what_a_sweep_cannot_finish_in_time_goes_with_a_later_one(place: Path) -> None:

@@ -140,7 +140,7 @@ def desired_of(
                 copies=spec.copies,
                 mean_s=latencies[revision].mean_s,
                 per_copy=settings.max_requests_per_copy,
-                min_queue=settings.min_instance_queue,
+                queue_limit=settings.min_instance_queue,
                 wait_s=settings.max_queue_wait_s,
             ),
             bandwidth_mbps=spec.maximum_bandwidth_mbps or spec.bandwidth_mbps,

@@ -42,7 +42,7 @@ def test_what_a_home_has_started_is_known_by_its_command(words: list[str], name:
         ["grep", "-rm", "havre.service", "--home", "/srv/a home"],
         ["/x/envoy", "--config-path", "/srv/a home/inner/load-balancer/bootstrap.json"],
         ["tail", "--config-path", "/srv/a home/load-balancer/bootstrap.json"],
-        ["/env/bin/python", LAUNCH, "/tmp/havre-verify-1/spec.json"],
+        ["/env/bin/python", LAUNCH, "/tmp/havre-held-verify-1/spec.json"],
         ["/env/bin/python", "/other/lib/0f/havre_copy/launch.py", "/srv/a home/instances/0a/s"],
     ],
 )

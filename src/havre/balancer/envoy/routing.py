@@ -187,6 +187,7 @@ def _predict(route: Route, timeouts: Timeouts, is_signed: bool) -> Json:
         "idle_timeout": f"{timeouts.predict_s + 5}s",
     }
     if route.is_idempotent:
+        # One for all reasons together: Envoy counts no reason apart, and each may kill a copy.
         timing["retry_policy"] = _retry_policy(f"{_NOT_BEGUN},reset", retries=1)
     return _served(route, timing, is_signed=is_signed)
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from havre.domain.rollout.queueing import max_in_flight
 
-DEFAULTS = {"per_copy": 8, "min_queue": 128, "wait_s": 10.0}
+DEFAULTS = {"per_copy": 8, "queue_limit": 128, "wait_s": 10.0}
 
 
 @pytest.mark.parametrize(
