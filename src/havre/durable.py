@@ -225,6 +225,16 @@ def try_lock(path: Path) -> int | None:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except PermissionError:  # ours, and closed to changes since, as a finished upload is
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return _lock_now(descriptor, path)
+
+
+def try_lock_folder(path: Path) -> int | None:
+    """The same on a folder itself, which holds until it is gone. Raises OSError if it is none."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    return _lock_now(os.open(path, flags), path)
+
+
+def _lock_now(descriptor: int, path: Path) -> int | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _is_current(descriptor, path):

@@ -4,7 +4,6 @@ Each is locked by its maker, and the kernel releases the lock. Whoever sweeps re
 lock is free. It looks at nothing but folders of its own user with names of ours.
 """
 
-import fcntl
 import logging
 import os
 import tempfile
@@ -13,11 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from havre.durable import remove_tree
+from havre.durable import remove_tree, try_lock_folder
 from havre.unprivileged import passable_temporary
 
 PREFIX = "havre-held-"
-_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 logger = logging.getLogger(__name__)
 
@@ -56,17 +54,17 @@ def _made(prefix: str, below: str) -> tuple[Path, int]:
         made = Path(tempfile.mkdtemp(prefix=prefix, dir=below))
         # A sweep may take the new folder in the instant before its lock: then make another.
         try:
-            if (lock := _try_lock(made)) is not None:
+            if (lock := try_lock_folder(made)) is not None:
                 return made, lock
         except FileNotFoundError:
             continue
         except OSError:  # no locks here: then nobody takes it for abandoned, either
-            return made, os.open(made, _FLAGS)
+            return made, os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _sweep(abandoned: Path, deadline: float) -> None:
     try:
-        lock = _try_lock(abandoned)
+        lock = try_lock_folder(abandoned)
         if lock is None:
             return
         try:
@@ -74,26 +72,5 @@ def _sweep(abandoned: Path, deadline: float) -> None:
                 remove_tree(abandoned, within_s=deadline - time.monotonic())
         finally:
             os.close(lock)
-    except (
-        OSError
-    ) as error:  # a link, another user's, gone by now, or larger than there was time for
+    except OSError as error:  # a link, another user's, gone by now, or too large for the time
         logger.debug("the abandoned folder %s is not removed: %s", abandoned, error)
-
-
-def _try_lock(path: Path) -> int | None:
-    """A descriptor that holds the folder's lock; None if somebody else holds it. Raises OSError.
-
-    The lock is on the folder itself, so it is held until the folder is gone.
-    """
-    descriptor = os.open(path, _FLAGS)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(descriptor), os.lstat(path)):
-            return descriptor
-    except BlockingIOError:
-        pass
-    except BaseException:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None

@@ -1,6 +1,5 @@
 """Builds of environments that are killed, contended and interrupted."""
 
-import fcntl
 import itertools
 import json
 import os
@@ -21,7 +20,7 @@ from tests.support.small_environment import SMALL, says
 from tests.support.supervisor_harness import DEADLINE_S, wait_until
 
 from havre import temporary
-from havre.durable import remove_tree, try_lock
+from havre.durable import remove_tree, try_lock, try_lock_folder
 from havre.environments import build_lock
 from havre.environments.builder import EnvironmentBuilder
 from havre.environments.confinement import Enclosure
@@ -70,14 +69,9 @@ def start_ensure(
 
 
 def is_locked(folder: Path) -> bool:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    if (lock := try_lock_folder(folder)) is not None:
+        os.close(lock)
+    return lock is None
 
 
 def test_a_build_killed_at_any_moment_is_never_used_half_done(index: None, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Temporary folders: kept while their maker lives, removed once it does not."""
 
+import fcntl
 import os
 import tempfile
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from havre import temporary
-from havre.durable import remove_tree
+from havre.durable import remove_tree, try_lock_folder
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +68,7 @@ def test_a_sweep_touches_nothing_of_other_users(
 def test_a_folder_that_a_sweep_takes_before_its_lock_is_made_anew(
     monkeypatch: pytest.MonkeyPatch, is_gone: bool
 ) -> None:
-    flock, taken = temporary.fcntl.flock, []
+    flock, taken = fcntl.flock, []
     open_ = os.open
 
     def opens(path: Path, flags: int, **rest: Any) -> int:
@@ -77,10 +78,10 @@ def test_a_folder_that_a_sweep_takes_before_its_lock_is_made_anew(
             if is_gone:
                 remove_tree(taken[0])
             else:
-                flock(open_(path, flags), temporary.fcntl.LOCK_EX)
+                flock(open_(path, flags), fcntl.LOCK_EX)
         return descriptor
 
-    monkeypatch.setattr(temporary.os, "open", opens)
+    monkeypatch.setattr(os, "open", opens)
     with temporary.folder("build") as made:
         assert made != taken[0]
         assert made.is_dir()
@@ -93,7 +94,7 @@ def test_a_maker_never_gets_a_folder_that_is_being_removed(
     attempts = []
 
     def removes(path: Path, *, within_s: float) -> None:
-        attempts.append(temporary._try_lock(path))
+        attempts.append(try_lock_folder(path))
         remove_tree(path)
 
     abandoned(place / "havre-held-new")
