@@ -1,6 +1,7 @@
 """What a hostile model cannot do, tried with real instances."""
 
 import os
+import pwd
 import socket
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from tests.support.supervisor_harness import SupervisorHarness
 
 from havre.domain.states import InstancePhase
 from havre.supervisor import seccomp
-from havre.unprivileged import group_of, may_change_mounts, user_of
+from havre.unprivileged import group_of, may_change_mounts, user_of, why_not_separate_users
 
 
 @pytest.fixture
@@ -197,12 +198,14 @@ def test_environment_variables_are_those_listed_and_its_own_folders(
     model = isolation.run("a")
     told = model.does("import os; answer = dict(os.environ)")
     told.pop("LC_CTYPE", None)
+    has_own_user = not why_not_separate_users()
+    name = "model" if has_own_user else pwd.getpwuid(os.geteuid()).pw_name
     assert told == {
         **model.spec.variables,
         "HOME": str(model.folder / "home"),
         "TMPDIR": str(model.folder / "tmp"),
-        "USER": "model",
-        "LOGNAME": "model",
+        "USER": name,
+        "LOGNAME": name,
         "JAVA_TOOL_OPTIONS": (
             f'-Djava.io.tmpdir="{model.folder}/tmp" -Duser.home="{model.folder}/home"'
         ),
